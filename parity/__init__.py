@@ -1,0 +1,83 @@
+"""Move LSTM/GRU models between Keras, PyTorch and ONNX, and prove that they still compute the same.
+
+    read(source)                  a path or live object -> Network
+    to_torch, to_keras, to_onnx   convert a path or live object
+    convert(source, target)       convert a file to a file, by suffix
+    run(source, inputs, engine)   run it in one engine -> Result
+    compare(*sources)             run it in every engine and judge -> Comparison
+    assert_parity(*sources)       the same, for tests
+    explain(source)               what every engine returns for a layer -> Returns
+
+Importing parity imports no framework; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parity.comparison import Comparison, assert_parity, compare
+    from parity.conversion import convert
+    from parity.errors import FormatError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
+    from parity.returns import Returns
+    from parity.network import Network
+    from parity.result import Result
+    from parity.running import run
+    from parity.sources import explain, read, to_keras, to_onnx, to_torch
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Comparison": "comparison",
+    "FormatError": "errors",
+    "MissingFrameworkError": "errors",
+    "Network": "network",
+    "ParityError": "errors",
+    "Result": "result",
+    "Returns": "returns",
+    "ShapeError": "errors",
+    "UnsupportedError": "errors",
+    "assert_parity": "comparison",
+    "compare": "comparison",
+    "convert": "conversion",
+    "explain": "sources",
+    "read": "sources",
+    "run": "running",
+    "to_keras": "sources",
+    "to_onnx": "sources",
+    "to_torch": "sources",
+}
+
+__all__ = [
+    "Comparison",
+    "FormatError",
+    "MissingFrameworkError",
+    "Network",
+    "ParityError",
+    "Result",
+    "Returns",
+    "ShapeError",
+    "UnsupportedError",
+    "assert_parity",
+    "compare",
+    "convert",
+    "explain",
+    "read",
+    "run",
+    "to_keras",
+    "to_onnx",
+    "to_torch",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'parity' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"parity.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

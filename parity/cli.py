@@ -1,0 +1,197 @@
+"""The command `parity`: words and exit codes, no maths.
+
+Exit codes: 0 agree or done, 1 disagree, 2 bad input, unsupported or missing framework, 3 undecided.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parity.errors import ParityError
+
+EXIT_CODES = {"agree": 0, "disagree": 1, "undecided": 3}
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="parity",
+    help="Move LSTM/GRU models between Keras, PyTorch and ONNX, and prove that they still compute the same.",
+    epilog="Exit codes: 0 agree or done, 1 disagree, 2 bad input, unsupported or missing framework, 3 undecided.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+
+
+class Layer(str, Enum):
+    """The layers `explain --layer` knows."""
+
+    lstm = "lstm"
+    gru = "gru"
+
+
+class Device(str, Enum):
+    """Where an engine runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .keras, .safetensors, .pt, .pth or .onnx file.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show what a model file holds: layers in order, the recurrent ones in full.
+
+    Example: parity inspect model.keras
+    """
+    from parity import terminal
+    from parity.sources import open_source
+
+    opened = open_source(file)
+    terminal.show_json(terminal.description(opened)) if json else terminal.show_network(opened)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A .keras, .safetensors, .pt, .pth or .onnx file.")],
+    target: Annotated[Path, typer.Argument(help="The file to write; its suffix says the format.")],
+    overwrite: Overwrite = False,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read the new file back and recompute it.")] = True,
+) -> None:
+    """Convert a model file to another format, whole or not at all.
+
+    .safetensors, .pt and .pth hold a torch state dict, which can say a bare recurrent stack and nothing around it.
+
+    Example: parity convert model.keras model.onnx
+    """
+    from parity import conversion, terminal
+
+    written = conversion.convert(source, target, overwrite=overwrite, verify=verify)
+    terminal.say(f"wrote {written}" + (", read back and recomputed: the same function" if verify else ", not verified"))
+
+
+@app.command()
+def compare(
+    sources: Annotated[list[Path], typer.Argument(help="One file to compare with its conversions, or several with each other.")],
+    engines: Annotated[str | None, typer.Option(help="Of keras, torch, onnxruntime; comma-separated. [default: all installed]")] = None,
+    device: Annotated[Device, typer.Option(help="Where to run.")] = Device.cpu,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz file with one array, batch first. [default: random]")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples of random inputs.")] = 3,
+    time: Annotated[int, typer.Option(min=1, help="Steps of random inputs.")] = 17,
+    seed: Annotated[int, typer.Option(min=0, help="Of random inputs.")] = 0,
+    tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the JSON record here.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run models in every engine on the same inputs and judge whether they compute the same.
+
+    Examples: parity compare model.keras --report report.html
+    / parity compare model.keras port.safetensors
+    """
+    from parity import comparison, terminal
+    from parity.files import check_target, read_inputs
+
+    for target in (report, json):
+        if target is not None:
+            check_target(target, overwrite)
+    with terminal.progress() as progress:
+        compared = comparison.compare(
+            *sources,
+            inputs=None if inputs is None else read_inputs(inputs),
+            engines=[name.strip() for name in engines.split(",")] if engines else None,
+            batch=batch,
+            time=time,
+            seed=seed,
+            device=device.value,
+            tf32=tf32,
+            progress=progress,
+        )
+    terminal.show_comparison(compared)
+    if report is not None:
+        terminal.say(f"report: {compared.save_html(report, overwrite)}")
+    if json is not None:
+        terminal.say(f"record: {compared.save_json(json, overwrite)}")
+    raise typer.Exit(EXIT_CODES[compared.verdict])
+
+
+@app.command()
+def explain(
+    source: Annotated[Path | None, typer.Argument(help="A model file; or give --layer.")] = None,
+    layer: Annotated[Layer | None, typer.Option(help="A layer by its kind, without a file.")] = None,
+    units: Annotated[int, typer.Option(min=1)] = 64,
+    features: Annotated[int, typer.Option(min=1, help="Features per step.")] = 20,
+    batch: Annotated[int | None, typer.Option(min=1, help="Print this number instead of 'batch'.")] = None,
+    time: Annotated[int | None, typer.Option(min=1, help="Print this number instead of 'time'.")] = None,
+    return_sequences: Annotated[bool, typer.Option("--return-sequences")] = False,
+    return_state: Annotated[bool, typer.Option("--return-state")] = False,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional")] = False,
+    merge_mode: Annotated[str, typer.Option(help="concat, sum, mul, ave or none.")] = "concat",
+) -> None:
+    """Say why a layer returns three values, four or five, which is which, and where they are in torch and ONNX.
+
+    Example: parity explain --layer lstm --units 64 --return-sequences --return-state
+    """
+    from parity import terminal
+    from parity.recurrent import DIRECTIONS, RecurrentSpec
+    from parity.returns import explain_layer, explain_network, merge_mode_named
+
+    if (source is None) == (layer is None):
+        raise ParityError(
+            "explain what?",
+            expected="a file or --layer, one of the two",
+            got="both" if source else "neither",
+            remedy="parity explain model.keras, or parity explain --layer lstm --return-state",
+        )
+    if source is not None:
+        from parity.sources import read
+
+        for returns in explain_network(read(source), batch or "batch", time or "time"):
+            terminal.show_returns(returns)
+    elif layer is not None:
+        spec = RecurrentSpec(layer.value, features, units, DIRECTIONS if bidirectional else DIRECTIONS[:1])
+        mode = merge_mode_named(merge_mode)
+        terminal.show_returns(explain_layer(spec, return_sequences, return_state, mode, batch or "batch", time or "time"))
+
+
+@app.command()
+def report(
+    record: Annotated[Path, typer.Argument(help="A record written by parity compare --json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw the report of a record that was saved.
+
+    Example: parity report record.json -o report.html
+    """
+    from parity import terminal
+    from parity.report import render_record, write_text
+    from parity.report.record import read_record
+
+    terminal.say(f"report: {write_text(output, render_record(read_record(record)), overwrite)}")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors meant for users go to standard error, without a traceback."""
+    try:
+        yield
+    except ParityError as error:
+        sys.stderr.write(f"parity: {error}\n")
+        raise SystemExit(BAD_INPUT) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with a code of `EXIT_CODES` or 2."""
+    with _told():
+        app(args=None if arguments is None else list(arguments), prog_name="parity")

@@ -1,0 +1,300 @@
+"""Sources -> a Comparison: which engines run what, on which inputs, and the verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
+from parity.frameworks import ENGINES, Runner, Settings
+from parity.judge import Judgement, Row, Verdict, judge
+from parity.network import Network
+from parity.recurrent import Array
+from parity.result import Inputs, Result, State, check_states
+from parity.running import REFERENCE, check_inputs, random_inputs, runner
+from parity.sources import Opened, Source, open_source
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What was compared, how, and what came out.
+
+    Args:
+        sources: what was given, the first being what the reference computes.
+        participants: label -> (source, engine), in order.
+        inputs: what every engine got, batch first.
+        judgement: the rows and what they rest on.
+        asked: the options of the call, for the record.
+        notes: what a reader should know: engines left out, blind spots of these inputs.
+    """
+
+    sources: tuple[Opened, ...]
+    participants: dict[str, tuple[Opened, str]]
+    inputs: Array
+    judgement: Judgement
+    asked: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """agree, disagree or undecided."""
+        return self.judgement.verdict
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything agrees."""
+        return self.verdict == "agree"
+
+    @property
+    def table(self) -> tuple[Row, ...]:
+        """One row per quantity, pair and rule."""
+        return self.judgement.rows
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """What each participant computed, by label, and the reference."""
+        return {**self.judgement.results, REFERENCE: self.judgement.floor.result}
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a sentence."""
+        return _sentence(self)
+
+    def __str__(self) -> str:
+        bad = [row for row in self.table if row.verdict == "disagree"]
+        against = [row for row in bad if row.right == REFERENCE] or bad
+        lines = [self.sentence, *(f"  {describe(row)}" for row in against)]
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def save_json(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write the record; see `parity.report.record`.
+
+        Raises:
+            ParityError: the file exists and `overwrite` is False.
+        """
+        from parity.report import save_record
+
+        return save_record(self, Path(path), overwrite)
+
+    def save_html(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write the report: one HTML file that needs no network.
+
+        Raises:
+            ParityError: the file exists and `overwrite` is False.
+        """
+        from parity.report import save_page
+
+        return save_page(self, Path(path), overwrite)
+
+    def _repr_html_(self) -> str:
+        from parity.report import snippet
+
+        return snippet(self)
+
+
+def compare(
+    *sources: Source,
+    inputs: Inputs | None = None,
+    engines: Sequence[str] | None = None,
+    initial_state: object = None,
+    batch: int = 3,
+    time: int = 17,
+    seed: int = 0,
+    device: str = "cpu",
+    tf32: bool = False,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run sources on the same inputs and judge whether they compute the same.
+
+    One source is compared with its own conversions, in every installed engine; several with each other, each in its own engine.
+    The first one is what the float64 reference computes.
+
+    Args:
+        sources: paths, live layers or models, onnx.ModelProto, Networks; at least one.
+        inputs: (batch, time, features) or (batch, time) integers, batch first; random if None.
+        engines: of "keras", "torch", "onnxruntime"; every source is run in each of them.
+        initial_state: see `run`; of the first source's layers, handed to the others by position.
+        batch, time, seed: of random inputs.
+        device, tf32: see `run`.
+        progress: called with a line for every step of the work.
+
+    Raises:
+        ShapeError: inputs that do not fit, or sources that cannot be compared at all.
+        UnsupportedError: a source cannot be converted exactly to an engine that was asked for.
+        MissingFrameworkError: an engine that was asked for, or a source's own, is not installed.
+
+    Example:
+        >>> import torch
+        >>> compare(torch.nn.GRU(3, 5), engines=["torch"]).verdict
+        'agree'
+    """
+    if not sources:
+        raise ParityError("nothing to compare", expected="at least one source")
+    say = progress or (lambda line: None)
+    opened = tuple(open_source(source) for source in sources)
+    first = opened[0].network
+    _check_comparable(opened)
+    given = random_inputs(first, batch, time, seed) if inputs is None else check_inputs(first, inputs)
+    states = check_states(first.specs, initial_state, given.shape[0])
+    participants, runners, notes = _participants(opened, engines, Settings(device, "float32", tf32), say)
+    say("reference and floor")
+    judgement = judge(first, runners, given, states, seed, say)
+    asked = {
+        "inputs": "random normal" if inputs is None else "given",
+        "engines": list(engines) if engines else None,
+        "initial_state": "zeros" if initial_state is None else "given",
+        "seed": seed,
+        "device": device,
+        "tf32": tf32,
+    }
+    notes = [*notes, *_blind_spots(first, given, initial_state is None)]
+    return Comparison(opened, participants, given, judgement, asked, tuple(notes))
+
+
+def assert_parity(*sources: Source, **options: Any) -> None:
+    """Fail unless everything agrees; the message is the comparison in words. For tests.
+
+    Args:
+        sources, options: as for `compare`.
+
+    Raises:
+        AssertionError: the verdict is disagree or undecided.
+
+    Example:
+        >>> import torch
+        >>> assert_parity(torch.nn.GRU(3, 5), engines=["torch"])
+    """
+    comparison = compare(*sources, **options)
+    if not comparison.ok:
+        raise AssertionError(str(comparison))
+
+
+def describe(row: Row) -> str:
+    """A row in words."""
+    pair = f"{row.left} and {row.right}"
+    if row.note:
+        return f"{row.quantity}: {pair}: {row.note}"
+    place = ", ".join(f"{axis} {position}" for axis, position in row.place.items())
+    since = "" if row.first_step is None else f", from step {row.first_step} on"
+    how = "after one step" if row.rule == "one step" else "over the run"
+    return (
+        f"{row.quantity} of {pair} {how}: differ by {row.max_error:.3g} at {place} ({row.values[0]:.6g} and {row.values[1]:.6g}), "
+        f"{row.times_floor:.3g} times the floor where {row.limit:g} is allowed{since}"
+    )
+
+
+def _sentence(comparison: Comparison) -> str:
+    names = list(comparison.participants)
+    who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    verb = "agree" if len(names) > 1 else "agrees"
+    batch, time = comparison.inputs.shape[:2]
+    size = f"{batch} x {time} steps"
+    rows = comparison.table
+    bad = [row for row in rows if row.verdict == "disagree"]
+    if bad:
+        worst = max(bad, key=lambda row: row.times_floor / row.limit)
+        against = sorted({row.left for row in bad if row.right == REFERENCE}) or sorted({row.left for row in bad})
+        detail = worst.note or f"{worst.times_floor:.3g} times the float32 floor in {worst.quantity}, where {worst.limit:g} is allowed"
+        basis = f"the reference of {comparison.sources[0].label}"
+        return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}."
+    most = max((row.times_floor for row in rows if row.right == REFERENCE), default=0.0)
+    measured = f"at most {most:.2g} times the float32 floor, where {rows[0].limit:g} is allowed"
+    if comparison.verdict == "agree":
+        return f"{who} {verb} with the float64 reference on {size}: {measured}."
+    horizon = comparison.judgement.floor.horizon
+    return (
+        f"Undecided: {who} {verb} with the float64 reference up to step {horizon} of {time} and in every single step ({measured}); "
+        "beyond it rounding alone grows to the size of the signal."
+    )
+
+
+def _check_comparable(opened: tuple[Opened, ...]) -> None:
+    problems = []
+    first = opened[0].network
+    for other in opened[1:]:
+        pair = f"{opened[0].label} and {other.label}"
+        if (first.tokens, first.layers[0].input_size) != (other.network.tokens, other.network.layers[0].input_size):
+            sizes = [f"{n.layers[0].input_size}{' tokens' if n.tokens else ''}" for n in (first, other.network)]
+            problems.append(Problem("the inputs differ in size", pair, sizes[0], sizes[1]))
+        mine, theirs = (
+            [f"{s.kind} of {s.hidden_size} units, {' and '.join(s.directions)}" for s in network.specs.values()]
+            for network in (first, other.network)
+        )
+        if mine != theirs:
+            problems.append(Problem("the recurrent layers differ in kind, size or direction", pair, "; ".join(mine), "; ".join(theirs)))
+        outputs = [len(n.outputs) for n in (first, other.network) if not n.bare]
+        if len(set(outputs)) > 1:
+            problems.append(Problem("the models differ in how many outputs they have", pair, str(outputs[0]), str(outputs[1])))
+    if problems:
+        raise ShapeError(problems)
+
+
+def _participants(
+    opened: tuple[Opened, ...], engines: Sequence[str] | None, settings: Settings, say: Progress
+) -> tuple[dict[str, tuple[Opened, str]], dict[str, Runner], list[str]]:
+    participants: dict[str, tuple[Opened, str]] = {}
+    runners: dict[str, Runner] = {}
+    notes: list[str] = []
+    first = opened[0].network
+    for source in opened:
+        own = [source.engine or REFERENCE] if len(opened) > 1 else list(ENGINES)
+        for engine in engines or own:
+            say(f"{engine}: load {source.label}")
+            try:
+                made = runner(source, engine, settings)
+            except (MissingFrameworkError, UnsupportedError) as error:
+                if engines or engine == source.engine:
+                    raise
+                notes.append(f"{engine} left out: {error.problems[0].what}")
+                continue
+            label = _label(source, engine, opened, participants)
+            participants[label] = (source, engine)
+            runners[label] = made if source is opened[0] else _Aligned(made, first, source.network)
+    if not runners:
+        raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy="pip install 'keras-torch-parity[all]'")
+    return participants, runners, notes
+
+
+def _label(source: Opened, engine: str, opened: tuple[Opened, ...], taken: Mapping[str, object]) -> str:
+    label = engine if len(opened) == 1 and engine != REFERENCE else f"{source.label} ({engine})"
+    number, unique = 2, label
+    while unique in taken:
+        number, unique = number + 1, f"{label} #{number}"
+    return unique
+
+
+class _Aligned:
+    """Runs another source under the first one's names of layers and outputs, matched by position."""
+
+    def __init__(self, inner: Runner, first: Network, own: Network) -> None:
+        self.engine = inner.engine
+        self._inner = inner
+        self._layers = dict(zip(own.specs, first.specs, strict=True))
+        both = not first.bare and not own.bare
+        self._outputs = {o.name: f.name for o, f in zip(own.outputs, first.outputs, strict=True)} if both else {}
+
+    def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
+        """Run, and rename what comes out."""
+        result = self._inner(inputs, {own: states[name] for own, name in self._layers.items()})
+        return replace(
+            result,
+            outputs={name: result.outputs[own] for own, name in self._outputs.items()},
+            layers={name: result.layers[own] for own, name in self._layers.items() if own in result.layers},
+        )
+
+
+def _blind_spots(network: Network, inputs: Array, zero_states: bool) -> list[str]:
+    """What a wrong mapping could hide behind on these inputs and weights."""
+    notes = []
+    if inputs.shape[1] == 1 and zero_states:
+        notes.append("one step from a zero state: the run by itself cannot show the recurrent weights or the forget gate; only the one-step rule's states do")
+    if inputs.shape[0] == 1:
+        notes.append("a batch of one: mixed-up samples cannot show")
+    biases = [b for layer in network.recurrent for w in layer.weights for b in (w.bias_input, w.bias_recurrent) if b is not None]
+    if biases and not any(bias.any() for bias in biases):
+        notes.append("all recurrent biases are zero: a wrong order of biases cannot show")
+    return notes

@@ -1,0 +1,65 @@
+"""What parity raises: every message says what, where, expected, got and the remedy, all problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, in the words of the person who has to mend it.
+
+    Example:
+        >>> print(Problem("kernel has the wrong shape", where="layer 'lstm'", expected="(5, 16)", got="(5, 15)"))
+        kernel has the wrong shape
+          where:    layer 'lstm'
+          expected: (5, 16)
+          got:      (5, 15)
+    """
+
+    what: str
+    where: str = ""
+    expected: str = ""
+    got: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        facts = (("where", self.where), ("expected", self.expected), ("got", self.got), ("remedy", self.remedy))
+        return "\n".join([self.what, *(f"  {name + ':':<9} {text}" for name, text in facts if text)])
+
+
+class ParityError(Exception):
+    """Base of every error parity raises on purpose; `problems` holds all that was found.
+
+    Example:
+        >>> try:
+        ...     raise ParityError("the file is empty", where="model.keras")
+        ... except ParityError as error:
+        ...     print(error.problems[0].where)
+        model.keras
+    """
+
+    def __init__(
+        self, what: str | Sequence[Problem], where: str = "", expected: str = "", got: str = "", remedy: str = ""
+    ) -> None:
+        self.problems: tuple[Problem, ...] = (
+            (Problem(what, where, expected, got, remedy),) if isinstance(what, str) else tuple(what)
+        )
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class UnsupportedError(ParityError):
+    """Something that cannot be kept exactly: says what, where, and the nearest exact way."""
+
+
+class FormatError(ParityError):
+    """A file that is not what it claims to be."""
+
+
+class ShapeError(ParityError):
+    """Arrays whose sizes do not fit the model or each other."""
+
+
+class MissingFrameworkError(ParityError):
+    """A framework or device that is needed and not there: says the pip extra or driver to install."""

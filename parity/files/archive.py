@@ -1,0 +1,102 @@
+"""Zip archives from anywhere: every size is checked before anything is read."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+
+from parity.errors import FormatError
+
+_MOST_EXPANSION, _SMALL_BYTES = 100, 1 << 20
+"""A compressed member may be this many times its stored size, or this small."""
+
+FETCH_ANEW = "get the file anew, or save the model again"
+
+
+class Archive:
+    """A zip file opened for reading; every fault of it is a `FormatError`.
+
+    Args:
+        path: of the file.
+        what: what the file should be, for the messages.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.zip"
+        >>> with zipfile.ZipFile(path, "w") as file: file.writestr("version", "3")
+        >>> with Archive(path, "a zip file") as archive: archive.read("version", 10)
+        b'3'
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.path, self.what = path, what
+        self._bytes = path.stat().st_size
+        try:
+            self._zip = zipfile.ZipFile(path)
+            self._members = {info.filename: info for info in self._zip.infolist()}
+            counts = Counter(info.filename for info in self._zip.infolist())
+        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RecursionError) as error:
+            raise self.fault("not a zip archive, or a truncated one", "a whole zip archive", str(error)) from error
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            self._zip.close()
+            raise self.fault("two members have one name", "unique names", ", ".join(twice))
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._zip.close()
+
+    @property
+    def names(self) -> list[str]:
+        """The members."""
+        return list(self._members)
+
+    def size(self, name: str) -> int:
+        """Bytes of a member once read.
+
+        Raises:
+            FormatError: no such member, or one that claims to be larger than the file can hold.
+        """
+        info = self._members.get(name)
+        if info is None:
+            raise self.fault(
+                f"'{name}' is missing", ", ".join([name, "..."]), ", ".join(self.names[:8]) or "no members"
+            )
+        stored = info.compress_type == zipfile.ZIP_STORED
+        most = info.compress_size if stored else max(_SMALL_BYTES, _MOST_EXPANSION * info.compress_size)
+        if info.compress_size > self._bytes or info.file_size > most:
+            expected = f"at most {most} bytes, in a file of {self._bytes}"
+            raise self.fault(f"'{name}' claims more than the file can hold", expected, f"{info.file_size} bytes")
+        return info.file_size
+
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """A whole member.
+
+        Args:
+            name: of the member.
+            most: bytes it may have, beside what the file can hold.
+
+        Raises:
+            FormatError: missing, too large, damaged or encrypted.
+        """
+        size = self.size(name)
+        if most is not None and size > most:
+            raise self.fault(f"'{name}' is too large", f"at most {most} bytes", f"{size} bytes")
+        try:
+            content = self._zip.read(name)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+            raise self.fault(f"'{name}' cannot be read", "a stored member, not encrypted, whole", str(error)) from error
+        if len(content) != size:
+            raise self.fault(f"'{name}' is cut short", f"{size} bytes", f"{len(content)} bytes")
+        return content
+
+    def fault(self, what: str, expected: str, got: str, remedy: str = FETCH_ANEW) -> FormatError:
+        """A `FormatError` about this file, to be raised."""
+        return FormatError(f"{self.path.name} is not {self.what}: {what}", str(self.path), expected, got, remedy)

@@ -1,0 +1,73 @@
+"""Files to be written: whole or not at all, and never over an existing one unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from parity.errors import ParityError
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse a target that cannot be written, before any work is done for it.
+
+    Raises:
+        ParityError: a folder, a file that exists and may not be replaced, or a folder that does not exist.
+    """
+    if path.is_dir():
+        raise ParityError("a folder, not a file", str(path), "a file name", "a folder", "give a file name in it")
+    if not path.parent.is_dir():
+        raise ParityError(
+            "no such folder", str(path), "a folder that exists", str(path.parent), "make the folder first"
+        )
+    if not overwrite and os.path.lexists(path):
+        raise _occupied(path)
+
+
+@contextmanager
+def unfinished(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A path beside the target to write to; it gets the target's name when the block ends well, else it is gone.
+
+    Raises:
+        ParityError: see `check_target`.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> with unfinished(target, overwrite=False) as path: _ = path.write_text("whole")
+        >>> target.read_text()
+        'whole'
+    """
+    check_target(path, overwrite)
+    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    try:
+        yield part
+        _put(part, path, overwrite)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _put(part: Path, path: Path, overwrite: bool) -> None:
+    """Give the finished file its name; a link, unlike a rename, fails if the name was taken in the meantime."""
+    if not overwrite:
+        try:
+            os.link(part, path)
+        except FileExistsError as error:
+            raise _occupied(path) from error
+        except OSError:
+            if os.path.lexists(path):
+                raise _occupied(path) from None
+        else:
+            return
+    part.replace(path)
+
+
+def _occupied(path: Path) -> ParityError:
+    return ParityError(
+        "the file is there already", str(path), "a new file", "an existing one", "--overwrite or another name"
+    )

@@ -1,0 +1,376 @@
+"""The measured float32 floor: what rounding alone does to this very computation.
+
+Beside the float64 reference, replicas of it run whose every intermediate value suffers a float32-sized rounding of random sign.
+Half of them draw the signs anew at every step; the other half keep one draw, as a systematic bias near a fixed point would.
+With u = 2**-24, the size of a rounding is
+
+    of x @ M + b   u * (sqrt(n * sum x^2 M^2) + |b| + |x @ M + b|)   for n terms: the worst order of summation, in the mean
+    of sigmoid     3 u absolute             of tanh, exp    5 u relative
+    of a product, a sum or a state          u relative
+
+the last two lines being what the frameworks' own kernels were measured to do (scripts/calibrate.py keeps all of it honest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.network.graph import Network
+from parity.recurrent import Array, Direction
+from parity.reference import Float64, Trajectory
+from parity.result import LayerRun, Result, State
+
+UNIT = 2.0**-24
+"""Half a unit in the last place of 1.0 in float32."""
+
+SIGMOID_ERROR, TANH_ERROR = 3 * UNIT, 5 * UNIT
+
+LOST = 0.1
+"""Where the floor exceeds this share of the signal nobody can tell right from wrong any more: the horizon."""
+
+_REPLICAS, _REPLICAS_LARGE = 8, 4
+LARGE_FLOPS = 2e10
+_SLICE_BYTES = 1 << 28
+_POOL = 1 << 18
+_FEWEST_STEPS, _MOST_STEPS, _STEP_FLOPS = 32, 512, 2e9
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One array that is compared: an output of the model, or what a recurrent layer computed.
+
+    Args:
+        name: "sequence", "h_n", "c_n" (with the layer's name in front where there are several), or "output <name>".
+        axes: of the array, the last one being units of one direction.
+        directions: what the indices of a direction axis mean.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    directions: tuple[Direction, ...] = ()
+
+    def place(self, index: Sequence[int | np.integer[Any]]) -> dict[str, int | str]:
+        """An index with the names of its axes.
+
+        Example:
+            >>> Quantity("h_n", ("direction", "batch", "hidden"), ("forward", "backward")).place((1, 2, 0))
+            {'direction': 'backward', 'batch': 2, 'hidden': 0}
+        """
+        return {
+            axis: self.directions[int(position)] if axis == "direction" else int(position)
+            for axis, position in zip(self.axes, index, strict=True)
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """The floor of one quantity.
+
+    Args:
+        reference: the quantity in float64.
+        floor: its float32 noise, of the same axes with the last of length 1.
+        comparable: where the floor has not yet grown to the size of the signal, like `floor`.
+    """
+
+    quantity: Quantity
+    reference: Float64
+    floor: Float64
+    comparable: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """The reference and the floor of every quantity of one run.
+
+    Args:
+        result: the float64 reference in canonical axes.
+        trajectories: every step of every recurrent layer.
+        bands: by quantity name.
+        replicas: how many perturbed runs the floor rests on.
+        horizon: the first step, in processing order, from which some part of the run is not comparable; None if all is.
+    """
+
+    result: Result
+    trajectories: dict[str, Trajectory]
+    bands: dict[str, Band]
+    replicas: int
+    horizon: int | None
+
+
+def quantities(network: Network, result: Result) -> Iterator[tuple[Quantity, Array]]:
+    """Everything of a result that can be compared, with named axes.
+
+    Example:
+        >>> from parity.network import Recurrent
+        >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> spec = RecurrentSpec("gru", 2, 5)
+        >>> layer = Recurrent("gru", spec, (Weights(np.zeros((3, 5, 2)), np.zeros((3, 5, 5))),))
+        >>> result = Result("x", {}, {"gru": LayerRun(State(np.zeros((1, 3, 5))), np.zeros((3, 4, 1, 5)))})
+        >>> [quantity.name for quantity, _ in quantities(Network("gru", (layer,)), result)]
+        ['sequence', 'h_n']
+    """
+    if not network.bare:
+        for name, array in result.outputs.items():
+            yield Quantity(f"output {name}", ("batch", "time", "unit") if array.ndim == 3 else ("batch", "unit")), array
+    alone = len(network.recurrent) == 1
+    for name, run in result.layers.items():
+        prefix, directions = "" if alone else f"{name}.", network.specs[name].directions
+        if run.sequence is not None:
+            yield Quantity(f"{prefix}sequence", ("batch", "time", "direction", "hidden"), directions), run.sequence
+        yield Quantity(f"{prefix}h_n", ("direction", "batch", "hidden"), directions), run.final.h
+        if run.final.c is not None:
+            yield Quantity(f"{prefix}c_n", ("direction", "batch", "hidden"), directions), run.final.c
+
+
+def measure(
+    network: Network, inputs: Array, states: Mapping[str, State], replicas: int | None = None, seed: int = 0
+) -> Floor:
+    """Run the reference and its replicas.
+
+    Args:
+        network: the description of what was run.
+        inputs: (batch, time, features), or (batch, time) integers.
+        states: the initial state of every recurrent layer.
+        replicas: 8 unless told otherwise, 4 where the run is large.
+        seed: of the rounding signs.
+
+    Returns:
+        The reference and the floor; the batch is cut into slices so that memory stays bounded.
+    """
+    batch, time = inputs.shape[:2]
+    replicas = replicas or (_REPLICAS if _flops(network, batch, time) < LARGE_FLOPS else _REPLICAS_LARGE)
+    widths = sum(layer.output_size * len(layer.spec.states) for layer in network.recurrent)
+    rows = max(1, _SLICE_BYTES // (8 * (replicas + 1) * time * widths))
+    parts = [
+        _measure_rows(
+            network,
+            inputs[start : start + rows],
+            {name: State(*(a[:, start : start + rows] for a in state.arrays())) for name, state in states.items()},
+            replicas,
+            seed + start,
+        )
+        for start in range(0, batch, rows)
+    ]
+    return parts[0] if len(parts) == 1 else _join(network, parts)
+
+
+@dataclass(frozen=True, eq=False)
+class OneStep:
+    """Steps of the reference's trajectory as one batch of single steps: no error can grow, and chaos plays no part.
+
+    Args:
+        inputs: (samples, 1, features), or (samples, 1) integers.
+        states: the state before each of these steps, rounded to float32.
+        samples: (batch index, time index) of every sample, (samples, 2).
+        floor: of the single steps.
+    """
+
+    inputs: Array
+    states: dict[str, State]
+    samples: NDArray[np.int64]
+    floor: Floor
+
+
+def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0) -> OneStep:
+    """Take the trajectory apart into single steps: all of them, or a random choice where the run is large.
+
+    Args:
+        network: the description of what was run.
+        inputs: of the run, (batch, time, features) or (batch, time) integers.
+        floor: of the run.
+        seed: of the choice.
+    """
+    batch, time = inputs.shape[:2]
+    flops_per_step = _flops(network, 1, 1)
+    count = int(min(batch * time, max(_FEWEST_STEPS, min(_MOST_STEPS, _STEP_FLOPS / flops_per_step))))
+    chosen = np.sort(np.random.default_rng(seed).choice(batch * time, count, replace=False))
+    single = inputs.reshape(batch * time, 1, *inputs.shape[2:])[chosen]
+    states = {
+        name: State(*(array[:, chosen].astype(np.float32) for array in path.before().arrays()))
+        for name, path in floor.trajectories.items()
+    }
+    samples = np.stack(np.unravel_index(chosen, (batch, time)), axis=1)
+    return OneStep(single, states, samples, measure(network, single, states, seed=seed))
+
+
+def _flops(network: Network, batch: int, time: int) -> float:
+    weights = sum(w.kernel.size + w.recurrent.size for layer in network.recurrent for w in layer.weights)
+    return 2.0 * batch * time * weights * (_REPLICAS + 1)
+
+
+def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], replicas: int, seed: int) -> Floor:
+    batch = inputs.shape[0]
+    groups = replicas + 1
+    rounding = Float32Rounding(groups, batch, seed)
+    tiled = np.tile(inputs, (groups, *([1] * (inputs.ndim - 1))))
+    tiled_states = {name: State(*(np.tile(a, (1, groups, 1)) for a in state.arrays())) for name, state in states.items()}
+    outputs, paths = network.compute(tiled, tiled_states, rounding)
+    all_runs = Result("replicas", outputs, {name: path.run for name, path in paths.items()})
+    result = Result(
+        "reference",
+        {name: array[:batch] for name, array in outputs.items()},
+        {name: _first_rows(run, batch) for name, run in all_runs.layers.items()},
+        settings={"numpy": np.__version__, "dtype": "float64", "device": "cpu"},
+    )
+    spreads = {}
+    for quantity, array in quantities(network, all_runs):
+        axis = quantity.axes.index("batch")
+        grouped = array.reshape(*array.shape[:axis], groups, batch, *array.shape[axis + 1 :])
+        reference = grouped.take([0], axis=axis)
+        spreads[quantity.name] = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
+    trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
+    return _bands(network, result, trajectories, spreads, replicas)
+
+
+def _first_rows(run: LayerRun, batch: int) -> LayerRun:
+    sequence = None if run.sequence is None else run.sequence[:batch]
+    return LayerRun(State(*(a[:, :batch] for a in run.final.arrays())), sequence)
+
+
+def _first_path(path: Trajectory, batch: int) -> Trajectory:
+    initial = State(*(a[:, :batch] for a in path.initial.arrays()))
+    return Trajectory(path.directions, path.h[:batch], None if path.c is None else path.c[:batch], initial)
+
+
+def _bands(
+    network: Network,
+    result: Result,
+    trajectories: dict[str, Trajectory],
+    spreads: Mapping[str, Float64],
+    replicas: int,
+) -> Floor:
+    bands: dict[str, Band] = {}
+    lost_steps: dict[str, NDArray[np.bool_]] = {}
+    for name, path in trajectories.items():
+        prefix = "" if len(trajectories) == 1 else f"{name}."
+        scale = np.abs(path.h).max(axis=(1, 3), keepdims=True)
+        lost_steps[name] = _from_then_on(spreads[f"{prefix}sequence"] > LOST * scale, path)
+    any_lost = np.stack([lost.any(axis=(1, 2, 3)) for lost in lost_steps.values()]).any(axis=0)
+    for quantity, reference in quantities(network, result):
+        spread = spreads[quantity.name]
+        floor = spread + 2 * UNIT * np.abs(reference).max(axis=-1, keepdims=True)
+        layer = next((name for name in lost_steps if quantity.name in (f"{name}.sequence", "sequence")), None)
+        if layer is not None:
+            lost = lost_steps[layer]
+        else:
+            # Beyond the horizon of any layer in the same sample a model's output or a final state cannot be told either.
+            axis = quantity.axes.index("batch")
+            lost = np.broadcast_to(
+                any_lost.reshape([-1 if index == axis else 1 for index in range(spread.ndim)]), spread.shape
+            )
+        bands[quantity.name] = Band(quantity, reference, floor, ~lost)
+    return Floor(result, trajectories, bands, replicas, _horizon(lost_steps, trajectories))
+
+
+def _from_then_on(lost: NDArray[np.bool_], path: Trajectory) -> NDArray[np.bool_]:
+    """Once a direction has lost the signal, everything it processes later is lost too."""
+    later = lost.copy()
+    for index, direction in enumerate(path.directions):
+        turn = slice(None, None, -1 if direction == "backward" else 1)
+        later[:, turn, index] = np.logical_or.accumulate(lost[:, turn, index], axis=1)
+    return later
+
+
+def _horizon(lost_steps: Mapping[str, NDArray[np.bool_]], paths: Mapping[str, Trajectory]) -> int | None:
+    firsts = []
+    for name, lost in lost_steps.items():
+        for index, direction in enumerate(paths[name].directions):
+            steps = lost[:, :: -1 if direction == "backward" else 1, index, 0].any(axis=0)
+            if steps.any():
+                firsts.append(int(steps.argmax()))
+    return min(firsts, default=None)
+
+
+def _join(network: Network, parts: list[Floor]) -> Floor:
+    """Slices of the batch, put together again."""
+    first = parts[0]
+
+    def joined(arrays: list[Array], axis: int) -> Array:
+        return np.concatenate(arrays, axis=axis)
+
+    outputs = {name: joined([part.result.outputs[name] for part in parts], 0) for name in first.result.outputs}
+    layers, trajectories = {}, {}
+    for name, path in first.trajectories.items():
+        paths = [part.trajectories[name] for part in parts]
+        initials = [joined(list(arrays), 1) for arrays in zip(*(p.initial.arrays() for p in paths), strict=True)]
+        cells = [p.c for p in paths if p.c is not None]
+        h, c = joined([p.h for p in paths], 0), joined(cells, 0) if cells else None
+        trajectories[name] = Trajectory(path.directions, h, c, State(*initials))
+        layers[name] = trajectories[name].run
+    bands = {}
+    for key, band in first.bands.items():
+        axis = band.quantity.axes.index("batch")
+        pieces = [part.bands[key] for part in parts]
+        bands[key] = Band(
+            band.quantity,
+            joined([piece.reference for piece in pieces], axis),
+            joined([piece.floor for piece in pieces], axis),
+            joined([piece.comparable for piece in pieces], axis),
+        )
+    horizon = min((part.horizon for part in parts if part.horizon is not None), default=None)
+    result = Result("reference", outputs, layers, settings=first.result.settings)
+    return Floor(result, trajectories, bands, first.replicas, horizon)
+
+
+class Float32Rounding:
+    """Roundings of float32's size on rows ordered (group, sample); group 0 stays exact.
+
+    Args:
+        groups: one exact run and the replicas.
+        batch: samples in each group.
+        seed: of the signs.
+    """
+
+    def __init__(self, groups: int, batch: int, seed: int) -> None:
+        self._groups, self._batch = groups, batch
+        self._fresh = 1 + (groups - 1) // 2
+        self._random = np.random.default_rng(seed)
+        self._pool = self._random.choice(np.array([-1.0, 1.0]), _POOL)
+        self._frozen: dict[str, Float64] = {}
+        self._squares: dict[str, Float64] = {}
+
+    def affine(self, value: Float64, inputs: Float64, matrix: Float64, bias: Float64, site: str) -> Float64:
+        """Rounding of a sum of products, its size taken from the exact group."""
+        if site not in self._squares:
+            self._squares[site] = matrix.shape[0] * matrix**2
+        exact, exact_inputs = value[: self._batch], inputs[: self._batch]
+        size = np.sqrt(exact_inputs**2 @ self._squares[site]) + np.abs(bias) + np.abs(exact)
+        return self._perturbed(value, UNIT * size, site)
+
+    def sigmoid(self, value: Float64, site: str) -> Float64:
+        """Absolute: the kernels' sigmoids are that good and no better."""
+        return self._perturbed(value, np.broadcast_to(SIGMOID_ERROR, value[: self._batch].shape), site)
+
+    def tanh(self, value: Float64, site: str) -> Float64:
+        """Relative."""
+        return self._perturbed(value, TANH_ERROR * np.abs(value[: self._batch]), site)
+
+    def product(self, value: Float64, site: str) -> Float64:
+        """Relative, one rounding."""
+        return self._perturbed(value, UNIT * np.abs(value[: self._batch]), site)
+
+    def _perturbed(self, value: Float64, size: Float64, site: str) -> Float64:
+        grouped = value.reshape(self._groups, self._batch, *value.shape[1:]).copy()
+        row = grouped.shape[1:]
+        fresh = self._signs((self._fresh - 1, *row))
+        # One draw for all steps: an axis of steps stands between rows and columns in `affine` alone.
+        once = (row[0], 1, row[2]) if len(row) == 3 else row
+        frozen = self._frozen.get(site)
+        if frozen is None:
+            frozen = self._frozen[site] = self._signs((self._groups - self._fresh, *once)).copy()
+        grouped[1 : self._fresh] += fresh * size
+        grouped[self._fresh :] += frozen * size
+        return grouped.reshape(value.shape)
+
+    def _signs(self, shape: tuple[int, ...]) -> Float64:
+        count = int(np.prod(shape))
+        if count >= _POOL:
+            signs: Float64 = self._random.integers(0, 2, shape, dtype=np.int8) * 2.0 - 1.0
+            return signs
+        start = int(self._random.integers(_POOL - count))
+        return self._pool[start : start + count].reshape(shape)

@@ -1,0 +1,176 @@
+"""Runs of several engines against the reference and its floor -> rows with a verdict, a number and a place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from parity.floor import Band, Floor, OneStep, Quantity, measure, one_step, quantities
+from parity.frameworks import Runner
+from parity.network.graph import Network
+from parity.recurrent import Array
+from parity.result import Result, State
+
+Verdict = Literal["agree", "disagree", "undecided"]
+Rule = Literal["run", "one step"]
+
+LIMIT = 2.0
+"""An engine agrees while its error stays within this many floors of the reference; two engines, within the sum of both. From scripts/calibrate.py."""
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity of one pair, judged by one rule.
+
+    Args:
+        rule: "run" (the whole run against the floor) or "one step" (every step by itself).
+        quantity: what was compared.
+        left, right: the two sides, by label; right is often "reference".
+        verdict: of this row.
+        max_error: the largest absolute difference, NaN if a side is not finite there.
+        place: where that is, by named axes.
+        values: both sides there.
+        times_floor: the largest difference in floors, wherever that is, before the horizon.
+        limit: how many floors are allowed.
+        worst: where times_floor is largest, by named axes.
+        outside: how many elements exceed the limit, of `total` comparable ones.
+        first_step: the first time step outside, where the quantity has a time axis.
+        note: why no number could be computed, such as shapes that differ.
+    """
+
+    rule: Rule
+    quantity: str
+    left: str
+    right: str
+    verdict: Verdict
+    max_error: float
+    place: dict[str, int | str]
+    values: tuple[float, float]
+    times_floor: float
+    limit: float
+    worst: dict[str, int | str]
+    outside: int
+    total: int
+    first_step: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Every row of one comparison, and what they rest on."""
+
+    rows: tuple[Row, ...]
+    floor: Floor
+    steps: OneStep
+    results: dict[str, Result]
+    step_results: dict[str, Result] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """disagree if any row does, else undecided if any row is, else agree."""
+        verdicts = {row.verdict for row in self.rows}
+        return "disagree" if "disagree" in verdicts else "undecided" if "undecided" in verdicts else "agree"
+
+
+def judge(
+    network: Network,
+    runners: Mapping[str, Runner],
+    inputs: Array,
+    states: Mapping[str, State],
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Judgement:
+    """Run everything on the same inputs and judge it by both rules.
+
+    Args:
+        network: the description the reference computes.
+        runners: what is judged, by label.
+        inputs: (batch, time, features) or (batch, time) integers.
+        states: the initial state of every recurrent layer.
+        seed: of the rounding signs and of the choice of steps.
+        progress: called with a line for every step of the work.
+    """
+    floor = measure(network, inputs, states, seed=seed)
+    steps = one_step(network, inputs, floor, seed=seed)
+    results, step_results = {}, {}
+    for label, runner in runners.items():
+        if progress:
+            progress(f"{label}: run")
+        results[label] = runner(inputs, states)
+        step_results[label] = runner(steps.inputs, steps.states)
+    single = [_in_the_run(row, steps) for row in _rows("one step", network, steps.floor, step_results)]
+    rows = [*_rows("run", network, floor, results), *single]
+    return Judgement(tuple(rows), floor, steps, results, step_results)
+
+
+def _in_the_run(row: Row, steps: OneStep) -> Row:
+    """Places of single steps, as sample and step of the run they were taken from."""
+
+    def moved(place: dict[str, int | str]) -> dict[str, int | str]:
+        if "batch" not in place:
+            return place
+        batch, time = steps.samples[int(place["batch"])]
+        return {**place, "batch": int(batch), "time": int(time)}
+
+    return replace(row, place=moved(row.place), worst=moved(row.worst), first_step=None)
+
+
+def _rows(rule: Rule, network: Network, floor: Floor, results: Mapping[str, Result]) -> list[Row]:
+    found = {
+        label: {quantity.name: array for quantity, array in quantities(network, result)}
+        for label, result in results.items()
+    }
+    rows = []
+    for name, band in floor.bands.items():
+        shown = {label: arrays[name] for label, arrays in found.items() if name in arrays}
+        rows += [_row(rule, band, (label, array), (REFERENCE, band.reference)) for label, array in shown.items()]
+        if rule == "run":
+            rows += [_row(rule, band, left, right) for left, right in combinations(shown.items(), 2)]
+    return rows
+
+
+def _row(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Array]) -> Row:
+    limit = LIMIT if right[0] == REFERENCE else 2 * LIMIT
+    if left[1].shape != right[1].shape:
+        note = f"shape {left[1].shape} against {right[1].shape}"
+        nan, total = float("nan"), int(band.reference.size)
+        return Row(rule, band.quantity.name, left[0], right[0], "disagree", nan, {}, (nan, nan), np.inf, limit, {}, total, total, None, note)
+    error = np.abs(left[1].astype(np.float64) - right[1].astype(np.float64))
+    finite = np.isfinite(error)
+    ratio = np.where(finite, error / np.maximum(band.floor, np.finfo(float).tiny), np.inf)
+    comparable = np.broadcast_to(band.comparable, ratio.shape)
+    judged = np.where(comparable | ~finite, ratio, 0.0)
+    outside = judged > limit
+    place = np.unravel_index(int(np.argmax(np.where(finite, error, np.inf))), error.shape)
+    worst = np.unravel_index(int(np.argmax(judged)), judged.shape)
+    verdict: Verdict = "disagree" if outside.any() else "agree" if comparable.all() else "undecided"
+    return Row(
+        rule,
+        band.quantity.name,
+        left[0],
+        right[0],
+        verdict,
+        float(error[place]),
+        band.quantity.place(place),
+        (float(left[1][place]), float(right[1][place])),
+        float(judged[worst]),
+        limit,
+        band.quantity.place(worst),
+        int(outside.sum()),
+        int(comparable.sum()),
+        _first_step(band.quantity, outside),
+    )
+
+
+def _first_step(quantity: Quantity, outside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> int | None:
+    if "time" not in quantity.axes or not outside.any():
+        return None
+    axis = quantity.axes.index("time")
+    steps = outside.any(axis=tuple(other for other in range(outside.ndim) if other != axis))
+    return int(steps.argmax())

@@ -1,0 +1,146 @@
+"""THE table: where every framework keeps each gate, axis and bias of a recurrent layer.
+
+A layout is data. Patterns are in einops notation over the axes
+
+    direction  forward, backward          source  the input's bias, the recurrence's bias
+    gate       in the layout's own order  hidden, input, state  sizes of the layer
+
+and each gate is written as the framework's own letter, a colon, and the canonical letter it stands for.
+No gate letter and no axis order is written anywhere else.
+
+Sources: Keras 3 `keras/src/layers/rnn/{lstm,gru}.py`; the torch documentation of `nn.LSTM` and `nn.GRU`
+(weight_ih_l[k]: `(W_ii|W_if|W_ig|W_io)`, `(W_ir|W_iz|W_in)`); the ONNX operator specification of LSTM (`W[iofc]`) and GRU (`W[zrh]`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["lstm", "gru"]
+KINDS: tuple[Kind, ...] = ("lstm", "gru")
+
+GATES: dict[Kind, tuple[str, ...]] = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}
+"""The canonical gate order."""
+
+GATE_MEANINGS: dict[Kind, dict[str, str]] = {
+    "lstm": {"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate"},
+    "gru": {"r": "reset gate", "z": "update gate", "n": "candidate"},
+}
+
+STATES: dict[Kind, tuple[str, ...]] = {"lstm": ("h", "c"), "gru": ("h",)}
+"""The states a cell carries from step to step, in the order every framework returns them."""
+
+CANONICAL_AXES = {
+    "kernel": "gate hidden input",
+    "recurrent": "gate hidden state",
+    "bias_input": "gate hidden",
+    "bias_recurrent": "gate hidden",
+}
+"""Axes of the canonical weights of one direction of one layer (`parity.recurrent.Weights`)."""
+
+
+def axis_groups(pattern: str) -> list[list[str]]:
+    """The axes of an einops pattern, grouped as the array's dimensions are.
+
+    Example:
+        >>> axis_groups("batch time (direction hidden)")
+        [['batch'], ['time'], ['direction', 'hidden']]
+    """
+    groups: list[list[str]] = []
+    inside = False
+    for word in pattern.replace("(", "( ").replace(")", " )").split():
+        if word in ("(", ")"):
+            inside = word == "("
+            if inside:
+                groups.append([])
+        elif inside:
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    return groups
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One array of a framework: its name there, its axes, and the canonical arrays it holds.
+
+    Several members stand along the axis `source` if the pattern has one; otherwise the array is their sum.
+    """
+
+    name: str
+    axes: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one framework stores one kind of cell."""
+
+    framework: str
+    kind: Kind
+    order: str
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def own_gates(self) -> tuple[str, ...]:
+        """The framework's own letters, in the order it stores them."""
+        return tuple(pair.partition(":")[0] for pair in self.order.split())
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The canonical letters, in the order the framework stores them."""
+        return tuple(pair.partition(":")[2] for pair in self.order.split())
+
+
+def _keras(kind: Kind, order: str, bias: str) -> Layout:
+    return Layout(
+        "keras",
+        kind,
+        order,
+        (
+            Tensor("kernel", "input (gate hidden)", ("kernel",)),
+            Tensor("recurrent_kernel", "state (gate hidden)", ("recurrent",)),
+            Tensor("bias", bias, ("bias_input", "bias_recurrent")),
+        ),
+    )
+
+
+def _torch(kind: Kind, order: str) -> Layout:
+    return Layout(
+        "torch",
+        kind,
+        order,
+        (
+            Tensor("weight_ih", "(gate hidden) input", ("kernel",)),
+            Tensor("weight_hh", "(gate hidden) state", ("recurrent",)),
+            Tensor("bias_ih", "(gate hidden)", ("bias_input",)),
+            Tensor("bias_hh", "(gate hidden)", ("bias_recurrent",)),
+        ),
+    )
+
+
+def _onnx(kind: Kind, order: str) -> Layout:
+    return Layout(
+        "onnx",
+        kind,
+        order,
+        (
+            Tensor("W", "direction (gate hidden) input", ("kernel",)),
+            Tensor("R", "direction (gate hidden) state", ("recurrent",)),
+            Tensor("B", "direction (source gate hidden)", ("bias_input", "bias_recurrent")),
+        ),
+    )
+
+
+LAYOUTS: dict[tuple[str, Kind], Layout] = {
+    (layout.framework, layout.kind): layout
+    for layout in (
+        _keras("lstm", "i:i f:f c:g o:o", bias="(gate hidden)"),
+        _keras("gru", "z:z r:r h:n", bias="source (gate hidden)"),
+        _torch("lstm", "i:i f:f g:g o:o"),
+        _torch("gru", "r:r z:z n:n"),
+        _onnx("lstm", "i:i o:o f:f c:g"),
+        _onnx("gru", "z:z r:r h:n"),
+    )
+}

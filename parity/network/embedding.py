@@ -1,0 +1,37 @@
+"""The embedding family: `keras.layers.Embedding`, `torch.nn.Embedding`, ONNX Gather."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity.recurrent import Array
+from parity.reference import Float64, Rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """A row of a table for every integer.
+
+    Args:
+        name: the user's name for it.
+        table: (vocabulary, features).
+    """
+
+    name: str
+    table: Array
+
+    @property
+    def input_size(self) -> int:
+        """Rows of the table: inputs are integers below it."""
+        return int(self.table.shape[0])
+
+    @property
+    def output_size(self) -> int:
+        """Features it gives."""
+        return int(self.table.shape[1])
+
+    def compute(self, x: Array, rounding: Rounding) -> Float64:
+        """The rows for x, (batch, time) integers, as (batch, time, features)."""
+        return np.asarray(self.table[x], np.float64)

@@ -1,0 +1,128 @@
+"""A network: layers in a chain, and which of their values are the model's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from parity.conventions import Value
+from parity.errors import UnsupportedError
+from parity.network.dense import Dense
+from parity.network.embedding import Embedding
+from parity.network.recurrent import Recurrent
+from parity.recurrent import Array, RecurrentSpec
+from parity.reference import Exact, Rounding, Trajectory
+from parity.result import LayerRun, State
+
+Layer: TypeAlias = Recurrent | Dense | Embedding
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a model.
+
+    Args:
+        name: as the framework names it.
+        layer: the layer it comes from.
+        value: which of that layer's values, for a recurrent layer; None for the only value of any other.
+    """
+
+    name: str
+    layer: str
+    value: Value | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model, free of any framework.
+
+    Args:
+        name: of the model, or of the layer.
+        layers: in order; each takes what the one before gives.
+        outputs: the model's outputs in order. Empty for bare recurrent layers (a live layer, a state dict, an ONNX node), whose
+            return is the framework's own: the sequence and the final states.
+        origin: the framework it was read from.
+        details: what else the source says of itself (producer, version, format), for people to read.
+
+    Example:
+        >>> from parity.recurrent import Weights
+        >>> weights = Weights(np.zeros((3, 5, 2)), np.zeros((3, 5, 5)))
+        >>> Network("gru", (Recurrent("gru", RecurrentSpec("gru", 2, 5), (weights,)),)).recurrent[0].name
+        'gru'
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    outputs: tuple[Output, ...] = ()
+    origin: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.recurrent:
+            raise UnsupportedError(
+                "no recurrent layer in the model",
+                where=self.name,
+                expected="at least one LSTM or GRU",
+                got=", ".join(f"{type(layer).__name__} '{layer.name}'" for layer in self.layers) or "no layers",
+                remedy="parity converts models around LSTM and GRU layers; give it one that has such a layer",
+            )
+
+    @property
+    def recurrent(self) -> tuple[Recurrent, ...]:
+        """The recurrent layers, in order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Recurrent))
+
+    @property
+    def specs(self) -> dict[str, RecurrentSpec]:
+        """Kind and sizes of every recurrent layer, by name, in order."""
+        return {layer.name: layer.spec for layer in self.recurrent}
+
+    @property
+    def bare(self) -> bool:
+        """Whether this is a recurrent layer or stack by itself, without a model's own outputs."""
+        return not self.outputs
+
+    @property
+    def tokens(self) -> int | None:
+        """Size of the vocabulary if the inputs are integers for an Embedding, else None."""
+        first = self.layers[0]
+        return first.input_size if isinstance(first, Embedding) else None
+
+    def compute(
+        self, inputs: Array, states: Mapping[str, State], rounding: Rounding | None = None
+    ) -> tuple[dict[str, Array], dict[str, Trajectory]]:
+        """Run the network in float64.
+
+        Args:
+            inputs: (batch, time, features), or (batch, time) integers for an Embedding.
+            states: the initial state of every recurrent layer.
+            rounding: what happens to intermediate values, nothing by default.
+
+        Returns:
+            The model's outputs by name (none for a bare network), and every recurrent layer's steps by name.
+        """
+        rounding = rounding or Exact()
+        value: Array = inputs if self.tokens else np.asarray(inputs, np.float64)
+        trajectories: dict[str, Trajectory] = {}
+        given: dict[str, Array] = {}
+        for layer in self.layers:
+            if isinstance(layer, Recurrent):
+                trajectories[layer.name] = layer.compute(value, states[layer.name], rounding)
+                value = layer.values[0].of([trajectories[layer.name].run])
+            else:
+                value = layer.compute(value, rounding)
+            given[layer.name] = value
+        return output_values(self, given, {name: path.run for name, path in trajectories.items()}), trajectories
+
+
+def output_values(
+    network: Network, given: Mapping[str, Array], runs: Mapping[str, LayerRun]
+) -> dict[str, Array]:
+    """The network's outputs by name, from what every layer gave on and every recurrent layer computed."""
+    return {
+        output.name: given[output.layer] if output.value is None else output.value.of([runs[output.layer]])
+        for output in network.outputs
+    }

@@ -1,0 +1,386 @@
+"""The drawings of the page as inline SVG, made from parts of the record.
+
+Every drawing is as wide as its box: positions are percentages, curves stand in a nested SVG that is stretched, and text keeps its
+size, so that one drawing serves a telephone, a screen and paper. Every text goes through `Markup.format`, which escapes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Any
+
+from markupsafe import Markup
+
+from parity.report.numbers import is_finite, number, spell
+
+STYLES = 6
+"""Line styles and gate patterns in style.css; further ones repeat them."""
+
+_SIDE = 1000.0
+_MOST_TIPS, _MOST_CELLS, _MOST_TICKS, _MOST_POINTS = 48, 500, 6, 60
+_MOST_DECADES = 7
+
+_STEPS = (
+    ("within-low", 0.25, "up to a quarter of the limit"),
+    ("within-mid", 0.5, "up to half"),
+    ("within-high", 1.0, "up to the limit"),
+    ("outside-low", 10.0, "up to 10 times the limit"),
+    ("outside-mid", 100.0, "up to 100 times"),
+    ("outside-high", math.inf, "more, or not finite"),
+)
+"""Shades of the map: class, upper bound as a share of the limit, meaning."""
+
+
+def join(parts: Iterable[Markup]) -> Markup:
+    """Parts side by side."""
+    return Markup("").join(parts)
+
+
+def axis_ticks(length: int, most: int = _MOST_TICKS) -> list[int]:
+    """Round positions on an axis of `length` steps.
+
+    Example:
+        >>> axis_ticks(17), axis_ticks(300), axis_ticks(1)
+        ([0, 5, 10, 15], [0, 50, 100, 150, 200, 250], [0])
+    """
+    sizes = (factor * 10**power for power in range(12) for factor in (1, 2, 5))
+    step = next(size for size in sizes if (length - 1) // size < most)
+    return list(range(0, length, step))
+
+
+@dataclass(frozen=True)
+class LogScale:
+    """A logarithmic axis over whole decades; 0 is its top and 1 its bottom, as SVG counts."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> LogScale:
+        """The decades that hold all positive finite values, at least two."""
+        logs = [math.log10(value) for value in values if 0 < value < math.inf]
+        low, high = (math.floor(min(logs)), math.ceil(max(logs))) if logs else (-8, -6)
+        return cls(low, max(high, low + 2))
+
+    def at(self, value: float) -> float:
+        """Where a value stands; zero stands at the bottom."""
+        if value <= 0:
+            return 1.0
+        return min(1.0, max(0.0, (self.high - math.log10(value)) / (self.high - self.low)))
+
+    @property
+    def ticks(self) -> list[int]:
+        """Exponents to label."""
+        step = -(-(self.high - self.low) // _MOST_DECADES)
+        return list(range(self.low, self.high + 1, step))
+
+
+def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None, styles: Mapping[str, int]) -> Markup:
+    """Error over time, one line per engine, over the floor and the band that is allowed.
+
+    Args:
+        profile: of the record.
+        limit: how many floors are allowed.
+        horizon: the step to mark, None for none.
+        styles: label -> line style.
+    """
+    steps, time = profile["steps"], profile["time"]
+    centres = [(a + b) / 2 / time for a, b in pairwise([*steps, time])]
+    floor = [number(value) for value in profile["floor"]]
+    allowed = [limit * value for value in floor]
+    engines = {label: [number(value) for value in values] for label, values in profile["engines"].items()}
+    scale = LogScale.over([*floor, *allowed, *(value for values in engines.values() for value in values)])
+    areas = [
+        Markup('<path class="allowed" d="{}"/>').format(_area(centres, allowed, scale)),
+        Markup('<path class="floor" d="{}"/>').format(_area(centres, floor, scale)),
+    ]
+    curves = [_curve(centres, values, scale, styles[label]) for label, values in engines.items()]
+    lost = _lost(profile)
+    rugs = _rugs(profile, limit, styles)
+    layers = [
+        *_decades(scale),
+        _stretched([*areas, *lost]),
+        *_time_ticks(time),
+        *([_horizon(horizon, time)] if horizon is not None else []),
+        _stretched(curves),
+        *rugs,
+        *_tips(profile),
+    ]
+    title = f"Error over time of {profile['quantity']}"
+    worst = "; ".join(f"{label} at most {spell(max(values, default=0.0))}" for label, values in engines.items())
+    text = f"Largest absolute error in each of {time} steps, logarithmic, against the float32 floor ({spell(max(floor))} at most): {worst}."
+    return _drawing(title, text, layers, "profile", f"--rugs:{len(rugs)}")
+
+
+def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] | None) -> Markup:
+    """Batch x time, every cell shaded by its largest error in floors.
+
+    Args:
+        where: the "map" of the record.
+        limit: how many floors are allowed.
+        worst: the place to ring, with "batch" and "time"; None for none.
+    """
+    batch, time = where["batch"], where["time"]
+    rows, columns = [*where["rows"], batch], [*where["steps"], time]
+    cells = [
+        (_shade(value, limit), f"M{left} {top}h{right - left}v{bottom - top}h{left - right}z", value, (top, left))
+        for (top, bottom), line in zip(pairwise(rows), where["times_floor"], strict=True)
+        for (left, right), value in zip(pairwise(columns), line, strict=True)
+    ]
+    drawn = _cells_with_tips(cells) if len(cells) <= _MOST_CELLS else _cells_in_bulk(cells)
+    layers = [_stretched(drawn, batch, time), *_time_ticks(time, grid=False), *_batch_ticks(batch)]
+    if worst and isinstance(worst.get("batch"), int) and isinstance(worst.get("time"), int):
+        x, y = ((worst["time"] + 0.5) / time, (worst["batch"] + 0.5) / batch)
+        ring = '<circle class="{}" cx="{}" cy="{}" r="7"/>'
+        layers += [Markup(ring).format(name, _percent(x), _percent(y)) for name in ("ring-back", "ring")]
+    values = [value for _, _, value, _ in cells if value is not None]
+    most = max(map(number, values), default=0.0)
+    text = f"{batch} samples by {time} steps; the largest error is {spell(most)} times the floor, {spell(limit)} is allowed."
+    height = max(72, min(26 * len(where["rows"]), 300))
+    return _drawing(f"Where {where['engine']} is off in {where['quantity']}", text, layers, "map", f"--height:{height}px")
+
+
+def map_legend() -> list[dict[str, str]]:
+    """Class and meaning of every shade of the map."""
+    return [{"name": name, "text": text} for name, _, text in _STEPS]
+
+
+def gate_diagram(title: str, gates: Mapping[str, Any], units: int | None) -> Markup:
+    """The gate axis of every framework, one bar above the other, the same gate joined by a ribbon.
+
+    Args:
+        title: the kind of cell.
+        gates: its "meanings" and "frameworks" of the record.
+        units: to number the slices; None leaves them out.
+    """
+    frameworks = gates["frameworks"]
+    order = {gate: index for index, gate in enumerate(gates["meanings"])}
+    bar, gap, head = 64, 34, 22
+    pitch = bar + gap + head
+    layers = []
+    for row, (name, own) in enumerate(frameworks.items()):
+        top = row * pitch + head
+        layers.append(Markup('<text class="framework" x="0" y="{}">{}</text>').format(top - 7, name))
+        count = len(own["own"])
+        layers += [
+            _gate(k, count, top, bar, letter, gates["meanings"][gate], order[gate], units)
+            for k, (letter, gate) in enumerate(zip(own["own"], own["canonical"], strict=True))
+        ]
+    listed = list(frameworks.values())
+    ribbons = [
+        _ribbons(upper["canonical"], lower["canonical"], order, row * pitch + head + bar, gap + head)
+        for row, (upper, lower) in enumerate(pairwise(listed))
+    ]
+    text = "; ".join(f"{name}: {' '.join(own['own'])}, that is {_named(own, gates)}" for name, own in frameworks.items())
+    height = pitch * len(listed) - gap
+    return _drawing(f"Order of the gates, {title}", text, [*ribbons, *layers], "gates", f"--height:{height}px")
+
+
+def _named(own: Mapping[str, Any], gates: Mapping[str, Any]) -> str:
+    return ", ".join(gates["meanings"][gate] for gate in own["canonical"])
+
+
+def _gate(k: int, count: int, top: int, bar: int, letter: str, meaning: str, style: int, units: int | None) -> Markup:
+    x, width, middle = _percent(k / count), _percent(1 / count), _percent((k + 0.5) / count)
+    texts = [("letter", letter, 22), ("meaning", meaning, 40)]
+    if units is not None:
+        texts.append(("slice", f"{k * units}:{(k + 1) * units}", 55))
+    box = Markup('<rect class="gate {}" x="{}" y="{}" width="{}" height="{}"{}/>')
+    style_class = f"gate-{style % STYLES}"
+    pattern = Markup(' style="fill:url(#pattern-{})"').format(style % STYLES)
+    lines = join(
+        Markup('<text class="{}" x="{}" y="{}">{}</text>').format(name, middle, top + y, text) for name, text, y in texts
+    )
+    return box.format(style_class, x, top, width, bar, "") + box.format("pattern", x, top, width, bar, pattern) + lines
+
+
+def _ribbons(upper: Sequence[str], lower: Sequence[str], order: Mapping[str, int], top: int, height: int) -> Markup:
+    """From each gate to the same gate in the bar below."""
+    paths = []
+    for k, gate in enumerate(upper):
+        if gate not in lower:
+            continue
+        a, b = (
+            ((index + 0.08) / count * _SIDE, (index + 0.92) / count * _SIDE)
+            for index, count in ((k, len(upper)), (lower.index(gate), len(lower)))
+        )
+        half = height / 2
+        line = (
+            f"M{a[0]:.0f} 0C{a[0]:.0f} {half:.0f} {b[0]:.0f} {half:.0f} {b[0]:.0f} {height}"
+            f"H{b[1]:.0f}C{b[1]:.0f} {half:.0f} {a[1]:.0f} {half:.0f} {a[1]:.0f} 0z"
+        )
+        paths.append(Markup('<path class="ribbon gate-{}" d="{}"/>').format(order[gate] % STYLES, line))
+    frame = '<svg x="0" y="{}" width="100%" height="{}" viewBox="0 0 1000 {}" preserveAspectRatio="none">{}</svg>'
+    return Markup(frame).format(top, height, height, join(paths))
+
+
+def _drawing(title: str, text: str, layers: Iterable[Markup], name: str, style: str) -> Markup:
+    frame = '<svg class="drawing {}" style="{}" role="img" aria-label="{}"><title>{}</title><desc>{}</desc>{}</svg>'
+    return Markup(frame).format(name, style, f"{title}. {text}", title, text, join(layers))
+
+
+def _stretched(parts: Iterable[Markup], height: float = _SIDE, width: float = _SIDE) -> Markup:
+    frame = '<svg class="stretched" width="100%" height="100%" viewBox="0 0 {:g} {:g}" preserveAspectRatio="none">{}</svg>'
+    return Markup(frame).format(width, height, join(parts))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.5g}%"
+
+
+def _points(centres: Sequence[float], values: Sequence[float], scale: LogScale) -> list[str]:
+    return [f"{x * _SIDE:.4g} {scale.at(y) * _SIDE:.4g}" for x, y in zip(centres, values, strict=True)]
+
+
+def _area(centres: Sequence[float], values: Sequence[float], scale: LogScale) -> str:
+    """Everything below a curve, from edge to edge."""
+    tops = [scale.at(value) * _SIDE for value in values]
+    middle = "L".join(_points(centres, values, scale))
+    return f"M0 1000L0 {tops[0]:.4g}L{middle}L1000 {tops[-1]:.4g}L1000 1000z"
+
+
+def _curve(centres: Sequence[float], values: Sequence[float], scale: LogScale, style: int) -> Markup:
+    """A line that breaks where a value is not finite; the values themselves as dots where they are few."""
+    points = list(zip(_points(centres, values, scale), map(is_finite, values), strict=True))
+    runs = [[point for point, _ in run] for finite, run in groupby(points, key=lambda pair: pair[1]) if finite]
+    line = "".join("M" + "L".join(run) for run in runs)
+    dots = "".join(f"M{point}h0" for run in runs for point in run) if len(points) <= _MOST_POINTS else ""
+    name = f"line-{style % STYLES}"
+    drawn = Markup('<path class="curve {}" d="{}"/>').format(name, line)
+    return drawn + Markup('<path class="dots {}" d="{}"/>').format(name, dots) if dots else drawn
+
+
+def _lost(profile: Mapping[str, Any]) -> list[Markup]:
+    """Shades over the steps where some sample or direction is not comparable any more."""
+    edges, time = [*profile["steps"], profile["time"]], profile["time"]
+    return [
+        Markup('<rect class="lost" x="{:.5g}" width="{:.5g}" height="1000" style="fill:url(#pattern-lost)"/>').format(
+            left / time * _SIDE, (right - left) / time * _SIDE
+        )
+        for left, right in _spans(edges, [number(share) < 1 for share in profile["comparable"]])
+    ]
+
+
+def _rugs(profile: Mapping[str, Any], limit: float, styles: Mapping[str, int]) -> list[Markup]:
+    """Above the chart, a bar per engine over the steps that hold an element outside the limit."""
+    edges, time = [*profile["steps"], profile["time"]], profile["time"]
+    rugs = []
+    for label, ratios in profile["times_floor"].items():
+        spans = _spans(edges, [ratio is not None and number(ratio) > limit for ratio in ratios])
+        if not spans:
+            continue
+        bar = '<rect class="rug line-{}" x="{}" y="{}" width="{}" height="4"><title>{}</title></rect>'
+        rugs.append(
+            join(
+                Markup(bar).format(
+                    styles[label] % STYLES,
+                    _percent(left / time),
+                    -8 - 7 * len(rugs),
+                    _percent((right - left) / time),
+                    f"{label}: outside the limit, {_range(left, right)}",
+                )
+                for left, right in spans
+            )
+        )
+    return rugs
+
+
+def _spans(edges: Sequence[int], flags: Sequence[bool]) -> list[tuple[int, int]]:
+    """Stretches of bins whose flag is up, as (first step, step after the last).
+
+    Example:
+        >>> _spans([0, 2, 4, 6], [True, True, False])
+        [(0, 4)]
+    """
+    runs = groupby(zip(pairwise(edges), flags, strict=True), key=lambda pair: pair[1])
+    marked = [[edge for edge, _ in run] for up, run in runs if up]
+    return [(run[0][0], run[-1][1]) for run in marked]
+
+
+def _range(left: int, right: int) -> str:
+    return f"step {left}" if right - left == 1 else f"steps {left} to {right - 1}"
+
+
+def _decades(scale: LogScale) -> list[Markup]:
+    grid = '<line class="grid" x1="0" x2="100%" y1="{0}" y2="{0}"/><text class="tick y" x="-8" y="{0}" dy=".33em">1e{1}</text>'
+    return [Markup(grid).format(_percent(scale.at(10.0**exponent)), exponent) for exponent in scale.ticks]
+
+
+def _time_ticks(time: int, grid: bool = True) -> list[Markup]:
+    line = '<line class="grid" x1="{0}" x2="{0}" y1="0" y2="100%"/>' if grid else ""
+    mark = line + '<text class="tick x" x="{0}" y="100%" dy="17">{1}</text>'
+    title = Markup('<text class="axis" x="50%" y="100%" dy="35">time step</text>')
+    return [*(Markup(mark).format(_percent((step + 0.5) / time), step) for step in axis_ticks(time)), title]
+
+
+def _batch_ticks(batch: int) -> list[Markup]:
+    mark = '<text class="tick y" x="-8" y="{}" dy=".33em">{}</text>'
+    return [Markup(mark).format(_percent((row + 0.5) / batch), row) for row in axis_ticks(batch, most=4)]
+
+
+def _horizon(horizon: int, time: int) -> Markup:
+    share = horizon / time
+    side, shift = ("start", 6) if share < 0.5 else ("end", -6)
+    mark = (
+        '<line class="horizon" x1="{0}" x2="{0}" y1="0" y2="100%"/>'
+        '<text class="horizon-text" x="{0}" y="100%" dx="{1}" dy="-8" text-anchor="{2}">horizon: step {3}</text>'
+    )
+    return Markup(mark).format(_percent(share), shift, side, horizon)
+
+
+def _tips(profile: Mapping[str, Any]) -> list[Markup]:
+    """Invisible strips that tell the numbers below the pointer."""
+    steps, time = profile["steps"], profile["time"]
+    size = -(-len(steps) // _MOST_TIPS)
+    strips = []
+    for first in range(0, len(steps), size):
+        left, right = steps[first], steps[first + size] if first + size < len(steps) else time
+        part = slice(first, first + size)
+        lines = [f"{_range(left, right)}: floor {spell(max(map(number, profile['floor'][part])))}"]
+        for label, values in profile["engines"].items():
+            ratios = [number(ratio) for ratio in profile["times_floor"][label][part] if ratio is not None]
+            times = f", {spell(max(ratios))} × floor" if ratios else ", not comparable"
+            lines.append(f"{label}: {spell(_largest(values[part]))}{times}")
+        strip = '<rect class="tip" x="{}" width="{}" height="100%"><title>{}</title></rect>'
+        strips.append(Markup(strip).format(_percent(left / time), _percent((right - left) / time), "\n".join(lines)))
+    return strips
+
+
+def _largest(values: Sequence[Any]) -> float:
+    numbers = [number(value) for value in values]
+    return next((value for value in numbers if math.isnan(value)), max(numbers))
+
+
+def _shade(value: Any, limit: float) -> str:
+    if value is None:
+        return "not-comparable"
+    share = number(value) / limit
+    return next((name for name, bound, _ in _STEPS if share <= bound), _STEPS[-1][0])
+
+
+_Cell = tuple[str, str, Any, tuple[int, int]]
+
+
+def _cells_with_tips(cells: Sequence[_Cell]) -> list[Markup]:
+    tip: Callable[..., Markup] = Markup('<path d="{}"><title>{}</title></path>').format
+    return [
+        Markup('<g class="cell {}">{}</g>').format(
+            shade,
+            join(
+                tip(path, f"batch {row}, step {step}: " + ("not comparable" if value is None else f"{spell(number(value))} × floor"))
+                for name, path, value, (row, step) in cells
+                if name == shade
+            ),
+        )
+        for shade in dict.fromkeys(name for name, *_ in cells)
+    ]
+
+
+def _cells_in_bulk(cells: Sequence[_Cell]) -> list[Markup]:
+    return [
+        Markup('<path class="cell {}" d="{}"/>').format(shade, "".join(path for name, path, *_ in cells if name == shade))
+        for shade in dict.fromkeys(name for name, *_ in cells)
+    ]

@@ -1,0 +1,159 @@
+"""Runs a source in an engine: inputs checked first, one `Result` whatever the framework's convention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from parity.errors import ParityError, Problem, ShapeError
+from parity.frameworks import Runner, Settings, framework
+from parity.network import Network
+from parity.network.embedding import Embedding
+from parity.recurrent import Array
+from parity.result import Inputs, Result, Returned, State, check_states
+from parity.sources import Opened, Source, open_source
+
+REFERENCE = "reference"
+
+
+def run(
+    source: Source,
+    inputs: Inputs,
+    engine: str | None = None,
+    initial_state: object = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    tf32: bool = False,
+) -> Result:
+    """Run a source on inputs in one engine.
+
+    Args:
+        source: a path, a live layer or model, an onnx.ModelProto, a Network or one of its recurrent layers.
+        inputs: (batch, time, features), or (batch, time) integers for an Embedding: always batch first, whatever the
+            framework's own order. One array, a list of one, or a dict of one by name.
+        engine: "keras", "torch", "onnxruntime" or "reference"; by default the source's own.
+        initial_state: None for zeros; h_0 or (h_0, c_0), each (layer, direction, batch, hidden); or a dict by layer.
+        device: "cpu" or "cuda".
+        dtype: "float32" or "float64"; the reference always computes in float64.
+        tf32: on CUDA, whether products may be truncated to TF32. Off unless asked for; the result's settings say so.
+
+    Returns:
+        Outputs, sequence and final states in canonical axes, and what the framework itself returned.
+
+    Raises:
+        ShapeError: inputs or states that do not fit, or are not finite.
+        MissingFrameworkError: the engine or the device is not there; says what it would need.
+        UnsupportedError: the source cannot be converted exactly, or the engine lacks the dtype.
+
+    Example:
+        >>> import torch
+        >>> result = run(torch.nn.LSTM(3, 5), np.ones((2, 7, 3)), engine="reference")
+        >>> result.sequence.shape, result.h_n.shape
+        ((2, 7, 5), (1, 1, 2, 5))
+    """
+    opened = open_source(source)
+    settings = Settings(device, dtype, tf32)
+    x = check_inputs(opened.network, inputs)
+    chosen = engine or opened.engine or REFERENCE
+    state_dtype = "float64" if chosen == REFERENCE else dtype
+    states = check_states(opened.network.specs, initial_state, x.shape[0], state_dtype)
+    return runner(opened, chosen, settings)(x, states)
+
+
+def runner(opened: Opened, engine: str, settings: Settings) -> Runner:
+    """Something that runs an opened source in an engine."""
+    if engine == REFERENCE:
+        return ReferenceRunner(opened.network)
+    made: Runner = framework(engine).runner(opened.in_engine(engine), opened.network, settings)
+    return made
+
+
+def check_inputs(network: Network, inputs: Inputs) -> Array:
+    """Inputs as users give them, as the one array every engine gets.
+
+    Returns:
+        (batch, time, features) float32, or (batch, time) int64 for an Embedding.
+
+    Raises:
+        ShapeError: wrong number, axes or sizes, empty, not finite, or not in the vocabulary; all at once.
+
+    Example:
+        >>> import torch
+        >>> from parity.sources import read
+        >>> check_inputs(read(torch.nn.GRU(3, 5)), [[[1, 2, 3], [4, 5, 6]]]).shape
+        (1, 2, 3)
+    """
+    array = np.asarray(_only(inputs))
+    problems: list[Problem] = []
+    first = network.layers[0]
+    where = f"inputs of '{network.name}'"
+    expected = "(batch, time) integers" if isinstance(first, Embedding) else f"(batch, time, {first.input_size})"
+    rank = 2 if isinstance(first, Embedding) else 3
+    if array.dtype.kind not in "fiub":
+        raise ShapeError("the inputs are not numbers", where, expected, f"dtype {array.dtype}")
+    if array.ndim != rank or (rank == 3 and array.shape[2] != first.input_size):
+        remedy = "parity takes batch first, also for batch_first=False and ONNX: transpose the first two axes if yours is time first"
+        problems.append(Problem("the inputs have the wrong shape", where, expected, str(array.shape), remedy))
+    if 0 in array.shape:
+        problems.append(Problem("the inputs are empty", where, "at least one sample and one step", str(array.shape)))
+    elif array.dtype.kind == "f" and not np.isfinite(array).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        count = int((~np.isfinite(array)).sum())
+        got = f"{array[index]} at {index}, {count} such value{'s' if count > 1 else ''} in all"
+        problems.append(Problem("the inputs are not finite", where, "finite numbers", got, "replace or drop them: every engine would spread them differently"))
+    elif isinstance(first, Embedding) and array.size:
+        outside = array[(array != np.trunc(array)) | (array < 0) | (array >= first.input_size)]
+        if outside.size:
+            problems.append(Problem("tokens outside the vocabulary", where, f"integers 0 to {first.input_size - 1}", str(outside[0])))
+    if problems:
+        raise ShapeError(problems)
+    return array.astype(np.int64 if isinstance(first, Embedding) else np.float32)
+
+
+def random_inputs(network: Network, batch: int, time: int, seed: int) -> Array:
+    """Standard normal inputs, or uniform tokens, for a network.
+
+    Example:
+        >>> import torch
+        >>> from parity.sources import read
+        >>> random_inputs(read(torch.nn.GRU(3, 5)), batch=2, time=7, seed=0).shape
+        (2, 7, 3)
+    """
+    if batch < 1 or time < 1:
+        raise ShapeError("empty inputs", expected="at least one sample and one step", got=f"batch={batch}, time={time}")
+    random = np.random.default_rng(seed)
+    if network.tokens:
+        return random.integers(0, network.tokens, (batch, time))
+    return random.standard_normal((batch, time, network.layers[0].input_size)).astype(np.float32)
+
+
+def _only(inputs: Inputs) -> Any:
+    """The one array of a dict, or of a list that holds a whole array."""
+    if isinstance(inputs, Mapping):
+        values = list(inputs.values())
+    elif isinstance(inputs, (list, tuple)) and any(isinstance(item, np.ndarray) for item in inputs):
+        values = list(inputs)
+    else:
+        return inputs
+    if len(values) != 1:
+        raise ShapeError("the model has one input", expected="one array", got=f"{len(values)} arrays")
+    return values[0]
+
+
+class ReferenceRunner:
+    """Runs a description in float64; see `parity.frameworks.Runner`."""
+
+    engine = REFERENCE
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
+        """Run on inputs (batch, time, features) or (batch, time) integers."""
+        outputs, paths = self._network.compute(inputs, states)
+        runs = {name: path.run for name, path in paths.items()}
+        returned = tuple(Returned(name, array.shape, "float64") for name, array in outputs.items())
+        settings = {"numpy": np.__version__, "device": "cpu", "dtype": "float64"}
+        return Result(REFERENCE, outputs, runs, returned, settings)

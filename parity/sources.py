@@ -1,0 +1,181 @@
+"""Anything a user may hand over (a path, a live layer or model, a Network), opened once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from parity.errors import ParityError, UnsupportedError
+from parity.returns import Returns, explain_network
+from parity.files import read_file
+from parity.frameworks import framework, owner
+from parity.network import Network, Recurrent
+
+Source: TypeAlias = Any
+"""A path, a live Keras layer or model, a torch module, an onnx.ModelProto, a Network or one of its recurrent layers."""
+
+FILE_ENGINES = {
+    ".keras": "keras",
+    ".pt": "torch",
+    ".pth": "torch",
+    ".safetensors": "torch",
+    ".onnx": "onnxruntime",
+}
+"""The engine that opens a file by itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A source, read.
+
+    Args:
+        label: a short name for people.
+        network: its description.
+        engine: the engine it belongs to, None for a bare description.
+        path: where it is a file.
+        live: where it is a live object.
+    """
+
+    label: str
+    network: Network
+    engine: str | None
+    path: Path | None = None
+    live: Any = None
+
+    def in_engine(self, engine: str) -> Any:
+        """A live object of an engine: the source itself where it is that engine's own, else its conversion."""
+        module = framework(engine)
+        if engine != self.engine:
+            return module.build(self.network)
+        return self.live if self.path is None else module.load(self.path, self.network)
+
+
+def open_source(source: Source) -> Opened:
+    """Read a source of any form.
+
+    Raises:
+        ParityError: something that is no source; and what the reader of its form raises.
+    """
+    if isinstance(source, Opened):
+        return source
+    if isinstance(source, Network):
+        return Opened(source.name, source, None)
+    if isinstance(source, Recurrent):
+        return Opened(source.name, Network(source.name, (source,)), None)
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return Opened(path.name, read_file(path), FILE_ENGINES.get(path.suffix.lower()), path)
+    engine = owner(source)
+    if engine is None:
+        raise ParityError(
+            "this is not something parity can read",
+            expected="a path, a live Keras layer or model, a torch module, an onnx.ModelProto, or a parity Network",
+            got=f"{type(source).__module__}.{type(source).__qualname__}",
+        )
+    network = framework(engine).read(source)
+    return Opened(f"{type(source).__name__} '{network.name}'", network, engine, live=source)
+
+
+def read(source: Source) -> Network:
+    """Describe a source without any framework's own objects.
+
+    Args:
+        source: a path (`.keras`, `.pt`, `.safetensors`, `.onnx`), a live Keras layer or model, a torch module, or an onnx.ModelProto.
+
+    Returns:
+        The description; `.recurrent` are its recurrent layers, each of which is accepted wherever a source is.
+
+    Raises:
+        UnsupportedError: it cannot be kept exactly; says what, where and the nearest exact way, all problems at once.
+        FormatError: a file that is not what it claims.
+
+    Example:
+        >>> import torch
+        >>> read(torch.nn.GRU(3, 5, num_layers=2)).recurrent[1].spec
+        RecurrentSpec(kind='gru', input_size=5, hidden_size=5, directions=('forward',))
+    """
+    return open_source(source).network
+
+
+def to_torch(source: Source) -> Any:
+    """Convert to torch: a live layer gives `torch.nn.LSTM` or `GRU` (batch_first=True), a model a module with the same outputs.
+
+    Raises:
+        UnsupportedError: it cannot be kept exactly.
+        MissingFrameworkError: torch is not installed.
+
+    Example:
+        >>> import keras
+        >>> layer = keras.layers.GRU(5); layer.build((None, None, 3))
+        >>> to_torch(layer)
+        GRU(3, 5, batch_first=True)
+    """
+    return framework("torch").build(read(source))
+
+
+def to_keras(source: Source) -> Any:
+    """Convert to Keras: a live layer gives `keras.layers.LSTM`, `GRU` or `Bidirectional`, returning what torch or ONNX returned, in
+    Keras's order; a stack or a model gives a functional model.
+
+    torch keeps two biases for an LSTM, Keras one: it gets their sum, taken in float64 and rounded once. The function stays the same to
+    that last rounding; the two cannot be told apart again.
+
+    Raises:
+        UnsupportedError: it cannot be kept exactly.
+        MissingFrameworkError: Keras is not installed.
+
+    Example:
+        >>> import torch
+        >>> layer = to_keras(torch.nn.LSTM(3, 5))
+        >>> [tuple(value.shape) for value in layer(torch.ones(2, 7, 3).numpy())]
+        [(2, 7, 5), (2, 5), (2, 5)]
+    """
+    return framework("keras").build(read(source))
+
+
+def to_onnx(source: Source, opset: int | None = None) -> Any:
+    """Convert to an `onnx.ModelProto` of native LSTM and GRU nodes with batch and time left open.
+
+    A layer keeps ONNX's own convention, X (time, batch, features) in and Y, Y_h, Y_c out; a model has the inputs and outputs it had.
+
+    Raises:
+        UnsupportedError: it cannot be kept exactly, or an opset outside 7 to 22.
+        MissingFrameworkError: onnx is not installed.
+
+    Example:
+        >>> import torch
+        >>> [node.op_type for node in to_onnx(torch.nn.LSTM(3, 5)).graph.node]
+        ['LSTM', 'Identity', 'Identity', 'Identity']
+    """
+    return framework("onnxruntime").build(read(source), opset)
+
+
+def explain(source: Source) -> Returns:
+    """What Keras, torch and ONNX return for a recurrent layer, and how the values correspond.
+
+    Args:
+        source: anything with exactly one recurrent layer; `read(model).recurrent[k]` picks one of several.
+
+    Raises:
+        UnsupportedError: several recurrent layers.
+
+    Example:
+        >>> import torch
+        >>> explain(torch.nn.LSTM(20, 64)).shapes
+        '[(batch, time, 64), (batch, 64), (batch, 64)]'
+    """
+    opened = open_source(source)
+    if len(opened.network.recurrent) != 1:
+        raise UnsupportedError(
+            "several recurrent layers: which one?",
+            where=opened.label,
+            got=", ".join(layer.name for layer in opened.network.recurrent),
+            remedy="explain(read(source).recurrent[k])",
+        )
+    (returns,) = explain_network(opened.network)
+    return returns
+
+
+__all__ = ["Opened", "Source", "explain", "open_source", "read", "to_keras", "to_onnx", "to_torch"]

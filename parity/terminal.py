@@ -1,0 +1,166 @@
+"""What the command line prints: the same facts as the report's first screen, plain when piped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from parity.comparison import Comparison, describe
+from parity.judge import REFERENCE, Row
+from parity.layouts import LAYOUTS, axis_groups
+from parity.network import Dense, Embedding, Layer, Recurrent
+from parity.recurrent import pack
+from parity.returns import Returns, explain_network, shape_text
+from parity.sources import Opened
+
+_SIGNS = {"agree": ("ok", "green"), "disagree": ("DISAGREE", "bold red"), "undecided": ("undecided", "yellow")}
+
+
+def console() -> Console:
+    """Standard output; wide and without colour when it is no terminal, so that nothing is cut."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line, as it is."""
+    console().print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None] | None]:
+    """A line on standard error that says what is running; nothing when that is no terminal."""
+    errors = Console(stderr=True)
+    if not errors.is_terminal:
+        yield None
+        return
+    with errors.status("starting") as status:
+        yield lambda line: status.update(escape(line))
+
+
+def show_json(value: object) -> None:
+    """Plain JSON."""
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """The verdict, the matrix and what stands out."""
+    out = console()
+    sign, style = _SIGNS[comparison.verdict]
+    out.print(f"[{style}]{sign}[/] {escape(comparison.sentence)}", soft_wrap=True)
+    pairs = list(dict.fromkeys((row.left, row.right) for row in comparison.table))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("max difference (x floor)")
+    for left, right in pairs:
+        table.add_column(escape(left if right == REFERENCE else f"{left} - {right}"), justify="right")
+    for rule, quantity in dict.fromkeys((row.rule, row.quantity) for row in comparison.table):
+        found = {(row.left, row.right): row for row in comparison.table if (row.rule, row.quantity) == (rule, quantity)}
+        name = quantity if rule == "run" else f"{quantity}, one step"
+        table.add_row(escape(name), *(_cell(found.get(pair)) for pair in pairs))
+    out.print(table)
+    for row in comparison.table:
+        if row.verdict == "disagree" and row.right == REFERENCE:
+            out.print(f"  {escape(describe(row))}", soft_wrap=True)
+    for note in comparison.notes:
+        out.print(f"note: {escape(note)}", soft_wrap=True)
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    sign, style = _SIGNS[row.verdict]
+    mark = "" if row.verdict == "agree" else f" {sign}"
+    return f"[{style}]{row.max_error:.1e} ({row.times_floor:.2g}x){mark}[/]"
+
+
+def show_returns(returns: Returns) -> None:
+    """A layer's return, value by value."""
+    say(str(returns))
+
+
+def description(opened: Opened) -> dict[str, Any]:
+    """What `inspect --json` prints."""
+    network = opened.network
+    return {
+        "file": opened.label,
+        "origin": network.origin,
+        "bare": network.bare,
+        "details": network.details,
+        "layers": [_facts(layer) for layer in network.layers],
+        "outputs": [{"name": output.name, "layer": output.layer} for output in network.outputs],
+        "returns": [str(returns.shapes) for returns in explain_network(network)],
+    }
+
+
+def _facts(layer: Layer) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": layer.name, "family": type(layer).__name__}
+    facts |= {"input": layer.input_size, "output": layer.output_size}
+    if isinstance(layer, Recurrent):
+        facts |= {
+            "kind": layer.spec.kind,
+            "units": layer.spec.hidden_size,
+            "directions": list(layer.spec.directions),
+            "bias": layer.has_bias,
+            "return_sequences": layer.return_sequences,
+            "weights": {name: list(shape) for name, shape in _own_weights(layer).items()},
+        }
+    elif isinstance(layer, Dense):
+        facts |= {"activation": layer.activation, "bias": layer.bias is not None}
+    return facts
+
+
+def _own_weights(layer: Recurrent) -> dict[str, tuple[int, ...]]:
+    """Canonical arrays of each direction, by name and shape."""
+    return {
+        f"{direction}.{member}": array.shape
+        for direction, weights in zip(layer.spec.directions, layer.weights, strict=True)
+        for member in ("kernel", "recurrent", "bias_input", "bias_recurrent")
+        if (array := weights.member(member)) is not None
+    }
+
+
+def show_network(opened: Opened) -> None:
+    """A model file in tables."""
+    out, network = console(), opened.network
+    facts = ", ".join(f"{name} {value}" for name, value in network.details.items())
+    out.print(f"[bold]{escape(opened.label)}[/]: {escape(network.origin)}{escape(', ' + facts if facts else '')}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("layer", "what", "in", "out", "options"):
+        table.add_column(title)
+    for layer in network.layers:
+        table.add_row(escape(layer.name), _kind(layer), str(layer.input_size), str(layer.output_size), escape(_options(layer)))
+    out.print(table)
+    for layer in network.recurrent:
+        layout = LAYOUTS["keras" if network.origin == "keras" else "onnx" if network.origin == "onnxruntime" else "torch", layer.spec.kind]
+        per_call = layer.weights if any("direction" in tensor.axes for tensor in layout.tensors) else layer.weights[:1]
+        shapes = {name: array.shape for name, array in pack(layout, layer.spec, per_call).items()}
+        axes = {tensor.name: tensor.axes for tensor in layout.tensors}
+        gates = " ".join(layout.own_gates)
+        out.print(f"\n[bold]{escape(layer.name)}[/] weights in {layout.framework}'s layout, gates {gates}:", soft_wrap=True)
+        for name, shape in shapes.items():
+            names = ", ".join("*".join(group) for group in axis_groups(axes[name]))
+            out.print(f"  {name} {shape_text(shape)} = ({names})", markup=False, soft_wrap=True)
+    for returns in explain_network(network):
+        say(f"\n{returns.layer} returns {returns.shapes}")
+    if network.outputs:
+        say(f"outputs: {', '.join(output.name for output in network.outputs)}")
+
+
+def _kind(layer: Layer) -> str:
+    return layer.spec.kind.upper() if isinstance(layer, Recurrent) else type(layer).__name__
+
+
+def _options(layer: Layer) -> str:
+    if isinstance(layer, Recurrent):
+        passed = "every step" if layer.return_sequences else "the last state"
+        bias = "bias" if layer.has_bias else "no bias"
+        return f"{layer.spec.hidden_size} units, {' and '.join(layer.spec.directions)}, {bias}, passes on {passed}"
+    if isinstance(layer, Embedding):
+        return f"vocabulary {layer.input_size}"
+    return f"{layer.activation}, {'bias' if layer.bias is not None else 'no bias'}"

@@ -1,0 +1,129 @@
+"""The demo: a sunspot forecaster trained in Keras, converted to PyTorch and ONNX, and checked on years it has not seen.
+
+Run it through scripts/demo, which sets everything up first. Writes reports/sunspots.html, reports/sunspots.json and, in a folder
+of its own, the three models.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import parity
+from parity.comparison import Comparison
+from parity.frameworks import quiet_import
+from parity.judge import REFERENCE
+from parity.report import save_page, save_record
+
+with quiet_import():
+    import keras
+
+ROOT = Path(__file__).resolve().parent.parent
+WINDOW = 22
+HELD_BACK_FROM = 1950
+
+Float32 = NDArray[np.float32]
+
+
+def sunspots() -> tuple[NDArray[np.int64], Float32]:
+    """Years and yearly mean sunspot numbers, 1700 to 2008."""
+    with (ROOT / "scripts" / "sunspots.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    return np.array([int(row["year"]) for row in rows]), np.array([float(row["sunspots"]) for row in rows], np.float32)
+
+
+def windows(years: NDArray[np.int64], values: Float32) -> tuple[NDArray[np.int64], Float32, Float32]:
+    """The year forecast, the WINDOW years before it (samples, WINDOW, 1), and what it was (samples, 1)."""
+    before = np.lib.stride_tricks.sliding_window_view(values, WINDOW)[:-1]
+    return years[WINDOW:], np.ascontiguousarray(before[..., None]), values[WINDOW:, None]
+
+
+class Bar(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Shows the training's progress."""
+
+    def __init__(self, progress: Progress, epochs: int) -> None:
+        super().__init__()
+        self._progress, self._task = progress, progress.add_task("train in Keras", total=epochs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Called by Keras."""
+        self._progress.update(self._task, completed=epoch + 1, description=f"train in Keras, loss {(logs or {})['loss']:.4f}")
+
+
+def train(x: Float32, y: Float32, progress: Progress, epochs: int) -> keras.Model:
+    """A small LSTM forecaster."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((None, 1), name="sunspots"),
+            keras.layers.LSTM(32, name="lstm"),
+            keras.layers.Dense(1, name="forecast"),
+        ],
+        name="sunspot_forecaster",
+    )
+    model.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
+    model.fit(x, y, epochs=epochs, batch_size=32, verbose=0, callbacks=[Bar(progress, epochs)])
+    return model
+
+
+def forecast_errors(comparison: Comparison, truth: Float32, scale: float) -> dict[str, float]:
+    """Root mean squared error of each engine's forecast, in sunspots."""
+    return {
+        label: float(np.sqrt(np.mean((result.outputs["forecast"] - truth) ** 2))) * scale
+        for label, result in comparison.results.items()
+    }
+
+
+def main(
+    epochs: Annotated[int, typer.Option(min=1, help="Of the training.")] = 60,
+    reports: Annotated[Path, typer.Option(help="The folder of the report and its record.")] = ROOT / "reports",
+) -> None:
+    """Train, convert, compare, report."""
+    console = Console(highlight=False)
+    years, values = sunspots()
+    scale = float(values[years < HELD_BACK_FROM].max())
+    target_years, x, y = windows(years, values / np.float32(scale))
+    known, unseen = target_years < HELD_BACK_FROM, target_years >= HELD_BACK_FROM
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console) as progress:
+        model = train(x[known], y[known], progress, epochs)
+        saved = Path(folder) / "sunspots.keras"
+        model.save(saved)
+        task = progress.add_task("convert to PyTorch", total=None)
+        port = parity.to_torch(saved)
+        torch.save(port.state_dict(), Path(folder) / "sunspots.pt")
+        progress.update(task, description="convert to ONNX")
+        parity.convert(saved, Path(folder) / "sunspots.onnx")
+        progress.update(task, description="compare")
+        comparison = parity.compare(
+            saved, inputs=x[unseen], progress=lambda line: progress.update(task, description=f"compare: {line}")
+        )
+        progress.update(task, description="compared", total=1, completed=1)
+        sizes = ", ".join(f"{path.name} {path.stat().st_size / 1024:.0f} kB" for path in sorted(Path(folder).iterdir()))
+    errors = forecast_errors(comparison, y[unseen], scale)
+    title = f"Forecast error {HELD_BACK_FROM}-{years[-1]}, root mean square, in sunspots"
+    measures = [{"title": title, "rows": [{"label": label, "value": value} for label, value in errors.items()]}]
+    reports.mkdir(exist_ok=True)
+    page = save_page(comparison, reports / "sunspots.html", overwrite=True, measures=measures)
+    record = save_record(comparison, reports / "sunspots.json", overwrite=True, measures=measures)
+    console.print(f"\n{sizes}")
+    console.print(f"[bold]{comparison.verdict}[/]: {comparison.sentence}")
+    console.print(f"{title}:")
+    for label, error in errors.items():
+        console.print(f"  {label:<12} {error:.4f}" + ("  (float64)" if label == REFERENCE else ""))
+    shown = [path.relative_to(ROOT) if path.is_relative_to(ROOT) else path for path in (page, record)]
+    console.print(f"\nLook at {shown[0]} in a browser; the numbers are in {shown[1]}.", soft_wrap=True)
+    raise typer.Exit(0 if comparison.ok else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

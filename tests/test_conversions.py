@@ -1,0 +1,213 @@
+"""Layers and models in all directions: bit-exact round trips, the frameworks' own numbers, refusals by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import parity
+
+FEATURES, UNITS = 3, 5
+
+CELLS: dict[str, Any] = {"lstm": (keras.layers.LSTM, torch.nn.LSTM), "gru": (keras.layers.GRU, torch.nn.GRU)}
+
+
+def filled(layer: Any, random: np.random.Generator) -> Any:
+    """A built Keras layer or model with random weights and biases."""
+    if not layer.built:
+        layer.build((None, None, FEATURES))
+    layer.set_weights([random.uniform(-0.7, 0.7, w.shape) for w in layer.get_weights()])
+    return layer
+
+
+def torch_module(kind: str, random: np.random.Generator, **options: Any) -> Any:
+    """A torch layer with random weights and biases."""
+    module = CELLS[kind][1](FEATURES, UNITS, **options)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.from_numpy(random.uniform(-0.7, 0.7, parameter.shape)))
+    return module
+
+
+def same(left: Any, right: Any) -> None:
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("sequences", "state"), [(False, False), (True, False), (True, True)])
+def test_keras_layer_there_and_back(
+    kind: str, bidirectional: bool, bias: bool, sequences: bool, state: bool, random: np.random.Generator
+) -> None:
+    layer = CELLS[kind][0](UNITS, use_bias=bias, return_sequences=sequences, return_state=state)
+    layer = filled(keras.layers.Bidirectional(layer) if bidirectional else layer, random)
+    ported, exported = parity.to_torch(layer), parity.to_onnx(layer)
+    assert type(ported) is CELLS[kind][1]
+    assert ported.batch_first
+    assert [node.op_type for node in exported.graph.node if node.op_type != "Identity"] == [kind.upper()]
+    for source in (ported, exported):
+        back = parity.to_keras(source)
+        assert type(back) is type(layer)
+        same(back.get_weights(), layer.get_weights())
+    parity.assert_parity(layer, ported, exported, time=9)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"num_layers": 3, "bias": False}, {"num_layers": 2, "bidirectional": True}])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_torch_layer_there_and_back(
+    kind: str, options: dict[str, Any], batch_first: bool, random: np.random.Generator
+) -> None:
+    module = torch_module(kind, random, batch_first=batch_first, **options)
+    exported = parity.to_onnx(module)
+    assert sum(node.op_type == kind.upper() for node in exported.graph.node) == module.num_layers
+    same([v.numpy() for v in parity.to_torch(exported).state_dict().values()], [v.numpy() for v in module.state_dict().values()])
+    converted = parity.to_keras(module)
+    if kind == "gru":
+        again = parity.to_torch(converted)
+        ours = sorted(v.numpy().tobytes() for v in again.state_dict().values())
+        assert ours == sorted(v.numpy().tobytes() for v in module.state_dict().values())
+    parity.assert_parity(module, converted, exported, time=9)
+
+
+def test_two_lstm_biases_become_their_sum_rounded_once(random: np.random.Generator) -> None:
+    module = torch_module("lstm", random)
+    (_, _, bias) = parity.to_keras(module).get_weights()
+    exact = module.bias_ih_l0.detach().numpy().astype(np.float64) + module.bias_hh_l0.detach().numpy().astype(np.float64)
+    np.testing.assert_array_equal(bias, exact.astype(np.float32))
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("given_state", [False, True])
+def test_single_onnx_node(kind: str, direction: str, bias: bool, given_state: bool, random: np.random.Generator) -> None:
+    count, gates, states = (2 if direction == "bidirectional" else 1), (4 if kind == "lstm" else 3), (2 if kind == "lstm" else 1)
+    sizes = {"W": (count, gates * UNITS, FEATURES), "R": (count, gates * UNITS, UNITS), "B": (count, 2 * gates * UNITS)}
+    constants = [
+        onnx.numpy_helper.from_array(random.uniform(-0.7, 0.7, shape).astype(np.float32), name)
+        for name, shape in sizes.items()
+        if bias or name != "B"
+    ]
+    names = ["X", "W", "R", "B" if bias else "", "", *(["initial_h", "initial_c"][:states] if given_state else [])]
+    attributes = {"hidden_size": UNITS, "direction": direction} | ({"linear_before_reset": 1} if kind == "gru" else {})
+    outputs = ["Y", "Y_h", "Y_c"][: 1 + states]
+    node = onnx.helper.make_node(kind.upper(), names, outputs, **attributes)
+    tensor = onnx.helper.make_tensor_value_info
+    inputs = [tensor("X", 1, [None, None, FEATURES]), *(tensor(name, 1, [count, None, UNITS]) for name in names[5:])]
+    graph = onnx.helper.make_graph([node], "node", inputs, [tensor(name, 1, None) for name in outputs], constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
+
+    h_0 = [random.uniform(-1, 1, (1, count, 3, UNITS)) for _ in range(states)]
+    comparison = parity.compare(model, initial_state=tuple(h_0), time=8)
+    assert comparison.ok, str(comparison)
+    assert set(comparison.participants) == {"keras", "torch", "onnxruntime"}
+    written = parity.to_onnx(parity.read(model))
+    same([onnx.numpy_helper.to_array(t) for t in written.graph.initializer], [onnx.numpy_helper.to_array(t) for t in constants])
+
+
+def test_models_keep_their_outputs(random: np.random.Generator) -> None:
+    tokens = keras.Input((None,), dtype="int32")
+    embedded = keras.layers.Embedding(11, 4, name="embed")(tokens)
+    sequence, h, c = keras.layers.LSTM(6, return_sequences=True, return_state=True, name="encoder")(embedded)
+    both = keras.layers.Bidirectional(keras.layers.GRU(5), name="reader")(sequence)
+    classes = keras.layers.Dense(3, activation="softmax", name="classes")(both)
+    model = filled(keras.Model(tokens, [classes, h, c]), random)
+    x = random.integers(0, 11, (4, 9))
+    expected = [np.asarray(value) for value in model(x)]
+    ported = parity.to_torch(model)
+    with torch.no_grad():
+        found = ported(torch.from_numpy(x))
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs, atol=2e-6)
+    assert sorted(name for name, _ in ported.named_children()) == ["classes", "classes_activation", "embed", "encoder", "reader"]
+    comparison = parity.compare(model, ported, parity.to_onnx(model), parity.to_keras(ported), inputs=x)
+    assert comparison.ok, str(comparison)
+    assert list(comparison.results["reference"].outputs) == ["classes", "encoder.state_h", "encoder.state_c"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    kind=st.sampled_from(["lstm", "gru"]),
+    features=st.integers(1, 6),
+    units=st.integers(1, 6),
+    layers=st.integers(1, 3),
+    bidirectional=st.booleans(),
+    bias=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_stack_survives_onnx_and_back(
+    kind: str, features: int, units: int, layers: int, bidirectional: bool, bias: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    module = CELLS[kind][1](features, units, layers, bias=bias, bidirectional=bidirectional)
+    back = parity.to_torch(parity.to_onnx(module))
+    same([v.numpy() for v in back.state_dict().values()], [v.numpy() for v in module.state_dict().values()])
+    assert parity.compare(module, back, batch=2, time=5, seed=seed % 1000).ok
+
+
+class OwnForward(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = torch.nn.LSTM(FEATURES, UNITS)
+
+
+def _training_dropout() -> Any:
+    return torch.nn.LSTM(FEATURES, UNITS, num_layers=2, dropout=0.5)
+
+
+REFUSED: list[tuple[Any, str]] = [
+    (OwnForward, "OwnForward"),
+    (lambda: torch.nn.RNN(FEATURES, UNITS), "RNN"),
+    (lambda: torch.nn.LSTM(FEATURES, UNITS, proj_size=2), "proj_size=2"),
+    (_training_dropout, "dropout=0.5"),
+    (lambda: torch.nn.GRU(FEATURES, UNITS).double(), "float64"),
+    (lambda: torch.nn.Linear(FEATURES, UNITS), "no recurrent layer"),
+    (lambda: keras.layers.GRU(UNITS, reset_after=False), "reset_after"),
+    (lambda: keras.layers.LSTM(UNITS, activation="relu"), "activation"),
+    (lambda: keras.layers.LSTM(UNITS, go_backwards=True), "go_backwards"),
+    (lambda: keras.layers.LSTM(UNITS, recurrent_dropout=0.1), "recurrent_dropout"),
+    (lambda: keras.layers.Bidirectional(keras.layers.LSTM(UNITS), merge_mode="sum"), "merge_mode"),
+    (lambda: keras.layers.SimpleRNN(UNITS), "SimpleRNN"),
+]
+
+
+@pytest.mark.parametrize(("make", "named"), REFUSED, ids=[named for _, named in REFUSED])
+def test_refused_by_name(make: Any, named: str) -> None:
+    source = make()
+    if isinstance(source, keras.Layer):
+        source.build((None, None, FEATURES))
+    with pytest.raises(parity.UnsupportedError) as caught:
+        parity.read(source)
+    assert named in str(caught.value)
+    assert caught.value.problems[0].remedy
+
+
+def test_all_problems_of_an_onnx_graph_at_once() -> None:
+    model = parity.to_onnx(torch.nn.GRU(FEATURES, UNITS))
+    for attribute in model.graph.node[0].attribute:
+        if attribute.name == "linear_before_reset":
+            attribute.i = 0
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("clip", 3.0))
+    model.graph.node.append(onnx.helper.make_node("Erf", ["Y"], ["Z"], name="curve"))
+    with pytest.raises(parity.UnsupportedError) as caught:
+        parity.read(model)
+    text = str(caught.value)
+    assert all(word in text for word in ("linear_before_reset=1", "clip", "Erf", "node 'curve'"))
+
+
+def test_unbuilt_layer_and_strangers() -> None:
+    with pytest.raises(parity.ParityError, match="no weights yet"):
+        parity.read(keras.layers.LSTM(UNITS))
+    with pytest.raises(parity.ParityError, match="not something parity can read"):
+        parity.read(object())

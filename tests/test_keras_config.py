@@ -1,0 +1,538 @@
+"""Keras configurations against Keras itself."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+from parity.conventions import Value
+from parity.errors import FormatError, ShapeError, UnsupportedError
+from parity.network import Dense, Embedding, Network, Output, Recurrent
+from parity.network.keras_config import (
+    keras_arrays,
+    keras_from_layer,
+    keras_from_network,
+    layer_from_keras,
+    network_from_keras,
+    weight_paths,
+)
+from parity.recurrent import DIRECTIONS, Array, RecurrentSpec, Weights
+from parity.result import State
+
+FEATURES, BATCH, TIME = 6, 3, 7
+
+
+def randomize(layer: Any, seed: int = 1) -> Any:
+    rng = np.random.default_rng(seed)
+    layer.set_weights([rng.normal(scale=0.6, size=w.shape).astype(np.float32) for w in layer.get_weights()])
+    return layer
+
+
+def read(model: Any) -> Network:
+    return network_from_keras(
+        keras.saving.serialize_keras_object(model), lambda name: model.get_layer(name).get_weights()
+    )
+
+
+def reference(network: Network, x: Array) -> list[Array]:
+    states = {
+        name: State(*(np.zeros((len(spec.directions), len(x), spec.hidden_size)) for _ in spec.states))
+        for name, spec in network.specs.items()
+    }
+    return list(network.compute(x, states)[0].values())
+
+
+def floats(seed: int = 2) -> Array:
+    return np.random.default_rng(seed).normal(size=(BATCH, TIME, FEATURES)).astype(np.float32)
+
+
+def predictions(model: Any, x: Array) -> list[Array]:
+    given = model(x)
+    return [np.asarray(value) for value in (given if isinstance(given, (list, tuple)) else [given])]
+
+
+def sequential_forecaster() -> Any:
+    return keras.Sequential(
+        [
+            keras.Input((None, FEATURES)),
+            kl.GRU(5, return_sequences=True, name="zeta"),
+            kl.LSTM(4, use_bias=False, name="alpha"),
+            kl.Dense(2, activation="tanh"),
+        ]
+    )
+
+
+def encoder_with_states() -> Any:
+    x = keras.Input((None, FEATURES), name="readings")
+    first, h, _ = kl.LSTM(5, return_sequences=True, return_state=True, name="low")(x)
+    second = kl.Bidirectional(kl.GRU(4, return_sequences=True, return_state=True), name="both")(first)
+    last = kl.LSTM(3, name="top")(kl.Dense(2, activation="relu", use_bias=False, name="squeeze")(second[0]))
+    return keras.Model(x, [kl.Dense(7, activation="softmax", name="out")(last), h, second[2], second[0]], name="encoder")
+
+
+def token_classifier() -> Any:
+    x = keras.Input((None,), dtype="int32")
+    both = kl.Bidirectional(kl.LSTM(5), backward_layer=kl.LSTM(5, go_backwards=True, use_bias=False), name="bi")
+    return keras.Model(x, kl.Dense(3, activation="sigmoid")(both(kl.Embedding(11, 4, name="words")(x))))
+
+
+def keyword_call() -> Any:
+    x = keras.Input((None, FEATURES))
+    return keras.Model(x, [kl.GRU(5, name="gru", return_sequences=True, unroll=False, seed=3)(sequence=x, training=False)])
+
+
+def sequential_with_states() -> Any:
+    return keras.Sequential([keras.Input((None, FEATURES)), kl.LSTM(5, return_state=True, name="encoder")])
+
+
+def state_of_last_step() -> Any:
+    x = keras.Input((None, FEATURES))
+    _, h, c = kl.LSTM(5, return_state=True, name="lstm")(x)
+    return keras.Model(x, [kl.Dense(2, name="head")(h), c])
+
+
+def never_given_a_shape() -> Any:
+    model = keras.Sequential([kl.LSTM(5), kl.Dense(3)])
+    model.build((None, None, FEATURES))
+    return model
+
+
+MODELS = [
+    sequential_forecaster,
+    encoder_with_states,
+    token_classifier,
+    keyword_call,
+    sequential_with_states,
+    state_of_last_step,
+    never_given_a_shape,
+]
+
+
+def inputs_for(network: Network) -> Array:
+    return np.random.default_rng(3).integers(0, network.tokens, (BATCH, TIME)) if network.tokens else floats()
+
+
+@pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+def test_models_compute_the_same_in_both_directions(build: Callable[[], Any]) -> None:
+    model = randomize(build())
+    network = read(model)
+    x = inputs_for(network)
+    expected = predictions(model, x)
+    computed = reference(network, x)
+    assert len(computed) == len(expected) == len(network.outputs)
+    for ours, keras_own in zip(computed, expected, strict=True):
+        assert ours.shape == keras_own.shape
+        np.testing.assert_allclose(ours, keras_own, rtol=0, atol=1e-5)
+
+    again = keras.saving.deserialize_keras_object(keras_from_network(network))
+    for layer in network.layers:
+        again.get_layer(layer.name).set_weights(keras_arrays(layer))
+    for old, new in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    for old, new in zip(expected, predictions(again, x), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert [(o.name, o.layer, o.value) for o in read(again).outputs] == [
+        (o.name, o.layer, o.value) for o in network.outputs
+    ]
+
+
+def test_outputs_are_named_after_layers_and_values() -> None:
+    network = read(encoder_with_states())
+    assert [output.name for output in network.outputs] == ["out", "low.state_h", "both.backward_state_h", "both"]
+    assert [output.value and output.value.name for output in network.outputs] == [
+        None,
+        "state_h",
+        "backward_state_h",
+        None,
+    ]
+    assert (network.name, network.origin, network.bare) == ("encoder", "keras", False)
+    assert [output.name for output in read(sequential_with_states()).outputs] == [
+        "encoder",
+        "encoder.state_h",
+        "encoder.state_c",
+    ]
+
+
+def test_what_is_written_is_what_keras_makes_of_it() -> None:
+    written = keras_from_network(read(encoder_with_states()))
+    live = keras.saving.serialize_keras_object(keras.saving.deserialize_keras_object(written))
+
+    def check(ours: Any, theirs: Any, path: str) -> None:
+        if isinstance(ours, dict) and path.endswith("dtype"):
+            return
+        if isinstance(ours, dict):
+            for key, value in ours.items():
+                if key != "name" or key in theirs:
+                    check(value, theirs[key], f"{path}.{key}")
+        elif isinstance(ours, (list, tuple)):
+            assert len(ours) == len(theirs), path
+            for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+                check(one, other, f"{path}[{index}]")
+        elif not path.endswith("dtype"):
+            assert ours == theirs, path
+
+    check(written["config"], live["config"], "config")
+    assert (written["module"], written["registered_name"]) == (live["module"], live["registered_name"])
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (lambda: kl.LSTM(5, return_sequences=True, return_state=True), 4),
+        (lambda: kl.GRU(5, use_bias=False), 4),
+        (lambda: kl.LSTM(5, activation=keras.activations.tanh, recurrent_activation=keras.activations.sigmoid), 4),
+        (lambda: kl.Bidirectional(kl.GRU(3, return_sequences=True)), 4),
+        (lambda: kl.Dense(3, activation="softmax"), 4),
+    ],
+)
+def test_single_layers(make: Callable[[], Any], size: int) -> None:
+    live = make()
+    live.build((None, None, size))
+    randomize(live)
+    layer = layer_from_keras(keras.saving.serialize_keras_object(live), live.get_weights())
+    assert (layer.name, layer.input_size) == (live.name, size)
+    for ours, keras_own in zip(keras_arrays(layer), live.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, keras_own)
+    again = keras.layers.deserialize(keras_from_layer(layer))
+    again.build((None, None, size))
+    again.set_weights(keras_arrays(layer))
+    x = np.random.default_rng(5).normal(size=(2, 3, size)).astype(np.float32)
+    for old, new in zip(predictions(live, x), predictions(again, x), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_functions_serialized_as_objects_are_the_built_in_ones() -> None:
+    live = kl.LSTM(5)
+    live.build((None, None, 4))
+    config = keras.saving.serialize_keras_object(live)
+    config["config"]["activation"] = keras.saving.serialize_keras_object(keras.activations.tanh)
+    assert isinstance(layer_from_keras(config, live.get_weights()), Recurrent)
+    config["config"]["activation"] = {"module": "mine", "class_name": "tanh", "config": {}, "registered_name": "tanh"}
+    with pytest.raises(UnsupportedError, match=r"activation=mine\.tanh|activation='mine\.tanh'"):
+        layer_from_keras(config, live.get_weights())
+
+
+# ---- refusals
+
+
+class LSTM(kl.LSTM):  # type: ignore[misc]
+    """Not Keras's own."""
+
+
+def custom(x: Any) -> Any:
+    return x * 0.5
+
+
+def branch() -> Any:
+    x = keras.Input((None, FEATURES))
+    y = kl.LSTM(5, return_sequences=True, name="shared")(x)
+    return keras.Model(x, kl.Concatenate()([kl.GRU(3, name="left")(y), kl.GRU(4, name="right")(y)]))
+
+
+def two_inputs() -> Any:
+    x, h, c = keras.Input((None, FEATURES), name="x"), keras.Input((5,), name="h"), keras.Input((5,), name="c")
+    return keras.Model([x, h, c], kl.LSTM(5, name="decoder")(x, initial_state=[h, c]))
+
+
+def called_twice() -> Any:
+    x = keras.Input((None, 5))
+    layer = kl.LSTM(5, return_sequences=True, name="twice")
+    return keras.Model(x, layer(layer(x)))
+
+
+def masking() -> Any:
+    x = keras.Input((None, FEATURES))
+    return keras.Model(x, kl.LSTM(5, name="lstm")(kl.Masking()(x)))
+
+
+def wired_state() -> Any:
+    x = keras.Input((None, FEATURES))
+    _, h, _ = kl.LSTM(5, return_sequences=True, return_state=True, name="lstm")(x)
+    return keras.Model(x, kl.Dense(2, name="head")(h))
+
+
+def last_step_by_index() -> Any:
+    x = keras.Input((None, FEATURES))
+    return keras.Model(x, kl.LSTM(5, return_sequences=True)(x)[:, -1])
+
+
+def doubled_output() -> Any:
+    x = keras.Input((None, FEATURES))
+    y = kl.LSTM(5, name="lstm")(x)
+    return keras.Model(x, [y, y])
+
+
+def outputs_by_name() -> Any:
+    x = keras.Input((None, FEATURES))
+    return keras.Model(x, {"a": kl.LSTM(5)(x)})
+
+
+def of(layer: Callable[[], Any]) -> Callable[[], Any]:
+    return lambda: keras.Sequential([keras.Input((None, FEATURES)), layer(), kl.Dense(2)])
+
+
+REFUSED = {
+    "go_backwards": (of(lambda: kl.LSTM(5, go_backwards=True)), "go_backwards=True", "reverse the time axis"),
+    "stateful": (
+        lambda: keras.Sequential([keras.Input((None, FEATURES), batch_size=2), kl.LSTM(5, stateful=True)]),
+        "stateful=True",
+        "initial_state",
+    ),
+    "dropout": (of(lambda: kl.LSTM(5, dropout=0.2)), "dropout=0.2", "inert at inference"),
+    "recurrent_dropout": (of(lambda: kl.GRU(5, recurrent_dropout=0.1)), "recurrent_dropout=0.1", "inert"),
+    "zero_output": (of(lambda: kl.GRU(5, zero_output_for_mask=True)), "zero_output_for_mask=True", "without a mask"),
+    "reset_after": (of(lambda: kl.GRU(5, reset_after=False)), "reset_after=False", "train with reset_after=True"),
+    "activation": (of(lambda: kl.LSTM(5, activation="relu")), "activation='relu'", "activation='tanh'"),
+    "recurrent_activation": (
+        of(lambda: kl.LSTM(5, recurrent_activation="hard_sigmoid")),
+        "recurrent_activation='hard_sigmoid'",
+        "sigmoid",
+    ),
+    "custom_activation": (of(lambda: kl.LSTM(5, activation=custom)), "activation='custom'", "activation='tanh'"),
+    "merge_mode": (of(lambda: kl.Bidirectional(kl.LSTM(5), merge_mode="sum")), "merge_mode='sum'", "concat"),
+    "inner_option": (of(lambda: kl.Bidirectional(kl.LSTM(5, dropout=0.3))), "dropout=0.3", "inert"),
+    "backward_units": (
+        of(lambda: kl.Bidirectional(kl.LSTM(5), backward_layer=kl.LSTM(4, go_backwards=True))),
+        "units 5",
+        "make both alike",
+    ),
+    "backward_kind": (
+        of(lambda: kl.Bidirectional(kl.LSTM(5), backward_layer=kl.GRU(5, go_backwards=True))),
+        "kind lstm",
+        "make both alike",
+    ),
+    "simple_rnn": (of(lambda: kl.SimpleRNN(5)), "SimpleRNN", "LSTM and GRU"),
+    "simple_rnn_inside": (of(lambda: kl.Bidirectional(kl.SimpleRNN(5))), "SimpleRNN", "LSTM or GRU inside"),
+    "dropout_layer": (
+        lambda: keras.Sequential([keras.Input((None, FEATURES)), kl.LSTM(5), kl.Dropout(0.5, name="drop")]),
+        "layer 'drop' (Dropout)",
+        "leave the layer out",
+    ),
+    "custom_class": (of(lambda: LSTM(5)), "a custom layer class", "keras.layers itself"),
+    "mixed": (of(lambda: kl.LSTM(5, dtype="mixed_float16")), "dtype='mixed_float16'", "float32"),
+    "float64": (of(lambda: kl.LSTM(5, dtype="float64")), "dtype='float64'", "float32"),
+    "dense_activation": (
+        lambda: keras.Sequential([keras.Input((None, FEATURES)), kl.LSTM(5), kl.Dense(2, activation="gelu")]),
+        "activation='gelu'",
+        "linear",
+    ),
+    "mask_zero": (
+        lambda: keras.Sequential([keras.Input((None,)), kl.Embedding(9, 4, mask_zero=True), kl.LSTM(5)]),
+        "mask_zero=True",
+        "masks are not converted",
+    ),
+    "branch": (branch, "several layers take its values", "keras.Model(inputs, outputs)"),
+    "initial_state": (two_inputs, "the initial state is an input of the model", "run(..., initial_state=...)"),
+    "two_inputs": (two_inputs, "several inputs", "x, h, c"),
+    "called_twice": (called_twice, "a layer shared by several calls", "layer 'twice' (LSTM)"),
+    "masking": (masking, "a mask goes into the layer", "layer 'masking"),
+    "wired_state": (wired_state, "takes a state instead of the output", "return_sequences=False"),
+    "index": (last_step_by_index, "GetItem", "return_sequences=False"),
+    "doubled_output": (doubled_output, "appears several times", "2 times 'lstm'"),
+    "outputs_by_name": (outputs_by_name, "outputs in a dict", "a list"),
+    "no_recurrent": (
+        lambda: keras.Sequential([keras.Input((None, FEATURES)), kl.Dense(2)]),
+        "no recurrent layer",
+        "Dense 'dense",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_the_fact_and_the_remedy(name: str) -> None:
+    build, fact, remedy = REFUSED[name]
+    with pytest.raises(UnsupportedError) as caught:
+        read(build())
+    assert fact in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((None, FEATURES)),
+            kl.LSTM(5, dropout=0.2, activation="relu", return_sequences=True, name="one"),
+            kl.Dropout(0.5, name="two"),
+            kl.GRU(4, reset_after=False, name="three"),
+        ]
+    )
+    with pytest.raises(UnsupportedError) as caught:
+        read(model)
+    assert [(problem.where, problem.got) for problem in caught.value.problems] == [
+        ("layer 'one' (LSTM)", "activation='relu'"),
+        ("layer 'one' (LSTM)", "dropout=0.2"),
+        ("layer 'two' (Dropout)", "Dropout"),
+        ("layer 'three' (GRU)", "reset_after=False"),
+    ]
+    assert all(problem.remedy and problem.expected for problem in caught.value.problems)
+
+
+def test_a_subclassed_model_and_a_single_layer_are_no_model() -> None:
+    with pytest.raises(UnsupportedError, match="rebuild it as keras.Model"):
+        network_from_keras({"module": None, "class_name": "Mine", "config": {}, "registered_name": "Mine"}, lambda _: [])
+    with pytest.raises(UnsupportedError, match="put it into keras.Sequential"):
+        network_from_keras(keras.saving.serialize_keras_object(kl.LSTM(5)), lambda _: [])
+
+
+def serialized() -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(json.dumps(keras.saving.serialize_keras_object(encoder_with_states())))
+    return config
+
+
+def change(path: Sequence[str | int], value: object) -> dict[str, Any]:
+    config = serialized()
+    inner: Any = config
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "error", "message"),
+    [
+        (["config"], None, FormatError, "no 'config'"),
+        (["class_name"], 3, FormatError, "no 'class_name'"),
+        (["config", "layers"], {}, FormatError, "no 'layers'"),
+        (["config", "layers", 1], "LSTM", FormatError, "not a JSON object"),
+        (["config", "layers", 1, "config", "units"], -5, FormatError, "units is not a size"),
+        (["config", "layers", 1, "config", "units"], True, FormatError, "units is not a size"),
+        (["config", "layers", 1, "config", "name"], None, FormatError, "no 'name'"),
+        (["config", "layers", 1, "inbound_nodes"], [[["readings", 0, 0, {}]]], FormatError, "Keras 3 form"),
+        (["config", "layers", 2, "config", "layer"], None, FormatError, "no 'layer'"),
+        (["config", "output_layers"], [["out", 0]], FormatError, "outputs are not"),
+        (["config", "output_layers"], ["nobody", 0, 0], FormatError, "outputs are not"),
+        (["config", "output_layers"], ["low", 0, 9], FormatError, "does not give"),
+        (["config", "output_layers"], ["readings", 0, 0], UnsupportedError, "the input itself"),
+        (["config", "layers", 1, "config", "warp"], 9, UnsupportedError, "unknown option 'warp'"),
+        (["config", "layers", 1, "config", "time_major"], True, UnsupportedError, "time_major=True"),
+        (["config", "layers", 1, "config", "name"], "top", FormatError, "several layers have one name"),
+        (["config", "layers", 0, "config", "batch_shape"], [None, 6], UnsupportedError, "number of dimensions"),
+        (["config", "layers", 1, "config", "return_sequences"], False, UnsupportedError, "return_sequences=True"),
+        (["config", "layers", 1, "config", "units"], 9, ShapeError, "wrong shape"),
+        (["config", "layers", 1, "config", "use_bias"], False, ShapeError, "wrong number of weights"),
+    ],
+)
+def test_broken_configurations(
+    path: list[str | int], value: object, error: type[Exception], message: str
+) -> None:
+    model = encoder_with_states()
+    with pytest.raises(error, match=message):
+        network_from_keras(change(path, value), lambda name: model.get_layer(name).get_weights())
+
+
+def test_inert_options_are_accepted() -> None:
+    model = encoder_with_states()
+    config = serialized()
+    config["config"]["layers"][1]["config"].update(
+        time_major=False, implementation=2, unroll=True, trainable=False, kernel_regularizer={"l2": 0.1}
+    )
+    assert network_from_keras(config, lambda name: model.get_layer(name).get_weights(), "mine").name == "mine"
+
+
+def test_weights_of_another_type_are_refused() -> None:
+    model = encoder_with_states()
+    with pytest.raises(ShapeError, match="not float32"):
+        network_from_keras(serialized(), lambda n: [w.astype(np.float16) for w in model.get_layer(n).get_weights()])
+
+
+# ---- writing
+
+
+def recurrent(name: str, kind: Any, inputs: int, units: int, both: bool, sequences: bool = True) -> Recurrent:
+    spec = RecurrentSpec(kind, inputs, units, DIRECTIONS if both else DIRECTIONS[:1])
+    rng = np.random.default_rng(units)
+    weights = tuple(
+        Weights(*(rng.normal(size=spec.shape(m)).astype(np.float32) for m in Weights.__dataclass_fields__))
+        for _ in spec.directions
+    )
+    return Recurrent(name, spec, weights, sequences)
+
+
+def test_a_bare_network_gives_the_sequence_then_the_states() -> None:
+    network = Network(
+        "a/b", (recurrent("r/0", "lstm", 6, 5, both=False), recurrent("r.1", "gru", 5, 4, both=True)), origin="torch"
+    )
+    model = keras.saving.deserialize_keras_object(keras_from_network(network))
+    assert [tuple(output.shape)[1:] for output in model.outputs] == [(None, 8), (5,), (5,), (4,), (4,)]
+    assert model.name == "a_b"
+    for layer, name in zip(network.layers, ["r_0", "r.1"], strict=True):
+        model.get_layer(name).set_weights(keras_arrays(layer))
+    names = ["r.1", "r_0.state_h", "r_0.state_c", "r.1.forward_state_h", "r.1.backward_state_h"]
+    read_back = read(model)
+    assert [output.name for output in read_back.outputs] == names
+    for ours, keras_own in zip(reference(read_back, floats()), predictions(model, floats()), strict=True):
+        np.testing.assert_allclose(ours, keras_own, rtol=0, atol=1e-5)
+
+
+def test_outputs_of_other_frameworks_are_found_by_what_they_show() -> None:
+    layer = recurrent("lstm", "lstm", 6, 5, both=False, sequences=False)
+    outputs = (
+        Output("y", "lstm"),
+        Output("cell", "lstm", Value("Y_c", "c", "batch hidden", "forward")),
+        Output("same", "lstm", Value("Y_h", "h", "batch (direction hidden)")),
+    )
+    network = Network("n", (layer,), outputs)
+    assert keras_from_network(network)["config"]["output_layers"] == [["lstm", 0, 0], ["lstm", 0, 2], ["lstm", 0, 0]]
+    stacked = replace(network, outputs=(Output("Y_h", "lstm", Value("Y_h", "h", "direction batch hidden")),))
+    with pytest.raises(UnsupportedError, match="no value of a Keras layer"):
+        keras_from_network(stacked)
+
+
+def test_what_keras_layers_cannot_say_is_refused() -> None:
+    layer = recurrent("late", "gru", 6, 5, both=False)
+    backward = replace(layer, spec=replace(layer.spec, directions=("backward",)))
+    double = Dense("wide", np.ones((5, 2)))
+    with pytest.raises(UnsupportedError) as caught:
+        keras_from_network(Network("n", (backward, double)))
+    text = str(caught.value)
+    assert "a backward GRU alone" in text
+    assert "layer 'late'" in text
+    assert "to_keras" in text
+    assert "layer 'wide'" in text
+    assert "float64" in text
+    with pytest.raises(UnsupportedError, match="a backward GRU alone"):
+        keras_from_layer(backward)
+
+
+def test_weight_paths_follow_classes_not_names() -> None:
+    assert weight_paths(keras.saving.serialize_keras_object(encoder_with_states())) == {
+        "low": ("layers/lstm/cell/vars",),
+        "both": ("layers/bidirectional/forward_layer/cell/vars", "layers/bidirectional/backward_layer/cell/vars"),
+        "squeeze": ("layers/dense/vars",),
+        "top": ("layers/lstm_1/cell/vars",),
+        "out": ("layers/dense_1/vars",),
+    }
+
+
+def test_an_embedding_keeps_its_table() -> None:
+    table = np.random.default_rng(4).normal(size=(9, 6)).astype(np.float32)
+    layers = (Embedding("words", table), recurrent("gru", "gru", 6, 5, both=True, sequences=False))
+    network = Network("n", layers, (Output("gru", "gru"),))
+    model = keras.saving.deserialize_keras_object(keras_from_network(network))
+    assert model.input_shape == (None, None)
+    assert keras.backend.standardize_dtype(model.inputs[0].dtype) == "int32"
+    model.get_layer("words").set_weights(keras_arrays(layers[0]))
+    np.testing.assert_array_equal(model.get_layer("words").get_weights()[0], table)
+
+
+def test_no_framework_is_imported() -> None:
+    code = (
+        "import sys, parity.network.keras_config, parity.files\n"
+        "print([m for m in ('keras', 'tensorflow', 'torch', 'onnx', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.strip() == "[]"
