@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from parity.comparison import Comparison, assert_parity, compare
     from parity.conversion import convert
     from parity.errors import FormatError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
-    from parity.returns import Returns
     from parity.network import Network
     from parity.result import Result
+    from parity.returns import Returns
     from parity.running import run
     from parity.sources import explain, read, to_keras, to_onnx, to_torch
 

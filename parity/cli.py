@@ -66,7 +66,9 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A .keras, .safetensors, .pt, .pth or .onnx file.")],
     target: Annotated[Path, typer.Argument(help="The file to write; its suffix says the format.")],
     overwrite: Overwrite = False,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Read the new file back and recompute it.")] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read the new file back and recompute it.")
+    ] = True,
 ) -> None:
     """Convert a model file to another format, whole or not at all.
 
@@ -82,10 +84,16 @@ def convert(
 
 @app.command()
 def compare(
-    sources: Annotated[list[Path], typer.Argument(help="One file to compare with its conversions, or several with each other.")],
-    engines: Annotated[str | None, typer.Option(help="Of keras, torch, onnxruntime; comma-separated. [default: all installed]")] = None,
+    sources: Annotated[
+        list[Path], typer.Argument(help="One file to compare with its conversions, or several with each other.")
+    ],
+    engines: Annotated[
+        str | None, typer.Option(help="Of keras, torch, onnxruntime; comma-separated. [default: all installed]")
+    ] = None,
     device: Annotated[Device, typer.Option(help="Where to run.")] = Device.cpu,
-    inputs: Annotated[Path | None, typer.Option(help="An .npz file with one array, batch first. [default: random]")] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="An .npz file with one array, batch first. [default: random]")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples of random inputs.")] = 3,
     time: Annotated[int, typer.Option(min=1, help="Steps of random inputs.")] = 17,
     seed: Annotated[int, typer.Option(min=0, help="Of random inputs.")] = 0,
@@ -161,7 +169,9 @@ def explain(
     elif layer is not None:
         spec = RecurrentSpec(layer.value, features, units, DIRECTIONS if bidirectional else DIRECTIONS[:1])
         mode = merge_mode_named(merge_mode)
-        terminal.show_returns(explain_layer(spec, return_sequences, return_state, mode, batch or "batch", time or "time"))
+        terminal.show_returns(
+            explain_layer(spec, return_sequences, return_state, mode, batch or "batch", time or "time")
+        )
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from parity.recurrent import Array
 from parity.result import Inputs, Result, State, check_states
 from parity.running import REFERENCE, check_inputs, random_inputs, runner
 from parity.sources import Opened, Source, open_source
+from parity.worker import ProcessRunner
 
 Progress = Callable[[str], None]
 
@@ -134,15 +137,17 @@ def compare(
     """
     if not sources:
         raise ParityError("nothing to compare", expected="at least one source")
-    say = progress or (lambda line: None)
+    say = progress or (lambda _: None)
     opened = tuple(open_source(source) for source in sources)
     first = opened[0].network
     _check_comparable(opened)
     given = random_inputs(first, batch, time, seed) if inputs is None else check_inputs(first, inputs)
     states = check_states(first.specs, initial_state, given.shape[0])
-    participants, runners, notes = _participants(opened, engines, Settings(device, "float32", tf32), say)
-    say("reference and floor")
-    judgement = judge(first, runners, given, states, seed, say)
+    with ExitStack() as processes:
+        settings = Settings(device, "float32", tf32)
+        participants, runners, notes = _participants(opened, engines, settings, say, processes)
+        say("reference and floor")
+        judgement = judge(first, runners, given, states, seed, say)
     asked = {
         "inputs": "random normal" if inputs is None else "given",
         "engines": list(engines) if engines else None,
@@ -198,7 +203,10 @@ def _sentence(comparison: Comparison) -> str:
     if bad:
         worst = max(bad, key=lambda row: row.times_floor / row.limit)
         against = sorted({row.left for row in bad if row.right == REFERENCE}) or sorted({row.left for row in bad})
-        detail = worst.note or f"{worst.times_floor:.3g} times the float32 floor in {worst.quantity}, where {worst.limit:g} is allowed"
+        detail = (
+            worst.note
+            or f"{worst.times_floor:.3g} times the float32 floor in {worst.quantity}, where {worst.limit:g} is allowed"
+        )
         basis = f"the reference of {comparison.sources[0].label}"
         return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}."
     most = max((row.times_floor for row in rows if row.right == REFERENCE), default=0.0)
@@ -225,38 +233,69 @@ def _check_comparable(opened: tuple[Opened, ...]) -> None:
             for network in (first, other.network)
         )
         if mine != theirs:
-            problems.append(Problem("the recurrent layers differ in kind, size or direction", pair, "; ".join(mine), "; ".join(theirs)))
+            problems.append(
+                Problem(
+                    "the recurrent layers differ in kind, size or direction", pair, "; ".join(mine), "; ".join(theirs)
+                )
+            )
         outputs = [len(n.outputs) for n in (first, other.network) if not n.bare]
         if len(set(outputs)) > 1:
-            problems.append(Problem("the models differ in how many outputs they have", pair, str(outputs[0]), str(outputs[1])))
+            problems.append(
+                Problem("the models differ in how many outputs they have", pair, str(outputs[0]), str(outputs[1]))
+            )
     if problems:
         raise ShapeError(problems)
 
 
 def _participants(
-    opened: tuple[Opened, ...], engines: Sequence[str] | None, settings: Settings, say: Progress
+    opened: tuple[Opened, ...],
+    engines: Sequence[str] | None,
+    settings: Settings,
+    say: Progress,
+    processes: ExitStack,
 ) -> tuple[dict[str, tuple[Opened, str]], dict[str, Runner], list[str]]:
+    """Labels, what runs under each, and what was left out; processes that were started end with `processes`."""
+    wanted = [
+        (source, engine)
+        for source in opened
+        for engine in engines or ([source.engine or REFERENCE] if len(opened) > 1 else ENGINES)
+    ]
+    waiting: dict[int, ProcessRunner] = {}
+    for number, (source, engine) in enumerate(wanted):
+        if len(wanted) > 1 and _better_apart(source, engine):
+            say(f"{engine}: start a process for {source.label}")
+            waiting[number] = ProcessRunner(source, engine, settings)
+            processes.callback(waiting[number].close)
+    loaded: dict[int, Runner] = {}
+    notes: list[str] = []
+    # Those in processes of their own go on loading while the others load here, and come last.
+    for number, (source, engine) in sorted(enumerate(wanted), key=lambda item: item[0] in waiting):
+        say(f"{engine}: load {source.label}")
+        try:
+            if number in waiting:
+                waiting[number].ready()
+            loaded[number] = waiting.get(number) or runner(source, engine, settings)
+        except (MissingFrameworkError, UnsupportedError) as error:
+            if engines or engine == source.engine:
+                raise
+            notes.append(f"{engine} left out: {error.problems[0].what}")
+    if not loaded:
+        remedy = "pip install 'keras-torch-parity[all]'"
+        raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy=remedy)
     participants: dict[str, tuple[Opened, str]] = {}
     runners: dict[str, Runner] = {}
-    notes: list[str] = []
-    first = opened[0].network
-    for source in opened:
-        own = [source.engine or REFERENCE] if len(opened) > 1 else list(ENGINES)
-        for engine in engines or own:
-            say(f"{engine}: load {source.label}")
-            try:
-                made = runner(source, engine, settings)
-            except (MissingFrameworkError, UnsupportedError) as error:
-                if engines or engine == source.engine:
-                    raise
-                notes.append(f"{engine} left out: {error.problems[0].what}")
-                continue
-            label = _label(source, engine, opened, participants)
-            participants[label] = (source, engine)
-            runners[label] = made if source is opened[0] else _Aligned(made, first, source.network)
-    if not runners:
-        raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy="pip install 'keras-torch-parity[all]'")
+    for number in sorted(loaded):
+        source, engine = wanted[number]
+        label = _label(source, engine, opened, participants)
+        participants[label] = (source, engine)
+        own = source is opened[0]
+        runners[label] = loaded[number] if own else _Aligned(loaded[number], opened[0].network, source.network)
     return participants, runners, notes
+
+
+def _better_apart(source: Opened, engine: str) -> bool:
+    """TensorFlow takes as long to import as all the others together, so Keras loads beside them where it can."""
+    return engine == "keras" and source.path is not None and "keras" not in sys.modules
 
 
 def _label(source: Opened, engine: str, opened: tuple[Opened, ...], taken: Mapping[str, object]) -> str:
@@ -291,10 +330,16 @@ def _blind_spots(network: Network, inputs: Array, zero_states: bool) -> list[str
     """What a wrong mapping could hide behind on these inputs and weights."""
     notes = []
     if inputs.shape[1] == 1 and zero_states:
-        notes.append("one step from a zero state: the run by itself cannot show the recurrent weights or the forget gate; only the one-step rule's states do")
+        notes.append("one step from a zero state: neither the recurrent weights nor the forget gate can show")
     if inputs.shape[0] == 1:
         notes.append("a batch of one: mixed-up samples cannot show")
-    biases = [b for layer in network.recurrent for w in layer.weights for b in (w.bias_input, w.bias_recurrent) if b is not None]
+    biases = [
+        b
+        for layer in network.recurrent
+        for w in layer.weights
+        for b in (w.bias_input, w.bias_recurrent)
+        if b is not None
+    ]
     if biases and not any(bias.any() for bias in biases):
         notes.append("all recurrent biases are zero: a wrong order of biases cannot show")
     return notes

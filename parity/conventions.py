@@ -173,11 +173,12 @@ def _state(name: str) -> Quantity:
 
 
 def _canonical(quantity: Quantity, runs: Sequence[LayerRun]) -> Array:
-    if quantity == "sequence":
-        arrays = [runs[-1].sequence]
-    else:
-        arrays = [run.final.h if quantity == "h" else run.final.c for run in runs]
-    present = [array for array in arrays if array is not None]
+    shown: dict[Quantity, list[Array | None]] = {
+        "sequence": [runs[-1].sequence],
+        "h": [run.final.h for run in runs],
+        "c": [run.final.c for run in runs],
+    }
+    present = [array for array in shown[quantity] if array is not None]
     if not present:
         raise ValueError(f"the run does not show {quantity}")
     return present[0] if quantity == "sequence" else np.stack(present)
@@ -185,7 +186,8 @@ def _canonical(quantity: Quantity, runs: Sequence[LayerRun]) -> Array:
 
 def _select(array: Array, axis: int, select: Select) -> Array:
     if select in DIRECTIONS:
-        return array.take(DIRECTIONS.index(select), axis=axis)
+        one: Array = array.take(DIRECTIONS.index(select), axis=axis)
+        return one
     forward, backward = array.take(0, axis=axis), array.take(1, axis=axis)
     merged: Array = forward * backward if select == "mul" else forward + backward
     return merged / 2 if select == "ave" else merged

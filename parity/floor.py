@@ -33,11 +33,15 @@ SIGMOID_ERROR, TANH_ERROR = 3 * UNIT, 5 * UNIT
 LOST = 0.1
 """Where the floor exceeds this share of the signal nobody can tell right from wrong any more: the horizon."""
 
-_REPLICAS, _REPLICAS_LARGE = 8, 4
-LARGE_FLOPS = 2e10
+REPLICAS = ((16, 2e9), (8, 1e10), (4, float("inf")))
+"""How many replicas run, and up to how much work of all of them together: the first that fits."""
+
+_WORST_SIGMA = 3.5
+"""The floor is meant to be the worst that rounding does, taken as so many standard deviations."""
+
 _SLICE_BYTES = 1 << 28
 _POOL = 1 << 18
-_FEWEST_STEPS, _MOST_STEPS, _STEP_FLOPS = 32, 512, 2e9
+_FEWEST_STEPS, _MOST_STEPS, _STEP_FLOPS = 32, 512, 2.5e8
 
 
 @dataclass(frozen=True)
@@ -136,14 +140,14 @@ def measure(
         network: the description of what was run.
         inputs: (batch, time, features), or (batch, time) integers.
         states: the initial state of every recurrent layer.
-        replicas: 8 unless told otherwise, 4 where the run is large.
+        replicas: 16 unless told otherwise, 8 or 4 where the run is large.
         seed: of the rounding signs.
 
     Returns:
         The reference and the floor; the batch is cut into slices so that memory stays bounded.
     """
     batch, time = inputs.shape[:2]
-    replicas = replicas or (_REPLICAS if _flops(network, batch, time) < LARGE_FLOPS else _REPLICAS_LARGE)
+    replicas = replicas or _affordable(network, batch, time)
     widths = sum(layer.output_size * len(layer.spec.states) for layer in network.recurrent)
     rows = max(1, _SLICE_BYTES // (8 * (replicas + 1) * time * widths))
     parts = [
@@ -156,7 +160,7 @@ def measure(
         )
         for start in range(0, batch, rows)
     ]
-    return parts[0] if len(parts) == 1 else _join(network, parts)
+    return parts[0] if len(parts) == 1 else _join(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,9 +202,25 @@ def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0) -> On
     return OneStep(single, states, samples, measure(network, single, states, seed=seed))
 
 
+def _affordable(network: Network, batch: int, time: int) -> int:
+    flops = _flops(network, batch, time)
+    return next(replicas for replicas, most in REPLICAS if (replicas + 1) * flops < most)
+
+
 def _flops(network: Network, batch: int, time: int) -> float:
+    """Of one run."""
     weights = sum(w.kernel.size + w.recurrent.size for layer in network.recurrent for w in layer.weights)
-    return 2.0 * batch * time * weights * (_REPLICAS + 1)
+    return 2.0 * batch * time * weights
+
+
+def _widening(draws: int) -> float:
+    """How much larger the worst error is than what so many draws have shown: sqrt(2 ln n) sigma is the largest of n normal ones.
+
+    Example:
+        >>> [round(_widening(replicas * units), 2) for replicas, units in ((16, 1), (4, 16), (16, 64))]
+        [1.49, 1.21, 1.0]
+    """
+    return max(1.0, _WORST_SIGMA / float(np.sqrt(2 * np.log(max(draws, 2)))))
 
 
 def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], replicas: int, seed: int) -> Floor:
@@ -208,7 +228,9 @@ def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], 
     groups = replicas + 1
     rounding = Float32Rounding(groups, batch, seed)
     tiled = np.tile(inputs, (groups, *([1] * (inputs.ndim - 1))))
-    tiled_states = {name: State(*(np.tile(a, (1, groups, 1)) for a in state.arrays())) for name, state in states.items()}
+    tiled_states = {
+        name: State(*(np.tile(a, (1, groups, 1)) for a in state.arrays())) for name, state in states.items()
+    }
     outputs, paths = network.compute(tiled, tiled_states, rounding)
     all_runs = Result("replicas", outputs, {name: path.run for name, path in paths.items()})
     result = Result(
@@ -222,7 +244,8 @@ def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], 
         axis = quantity.axes.index("batch")
         grouped = array.reshape(*array.shape[:axis], groups, batch, *array.shape[axis + 1 :])
         reference = grouped.take([0], axis=axis)
-        spreads[quantity.name] = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
+        shown = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
+        spreads[quantity.name] = shown * _widening(replicas * array.shape[-1])
     trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
     return _bands(network, result, trajectories, spreads, replicas)
 
@@ -286,7 +309,7 @@ def _horizon(lost_steps: Mapping[str, NDArray[np.bool_]], paths: Mapping[str, Tr
     return min(firsts, default=None)
 
 
-def _join(network: Network, parts: list[Floor]) -> Floor:
+def _join(parts: list[Floor]) -> Floor:
     """Slices of the batch, put together again."""
     first = parts[0]
 
@@ -339,7 +362,8 @@ class Float32Rounding:
         if site not in self._squares:
             self._squares[site] = matrix.shape[0] * matrix**2
         exact, exact_inputs = value[: self._batch], inputs[: self._batch]
-        size = np.sqrt(exact_inputs**2 @ self._squares[site]) + np.abs(bias) + np.abs(exact)
+        squares = exact_inputs.reshape(-1, matrix.shape[0]) ** 2 @ self._squares[site]
+        size = np.sqrt(squares).reshape(exact.shape) + np.abs(bias) + np.abs(exact)
         return self._perturbed(value, UNIT * size, site)
 
     def sigmoid(self, value: Float64, site: str) -> Float64:

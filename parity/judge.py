@@ -19,7 +19,7 @@ Verdict = Literal["agree", "disagree", "undecided"]
 Rule = Literal["run", "one step"]
 
 LIMIT = 2.0
-"""An engine agrees while its error stays within this many floors of the reference; two engines, within the sum of both. From scripts/calibrate.py."""
+"""An engine agrees while its error stays within this many floors of the reference; two engines, within twice as many."""
 
 REFERENCE = "reference"
 
@@ -140,7 +140,23 @@ def _row(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Arra
     if left[1].shape != right[1].shape:
         note = f"shape {left[1].shape} against {right[1].shape}"
         nan, total = float("nan"), int(band.reference.size)
-        return Row(rule, band.quantity.name, left[0], right[0], "disagree", nan, {}, (nan, nan), np.inf, limit, {}, total, total, None, note)
+        return Row(
+            rule,
+            band.quantity.name,
+            left[0],
+            right[0],
+            "disagree",
+            nan,
+            {},
+            (nan, nan),
+            np.inf,
+            limit,
+            {},
+            total,
+            total,
+            None,
+            note,
+        )
     error = np.abs(left[1].astype(np.float64) - right[1].astype(np.float64))
     finite = np.isfinite(error)
     ratio = np.where(finite, error / np.maximum(band.floor, np.finfo(float).tiny), np.inf)

@@ -128,7 +128,9 @@ def _fast_axis(array: Array) -> int:
 def _blocks(target: Array, source: Array) -> list[tuple[Array, Array]]:
     """Matching blocks of both, those next to each other in the target's memory one after the other."""
     columns = _RUN_BYTES // source.itemsize
-    corners = [(row, column) for column in range(0, source.shape[1], columns) for row in range(0, source.shape[0], _BLOCK_ROWS)]
+    corners = [
+        (row, column) for column in range(0, source.shape[1], columns) for row in range(0, source.shape[0], _BLOCK_ROWS)
+    ]
     parts = [(slice(row, row + _BLOCK_ROWS), slice(column, column + columns)) for row, column in corners]
     return [(target[part], source[part]) for part in parts]
 
@@ -168,7 +170,7 @@ def unpack(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> 
     for tensor in layout.tensors:
         if tensor.name not in arrays:
             continue
-        for index, views in enumerate(_views(layout, spec, tensor, arrays[tensor.name])):
+        for index, views in enumerate(_views(spec, tensor, arrays[tensor.name])):
             if index == len(per_direction):
                 per_direction.append({})
             for member, view in views.items():
@@ -205,7 +207,7 @@ def pack(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dic
         if tensor.members[0].startswith("bias") and not has_bias:
             continue
         array = np.empty(_shape(spec, tensor, len(weights)), weights[0].kernel.dtype)
-        for one_direction, views in zip(weights, _views(layout, spec, tensor, array), strict=True):
+        for one_direction, views in zip(weights, _views(spec, tensor, array), strict=True):
             for member, view in views.items():
                 value = _member(spec, tensor, one_direction, member)
                 pairs += [(view[at], value[GATES[spec.kind].index(gate)]) for at, gate in enumerate(layout.gates)]
@@ -233,7 +235,7 @@ def _member(spec: RecurrentSpec, tensor: Tensor, weights: Weights, member: str) 
     return np.zeros(spec.shape(member), weights.kernel.dtype) if value is None else value
 
 
-def _views(layout: Layout, spec: RecurrentSpec, tensor: Tensor, array: Array) -> list[dict[str, Array]]:
+def _views(spec: RecurrentSpec, tensor: Tensor, array: Array) -> list[dict[str, Array]]:
     """Views of a framework's array with the axes of its canonical members (gates still in the layout's order), per direction."""
     prefix = " ".join(axis for axis in ("direction", "source") if axis in tensor.axes)
     canonical = CANONICAL_AXES[tensor.members[0]]

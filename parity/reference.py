@@ -150,9 +150,13 @@ def _run_direction(
     """States after each step in processing order, (batch, time, hidden) each."""
     batch, time, _ = x.shape
     gates, hidden = len(GATES[spec.kind]), spec.hidden_size
-    kernel, recurrent = (rearrange(_float64(m), "gate hidden column -> column (gate hidden)") for m in (weights.kernel, weights.recurrent))
+    kernel, recurrent = (
+        rearrange(_float64(m), "gate hidden column -> column (gate hidden)")
+        for m in (weights.kernel, weights.recurrent)
+    )
     bias_input, bias_recurrent = (
-        np.zeros(gates * hidden) if bias is None else _float64(bias).ravel() for bias in (weights.bias_input, weights.bias_recurrent)
+        np.zeros(gates * hidden) if bias is None else _float64(bias).ravel()
+        for bias in (weights.bias_input, weights.bias_recurrent)
     )
     step = _STEPS[spec.kind]
     path = [np.empty((batch, time, hidden)) for _ in states]
@@ -162,9 +166,14 @@ def _run_direction(
         projected = rounding.affine(inputs @ kernel + bias_input, inputs, kernel, bias_input, f"{site}.input")
         for offset in range(inputs.shape[1]):
             h = states[0][:, None]
-            recurred = rounding.affine(h @ recurrent + bias_recurrent, h, recurrent, bias_recurrent, f"{site}.recurrent")
-            per_gate = [z.reshape(batch, gates, hidden).swapaxes(0, 1) for z in (projected[:, offset], recurred[:, 0])]
-            states = step(*(dict(zip(GATES[spec.kind], z, strict=True)) for z in per_gate), states, rounding, site)
+            recurred = rounding.affine(
+                h @ recurrent + bias_recurrent, h, recurrent, bias_recurrent, f"{site}.recurrent"
+            )
+            from_input, from_state = (
+                dict(zip(GATES[spec.kind], z.reshape(batch, gates, hidden).swapaxes(0, 1), strict=True))
+                for z in (projected[:, offset], recurred[:, 0])
+            )
+            states = step(from_input, from_state, states, rounding, site)
             for kept, state in zip(path, states, strict=True):
                 kept[:, start + offset] = state
     return path

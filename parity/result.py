@@ -151,7 +151,11 @@ def check_states(
     if initial_state is None:
         return {name: zero_state(spec, batch, dtype) for name, spec in specs.items()}
     by_layer = _states_by_layer(specs, initial_state)
-    problems = [Problem(f"initial state for unknown layer '{name}'", expected=", ".join(specs)) for name in by_layer if name not in specs]
+    problems = [
+        Problem(f"initial state for unknown layer '{name}'", expected=", ".join(specs))
+        for name in by_layer
+        if name not in specs
+    ]
     states: dict[str, State] = {}
     for name, spec in specs.items():
         if name not in by_layer:

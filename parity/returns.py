@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.conventions import (
-    DIRECTIONS,
     MERGE_MODES,
     MergeMode,
     Value,
@@ -17,7 +16,7 @@ from parity.conventions import (
 )
 from parity.errors import ParityError
 from parity.network import Network
-from parity.recurrent import RecurrentSpec
+from parity.recurrent import DIRECTIONS, RecurrentSpec
 
 Shape = tuple[int | str, ...]
 
@@ -193,7 +192,11 @@ def _in_words(spec: RecurrentSpec, return_sequences: bool, return_state: bool, m
     return f"Bidirectional({layer}, merge_mode={merge_mode!r})" if len(spec.directions) == 2 else layer
 
 
-_QUANTITIES = {"sequence": "h of every step", "h": "h after the last step", "c": "c (the cell state) after the last step"}
+_QUANTITIES = {
+    "sequence": "h of every step",
+    "h": "h after the last step",
+    "c": "c (the cell state) after the last step",
+}
 _MERGED = {"sum": "added", "mul": "multiplied", "ave": "averaged"}
 
 
@@ -202,7 +205,11 @@ def _meaning(value: Value, bidirectional: bool) -> str:
     if not bidirectional:
         return text
     if value.select in DIRECTIONS:
-        last = "" if value.quantity == "sequence" or value.select == "forward" else ", which is the first step of the input"
+        last = (
+            ""
+            if value.quantity == "sequence" or value.select == "forward"
+            else ", which is the first step of the input"
+        )
         return f"{value.select} {text}{last}"
     how = _MERGED.get(value.select, "side by side")
     ends = "" if value.quantity == "sequence" else " each processes: input step T-1 forward, step 0 backward"
@@ -230,7 +237,8 @@ def _width(value: Value, spec: RecurrentSpec) -> int:
 def _expression(value: Value, spec: RecurrentSpec, pieces: Mapping[str, str], joined: str) -> str:
     units = spec.hidden_size
     parts = [
-        pieces[value.quantity].format(index=i, start=i * units, stop=(i + 1) * units) for i in range(len(spec.directions))
+        pieces[value.quantity].format(index=i, start=i * units, stop=(i + 1) * units)
+        for i in range(len(spec.directions))
     ]
     if value.select in DIRECTIONS:
         return parts[DIRECTIONS.index(value.select)]
@@ -245,9 +253,15 @@ def _notes(spec: RecurrentSpec, return_sequences: bool, return_state: bool) -> l
     notes = []
     if return_state and not bidirectional:
         where = "the last step of the first value" if return_sequences else "the first value"
-        notes.append(f"state_h equals {where}" + ("; state_c is never part of the output." if "c" in spec.states else "."))
+        notes.append(
+            f"state_h equals {where}" + ("; state_c is never part of the output." if "c" in spec.states else ".")
+        )
     if bidirectional:
-        notes.append("The backward direction ends at step 0: its final h is its half of the output at [:, 0], not at [:, -1].")
+        notes.append(
+            "The backward direction ends at step 0: its final h is its half of the output at [:, 0], not at [:, -1]."
+        )
         if return_state:
-            notes.append("Keras lists the states direction by direction; torch stacks h_n and c_n with one row per direction.")
+            notes.append(
+                "Keras lists the states direction by direction; torch stacks h_n and c_n with one row per direction."
+            )
     return notes

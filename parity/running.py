@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.errors import ParityError, Problem, ShapeError
+from parity.errors import Problem, ShapeError
 from parity.frameworks import Runner, Settings, framework
 from parity.network import Network
 from parity.network.embedding import Embedding
@@ -102,11 +102,23 @@ def check_inputs(network: Network, inputs: Inputs) -> Array:
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         count = int((~np.isfinite(array)).sum())
         got = f"{array[index]} at {index}, {count} such value{'s' if count > 1 else ''} in all"
-        problems.append(Problem("the inputs are not finite", where, "finite numbers", got, "replace or drop them: every engine would spread them differently"))
+        problems.append(
+            Problem(
+                "the inputs are not finite",
+                where,
+                "finite numbers",
+                got,
+                "replace or drop them: every engine would spread them differently",
+            )
+        )
     elif isinstance(first, Embedding) and array.size:
         outside = array[(array != np.trunc(array)) | (array < 0) | (array >= first.input_size)]
         if outside.size:
-            problems.append(Problem("tokens outside the vocabulary", where, f"integers 0 to {first.input_size - 1}", str(outside[0])))
+            problems.append(
+                Problem(
+                    "tokens outside the vocabulary", where, f"integers 0 to {first.input_size - 1}", str(outside[0])
+                )
+            )
     if problems:
         raise ShapeError(problems)
     return array.astype(np.int64 if isinstance(first, Embedding) else np.float32)

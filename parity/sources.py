@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from parity.errors import ParityError, UnsupportedError
-from parity.returns import Returns, explain_network
 from parity.files import read_file
 from parity.frameworks import framework, owner
 from parity.network import Network, Recurrent
+from parity.returns import Returns, explain_network
 
 Source: TypeAlias = Any
 """A path, a live Keras layer or model, a torch module, an onnx.ModelProto, a Network or one of its recurrent layers."""

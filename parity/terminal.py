@@ -129,20 +129,30 @@ def show_network(opened: Opened) -> None:
     """A model file in tables."""
     out, network = console(), opened.network
     facts = ", ".join(f"{name} {value}" for name, value in network.details.items())
-    out.print(f"[bold]{escape(opened.label)}[/]: {escape(network.origin)}{escape(', ' + facts if facts else '')}", soft_wrap=True)
+    out.print(
+        f"[bold]{escape(opened.label)}[/]: {escape(network.origin)}{escape(', ' + facts if facts else '')}",
+        soft_wrap=True,
+    )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("layer", "what", "in", "out", "options"):
         table.add_column(title)
     for layer in network.layers:
-        table.add_row(escape(layer.name), _kind(layer), str(layer.input_size), str(layer.output_size), escape(_options(layer)))
+        table.add_row(
+            escape(layer.name), _kind(layer), str(layer.input_size), str(layer.output_size), escape(_options(layer))
+        )
     out.print(table)
     for layer in network.recurrent:
-        layout = LAYOUTS["keras" if network.origin == "keras" else "onnx" if network.origin == "onnxruntime" else "torch", layer.spec.kind]
+        layout = LAYOUTS[
+            "keras" if network.origin == "keras" else "onnx" if network.origin == "onnxruntime" else "torch",
+            layer.spec.kind,
+        ]
         per_call = layer.weights if any("direction" in tensor.axes for tensor in layout.tensors) else layer.weights[:1]
         shapes = {name: array.shape for name, array in pack(layout, layer.spec, per_call).items()}
         axes = {tensor.name: tensor.axes for tensor in layout.tensors}
         gates = " ".join(layout.own_gates)
-        out.print(f"\n[bold]{escape(layer.name)}[/] weights in {layout.framework}'s layout, gates {gates}:", soft_wrap=True)
+        out.print(
+            f"\n[bold]{escape(layer.name)}[/] weights in {layout.framework}'s layout, gates {gates}:", soft_wrap=True
+        )
         for name, shape in shapes.items():
             names = ", ".join("*".join(group) for group in axis_groups(axes[name]))
             out.print(f"  {name} {shape_text(shape)} = ({names})", markup=False, soft_wrap=True)

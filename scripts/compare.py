@@ -15,11 +15,14 @@ layer.set_weights([0.3 * keras.random.normal(w.shape, seed=i) for i, w in enumer
 # A port by hand: Keras keeps the gates as z, r, h; torch as r, z, n. This one forgot to swap them.
 port = torch.nn.GRU(8, 16, batch_first=True)
 kernel, recurrent_kernel, bias = (torch.tensor(w) for w in layer.get_weights())
-with torch.no_grad():
-    port.weight_ih_l0.copy_(kernel.T)
-    port.weight_hh_l0.copy_(recurrent_kernel.T)
-    port.bias_ih_l0.copy_(bias[0])
-    port.bias_hh_l0.copy_(bias[1])
+port.load_state_dict(
+    {
+        "weight_ih_l0": kernel.T,
+        "weight_hh_l0": recurrent_kernel.T,
+        "bias_ih_l0": bias[0],
+        "bias_hh_l0": bias[1],
+    }
+)
 
 comparison = parity.compare(layer, port)
 print(comparison)

@@ -56,7 +56,9 @@ class Bar(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Called by Keras."""
-        self._progress.update(self._task, completed=epoch + 1, description=f"train in Keras, loss {(logs or {})['loss']:.4f}")
+        self._progress.update(
+            self._task, completed=epoch + 1, description=f"train in Keras, loss {(logs or {})['loss']:.4f}"
+        )
 
 
 def train(x: Float32, y: Float32, progress: Progress, epochs: int) -> keras.Model:

@@ -63,7 +63,9 @@ def test_keras_layer_there_and_back(
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"num_layers": 3, "bias": False}, {"num_layers": 2, "bidirectional": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"bidirectional": True}, {"num_layers": 3, "bias": False}, {"num_layers": 2, "bidirectional": True}]
+)
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_torch_layer_there_and_back(
     kind: str, options: dict[str, Any], batch_first: bool, random: np.random.Generator
@@ -71,7 +73,10 @@ def test_torch_layer_there_and_back(
     module = torch_module(kind, random, batch_first=batch_first, **options)
     exported = parity.to_onnx(module)
     assert sum(node.op_type == kind.upper() for node in exported.graph.node) == module.num_layers
-    same([v.numpy() for v in parity.to_torch(exported).state_dict().values()], [v.numpy() for v in module.state_dict().values()])
+    same(
+        [v.numpy() for v in parity.to_torch(exported).state_dict().values()],
+        [v.numpy() for v in module.state_dict().values()],
+    )
     converted = parity.to_keras(module)
     if kind == "gru":
         again = parity.to_torch(converted)
@@ -83,7 +88,9 @@ def test_torch_layer_there_and_back(
 def test_two_lstm_biases_become_their_sum_rounded_once(random: np.random.Generator) -> None:
     module = torch_module("lstm", random)
     (_, _, bias) = parity.to_keras(module).get_weights()
-    exact = module.bias_ih_l0.detach().numpy().astype(np.float64) + module.bias_hh_l0.detach().numpy().astype(np.float64)
+    exact = module.bias_ih_l0.detach().numpy().astype(np.float64) + module.bias_hh_l0.detach().numpy().astype(
+        np.float64
+    )
     np.testing.assert_array_equal(bias, exact.astype(np.float32))
 
 
@@ -91,8 +98,14 @@ def test_two_lstm_biases_become_their_sum_rounded_once(random: np.random.Generat
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("given_state", [False, True])
-def test_single_onnx_node(kind: str, direction: str, bias: bool, given_state: bool, random: np.random.Generator) -> None:
-    count, gates, states = (2 if direction == "bidirectional" else 1), (4 if kind == "lstm" else 3), (2 if kind == "lstm" else 1)
+def test_single_onnx_node(
+    kind: str, direction: str, bias: bool, given_state: bool, random: np.random.Generator
+) -> None:
+    count, gates, states = (
+        (2 if direction == "bidirectional" else 1),
+        (4 if kind == "lstm" else 3),
+        (2 if kind == "lstm" else 1),
+    )
     sizes = {"W": (count, gates * UNITS, FEATURES), "R": (count, gates * UNITS, UNITS), "B": (count, 2 * gates * UNITS)}
     constants = [
         onnx.numpy_helper.from_array(random.uniform(-0.7, 0.7, shape).astype(np.float32), name)
@@ -100,7 +113,9 @@ def test_single_onnx_node(kind: str, direction: str, bias: bool, given_state: bo
         if bias or name != "B"
     ]
     names = ["X", "W", "R", "B" if bias else "", "", *(["initial_h", "initial_c"][:states] if given_state else [])]
-    attributes = {"hidden_size": UNITS, "direction": direction} | ({"linear_before_reset": 1} if kind == "gru" else {})
+    attributes: dict[str, Any] = {"hidden_size": UNITS, "direction": direction} | (
+        {"linear_before_reset": 1} if kind == "gru" else {}
+    )
     outputs = ["Y", "Y_h", "Y_c"][: 1 + states]
     node = onnx.helper.make_node(kind.upper(), names, outputs, **attributes)
     tensor = onnx.helper.make_tensor_value_info
@@ -113,7 +128,10 @@ def test_single_onnx_node(kind: str, direction: str, bias: bool, given_state: bo
     assert comparison.ok, str(comparison)
     assert set(comparison.participants) == {"keras", "torch", "onnxruntime"}
     written = parity.to_onnx(parity.read(model))
-    same([onnx.numpy_helper.to_array(t) for t in written.graph.initializer], [onnx.numpy_helper.to_array(t) for t in constants])
+    same(
+        [onnx.numpy_helper.to_array(t) for t in written.graph.initializer],
+        [onnx.numpy_helper.to_array(t) for t in constants],
+    )
 
 
 def test_models_keep_their_outputs(random: np.random.Generator) -> None:
@@ -130,7 +148,13 @@ def test_models_keep_their_outputs(random: np.random.Generator) -> None:
         found = ported(torch.from_numpy(x))
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine.numpy(), theirs, atol=2e-6)
-    assert sorted(name for name, _ in ported.named_children()) == ["classes", "classes_activation", "embed", "encoder", "reader"]
+    assert sorted(name for name, _ in ported.named_children()) == [
+        "classes",
+        "classes_activation",
+        "embed",
+        "encoder",
+        "reader",
+    ]
     comparison = parity.compare(model, ported, parity.to_onnx(model), parity.to_keras(ported), inputs=x)
     assert comparison.ok, str(comparison)
     assert list(comparison.results["reference"].outputs) == ["classes", "encoder.state_h", "encoder.state_c"]

@@ -80,7 +80,9 @@ def encoder_with_states() -> Any:
     first, h, _ = kl.LSTM(5, return_sequences=True, return_state=True, name="low")(x)
     second = kl.Bidirectional(kl.GRU(4, return_sequences=True, return_state=True), name="both")(first)
     last = kl.LSTM(3, name="top")(kl.Dense(2, activation="relu", use_bias=False, name="squeeze")(second[0]))
-    return keras.Model(x, [kl.Dense(7, activation="softmax", name="out")(last), h, second[2], second[0]], name="encoder")
+    return keras.Model(
+        x, [kl.Dense(7, activation="softmax", name="out")(last), h, second[2], second[0]], name="encoder"
+    )
 
 
 def token_classifier() -> Any:
@@ -91,7 +93,9 @@ def token_classifier() -> Any:
 
 def keyword_call() -> Any:
     x = keras.Input((None, FEATURES))
-    return keras.Model(x, [kl.GRU(5, name="gru", return_sequences=True, unroll=False, seed=3)(sequence=x, training=False)])
+    return keras.Model(
+        x, [kl.GRU(5, name="gru", return_sequences=True, unroll=False, seed=3)(sequences=x, training=False)]
+    )
 
 
 def sequential_with_states() -> Any:
@@ -381,9 +385,11 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 def test_a_subclassed_model_and_a_single_layer_are_no_model() -> None:
-    with pytest.raises(UnsupportedError, match="rebuild it as keras.Model"):
-        network_from_keras({"module": None, "class_name": "Mine", "config": {}, "registered_name": "Mine"}, lambda _: [])
-    with pytest.raises(UnsupportedError, match="put it into keras.Sequential"):
+    with pytest.raises(UnsupportedError, match=r"rebuild it as keras\.Model"):
+        network_from_keras(
+            {"module": None, "class_name": "Mine", "config": {}, "registered_name": "Mine"}, lambda _: []
+        )
+    with pytest.raises(UnsupportedError, match=r"put it into keras\.Sequential"):
         network_from_keras(keras.saving.serialize_keras_object(kl.LSTM(5)), lambda _: [])
 
 
@@ -426,9 +432,7 @@ def change(path: Sequence[str | int], value: object) -> dict[str, Any]:
         (["config", "layers", 1, "config", "use_bias"], False, ShapeError, "wrong number of weights"),
     ],
 )
-def test_broken_configurations(
-    path: list[str | int], value: object, error: type[Exception], message: str
-) -> None:
+def test_broken_configurations(path: list[str | int], value: object, error: type[Exception], message: str) -> None:
     model = encoder_with_states()
     with pytest.raises(error, match=message):
         network_from_keras(change(path, value), lambda name: model.get_layer(name).get_weights())
@@ -452,7 +456,7 @@ def test_weights_of_another_type_are_refused() -> None:
 # ---- writing
 
 
-def recurrent(name: str, kind: Any, inputs: int, units: int, both: bool, sequences: bool = True) -> Recurrent:
+def recurrent(name: str, kind: Any, inputs: int, units: int, *, both: bool, sequences: bool = True) -> Recurrent:
     spec = RecurrentSpec(kind, inputs, units, DIRECTIONS if both else DIRECTIONS[:1])
     rng = np.random.default_rng(units)
     weights = tuple(
@@ -534,5 +538,5 @@ def test_no_framework_is_imported() -> None:
         "import sys, parity.network.keras_config, parity.files\n"
         "print([m for m in ('keras', 'tensorflow', 'torch', 'onnx', 'onnxruntime') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

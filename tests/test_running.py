@@ -111,7 +111,11 @@ def test_bad_states(state: Any, message: str) -> None:
 
 def test_unknown_words() -> None:
     module, x = torch.nn.LSTM(3, 5), np.ones((2, 4, 3))
-    for options, message in (({"engine": "caffe"}, "unknown engine"), ({"device": "tpu"}, "unknown device"), ({"dtype": "int8"}, "unknown dtype")):
+    for options, message in (
+        ({"engine": "caffe"}, "unknown engine"),
+        ({"device": "tpu"}, "unknown device"),
+        ({"dtype": "int8"}, "unknown dtype"),
+    ):
         with pytest.raises(parity.ParityError, match=message):
             parity.run(module, x, **options)  # type: ignore[arg-type]  # that is the point
 

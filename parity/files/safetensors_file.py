@@ -60,4 +60,4 @@ def read_tensors(path: Path) -> dict[str, Array]:
 
 def write_tensors(arrays: Mapping[str, Array], file: BinaryIO) -> None:
     """Write a `.safetensors` file that torch, too, takes for one of its own; the same bytes for the same arrays."""
-    file.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata={"format": "pt"}))
+    file.write(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata={"format": "pt"}))

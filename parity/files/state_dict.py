@@ -41,7 +41,7 @@ def network_from_state_dict(arrays: Mapping[str, Array], name: str) -> Network:
     """Read the state dict of one `torch.nn.LSTM` or `GRU`.
 
     Args:
-        arrays: tensors by name; all names may share a prefix, as in "encoder.lstm.weight_ih_l0", which becomes the name.
+        arrays: tensors by name; they may share a prefix, as in "encoder.lstm.weight_ih_l0", which becomes the name.
         name: of the network where there is no such prefix.
 
     Returns:
@@ -97,7 +97,7 @@ def network_from_state_dict(arrays: Mapping[str, Array], name: str) -> Network:
 
 
 def state_dict_from_network(network: Network) -> dict[str, Array]:
-    """The tensors of the `torch.nn.LSTM` or `GRU` that holds the network's layers, in torch's order and under its names.
+    """The tensors of the `torch.nn.LSTM` or `GRU` that holds the network's layers, named and ordered as torch does.
 
     Raises:
         UnsupportedError: layers that one such module cannot hold; all problems at once.

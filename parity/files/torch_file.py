@@ -1,7 +1,7 @@
 """The `.pt` and `.pth` file: a zip of a pickle and one raw record for each storage. Imports no framework.
 
 A pickle is a program. Here it may call three functions of this module's own and nothing else: no class of the file's
-choosing is ever imported. Source: torch `torch/serialization.py`, `torch/_utils.py`, `caffe2/serialize/inline_container.h`.
+choosing is ever imported. Source: torch's `serialization.py`, `_utils.py` and `inline_container.h`.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def write_tensors(arrays: Mapping[str, Array], file: BinaryIO) -> None:
         UnsupportedError: arrays of a type that torch has no storage for.
     """
     names = {dtype: name for name, dtype in STORAGES.items() if dtype is not None}
-    stored = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    stored = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     unknown = [f"{name}: {array.dtype}" for name, array in stored.items() if array.dtype not in names]
     if unknown:
         raise UnsupportedError(

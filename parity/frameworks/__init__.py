@@ -1,9 +1,9 @@
 """The only place that imports a framework: one module each, the same verbs in each.
 
-    owns(source)                  whether a live object is this framework's, told without importing it
-    read(source)                  live object -> Network
-    build(network)                Network -> live object
-    runner(source, network, ...)  something that runs the live object and answers in canonical axes
+owns(source)                  whether a live object is this framework's, told without importing it
+read(source)                  live object -> Network
+build(network)                Network -> live object
+runner(source, network, ...)  something that runs the live object and answers in canonical axes
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class Settings:
     tf32: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, known in (("device", self.device, ("cpu", "cuda")), ("dtype", self.dtype, ("float32", "float64"))):
+        for name, value, known in (
+            ("device", self.device, ("cpu", "cuda")),
+            ("dtype", self.dtype, ("float32", "float64")),
+        ):
             if value not in known:
                 raise ParityError(f"unknown {name}", expected=" or ".join(known), got=repr(value))
 

@@ -26,7 +26,6 @@ from parity.network.keras_config import (
 from parity.recurrent import Array
 from parity.result import LayerRun, Result, Returned, State
 
-
 with quiet_import():
     import keras
 
@@ -57,7 +56,9 @@ def read(source: keras.Layer) -> Network:
         )
     serialized = keras.saving.serialize_keras_object(source)
     if isinstance(source, keras.Model):
-        return _with_version(network_from_keras(serialized, lambda name: source.get_layer(name).get_weights(), source.name))
+        return _with_version(
+            network_from_keras(serialized, lambda name: source.get_layer(name).get_weights(), source.name)
+        )
     layer = layer_from_keras(serialized, source.get_weights())
     return _with_version(Network(layer.name, (layer,), (), ENGINE))
 
@@ -160,12 +161,17 @@ class KerasRunner:
             returned: Sequence[Any] = next(iter(flat.values()))
             names = [value.name for value in self._revealed(self._network.recurrent[0])]
             # A model takes no initial states; away from zero its own layers, one by one, stand for it.
-            from_a_state = isinstance(self._source, keras.Model) and any(a.any() for s in states.values() for a in s.arrays())
+            from_a_state = isinstance(self._source, keras.Model) and any(
+                a.any() for s in states.values() for a in s.arrays()
+            )
             if self._settings.dtype == "float32" and not from_a_state:
                 returned, names = self._native(x, given_states, inputs.shape[1])
                 if not self._network.bare:
                     outputs = dict(zip(names, map(_array, returned), strict=True))
-        shown = (Returned(name, tuple(v.shape), keras.backend.standardize_dtype(v.dtype)) for name, v in zip(names, returned, strict=True))
+        shown = (
+            Returned(name, tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
+            for name, v in zip(names, returned, strict=True)
+        )
         return Result(ENGINE, outputs, runs, tuple(shown), self._describe(inputs.shape[1]))
 
     def _native(self, x: Any, states: Mapping[str, Sequence[Any]], time: int) -> tuple[list[Any], list[str]]:
@@ -175,8 +181,9 @@ class KerasRunner:
             names = [output.name for output in self._network.outputs]
             return returned, names or [f"output {index}" for index in range(len(returned))]
         layer = self._network.recurrent[0]
-        flags = {"return_sequences": layer.return_sequences, "return_state": self._returns_state()}
-        names = [value.name for value in keras_returns(layer.spec.kind, layer.bidirectional, **flags)]
+        state = self._returns_state()
+        shown = keras_returns(layer.spec.kind, layer.bidirectional, layer.return_sequences, return_state=state)
+        names = [value.name for value in shown]
         start = states[layer.name]
         call = self._compiled(lambda x, start: self._source(x, initial_state=start), time)
         return keras.tree.flatten(call(x, start)), names

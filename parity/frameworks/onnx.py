@@ -12,14 +12,14 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from parity.conventions import DIRECTIONS, Value, onnx_returns, to_canonical
+from parity.conventions import Value, onnx_returns, to_canonical
 from parity.errors import FormatError, MissingFrameworkError, UnsupportedError
 from parity.frameworks import Settings
 from parity.frameworks.onnx_graph import RECURRENT_OPS, read_graph
 from parity.layouts import LAYOUTS, axis_groups
 from parity.network import Dense, Embedding, Layer, Network, Recurrent
 from parity.network.activations import ACTIVATIONS
-from parity.recurrent import Array, pack
+from parity.recurrent import DIRECTIONS, Array, pack
 from parity.result import LayerRun, Result, Returned, State
 
 ENGINE = "onnxruntime"
@@ -58,7 +58,11 @@ def load(path: Path, network: Network | None = None) -> onnx.ModelProto:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise FormatError(
-            "not an ONNX model, or a damaged one", str(path), "a serialized onnx.ModelProto", str(error), "get the file anew"
+            "not an ONNX model, or a damaged one",
+            str(path),
+            "a serialized onnx.ModelProto",
+            str(error),
+            "get the file anew",
         ) from error
     outside = [tensor.name for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
     if outside:
@@ -71,7 +75,9 @@ def load(path: Path, network: Network | None = None) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise FormatError("not a valid ONNX model", str(path), got=str(error).strip().split("\n")[0], remedy="export it anew") from error
+        raise FormatError(
+            "not a valid ONNX model", str(path), got=str(error).strip().split("\n")[0], remedy="export it anew"
+        ) from error
     return model
 
 
@@ -120,7 +126,10 @@ class _Builder:
         graph = helper.make_graph(self._nodes, network.name, [entry], outputs, self._initializers)
         opsets = [helper.make_opsetid("", self._opset)]
         model = helper.make_model(
-            graph, opset_imports=opsets, ir_version=max(7, helper.find_min_ir_version_for(opsets)), producer_name="parity"
+            graph,
+            opset_imports=opsets,
+            ir_version=max(7, helper.find_min_ir_version_for(opsets)),
+            producer_name="parity",
         )
         onnx.checker.check_model(model)
         return model
@@ -135,7 +144,9 @@ class _Builder:
     def _add_recurrent(self, layer: Recurrent, value: str) -> str:
         spec = layer.spec
         packed = pack(LAYOUTS["onnx", spec.kind], spec, layer.weights)
-        x = self._rearranged(value, f"{self._steps} input", "time batch input", f"{layer.name}.X", {"input": spec.input_size})
+        x = self._rearranged(
+            value, f"{self._steps} input", "time batch input", f"{layer.name}.X", {"input": spec.input_size}
+        )
         names = [self._constant(f"{layer.name}.{name}", array) for name, array in packed.items()]
         attributes: dict[str, Any] = {"hidden_size": spec.hidden_size, "direction": _ONNX_DIRECTIONS[spec.directions]}
         if spec.kind == "gru":
@@ -186,14 +197,12 @@ class _Builder:
         recurrent = {layer.name: layer for layer in self._network.recurrent}
         infos = []
         for output in self._network.outputs:
-            layer = recurrent.get(output.layer)
             if output.value is None:
-                tensor = self._given[output.layer]
-                shown = self._shape_of(output.layer)
+                tensor, shown = self._given[output.layer], self._shape_of(output.layer)
             else:
-                assert layer is not None
+                layer = recurrent[output.layer]
                 tensor = self._shown(layer, output.value, f"{output.name}.value")
-                sizes = {**layer.spec.sizes, "batch": "batch", "time": "time"}
+                sizes: dict[str, int | str] = {**layer.spec.sizes, "batch": "batch", "time": "time"}
                 shown = list(output.value.shape(sizes))
             self._nodes.append(helper.make_node("Identity", [tensor], [output.name], name=f"{output.name}.output"))
             infos.append(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, shown))
@@ -222,7 +231,7 @@ class _Builder:
             if value.quantity != "sequence" and len(tensors) > 1:
                 tensor = self._node("Concat", tensors, f"{value.name}.stacked", axis=0)
             self._nodes.append(helper.make_node("Identity", [tensor], [value.name], name=f"{value.name}.output"))
-            sizes = {**last.spec.sizes, "batch": "batch", "time": "time"}
+            sizes: dict[str, int | str] = {**last.spec.sizes, "batch": "batch", "time": "time"}
             sizes["direction"] = len(last.spec.directions) * (1 if value.quantity == "sequence" else len(tensors))
             infos.append(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, list(value.shape(sizes))))
         return infos
@@ -282,7 +291,9 @@ class OnnxRunner:
     def __init__(self, model: onnx.ModelProto, network: Network, settings: Settings, ort: Any) -> None:
         self._network, self._settings, self._ort = network, settings, ort
         self._own = [output.name for output in model.graph.output]
-        self._time_major = network.details.get("input axes", "time batch" if network.bare else "batch time") == "time batch"
+        self._time_major = (
+            network.details.get("input axes", "time batch" if network.bare else "batch time") == "time batch"
+        )
         instrumented, self._states, self._values = instrument(model, network)
         self._input = next(i.name for i in model.graph.input if i.name not in _fixed_names(model))
         options = ort.SessionOptions()
@@ -321,7 +332,9 @@ class OnnxRunner:
             "device": self._settings.device,
             "dtype": self._settings.dtype,
         }
-        return facts | ({"TF32": "on, asked for" if self._settings.tf32 else "off"} if self._settings.device == "cuda" else {})
+        return facts | (
+            {"TF32": "on, asked for" if self._settings.tf32 else "off"} if self._settings.device == "cuda" else {}
+        )
 
 
 def instrument(
@@ -368,4 +381,3 @@ def _fixed_names(model: onnx.ModelProto) -> set[str]:
         if node.op_type in RECURRENT_OPS:
             names.update(node.input[5:])
     return names
-

@@ -10,15 +10,19 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from parity.conventions import DIRECTIONS, Select, Value, onnx_returns
+from parity.conventions import Select, Value, onnx_returns
 from parity.errors import FormatError, Problem, UnsupportedError
 from parity.layouts import LAYOUTS, Kind
 from parity.network import Dense, Embedding, Layer, Network, Output, Recurrent
 from parity.network.activations import ACTIVATIONS
-from parity.recurrent import Array, Direction, RecurrentSpec, unpack
+from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, unpack
 
 RECURRENT_OPS: dict[str, Kind] = {"LSTM": "lstm", "GRU": "gru"}
-_DIRECTIONS: dict[str, tuple[Direction, ...]] = {"forward": ("forward",), "reverse": ("backward",), "bidirectional": DIRECTIONS}
+_DIRECTIONS: dict[str, tuple[Direction, ...]] = {
+    "forward": ("forward",),
+    "reverse": ("backward",),
+    "bidirectional": DIRECTIONS,
+}
 _ACTIVATION_OPS = {row.onnx: name for name, row in ACTIVATIONS.items() if name != "linear"}
 _CELL_ACTIVATIONS = {"lstm": ["Sigmoid", "Tanh", "Tanh"], "gru": ["Sigmoid", "Tanh"]}
 
@@ -93,7 +97,9 @@ class _Reader:
     def _finish(self) -> Network:
         details = {
             "producer": f"{self._model.producer_name} {self._model.producer_version}".strip() or "not stated",
-            "opset": str(next((o.version for o in self._model.opset_import if o.domain in ("", "ai.onnx")), "not stated")),
+            "opset": str(
+                next((o.version for o in self._model.opset_import if o.domain in ("", "ai.onnx")), "not stated")
+            ),
             "input axes": "time batch" if self._time_major else "batch time",
         }
         layers = tuple(self._layers.values())
@@ -104,10 +110,19 @@ class _Reader:
             traced is not None
             and isinstance(self._layers.get(traced.layer or ""), Recurrent)
             and traced.select == "all"
-            and traced.axes in (("time", "direction", "batch", "hidden"), ("direction", "batch", "hidden"), ("stacked", "batch", "hidden"))
+            and traced.axes
+            in (
+                ("time", "direction", "batch", "hidden"),
+                ("direction", "batch", "hidden"),
+                ("stacked", "batch", "hidden"),
+            )
             for traced in outputs
         ]
-        if all(own) and self._time_major and all(t is None or t.quantity != "sequence" or [t.layer] == last for t in outputs):
+        if (
+            all(own)
+            and self._time_major
+            and all(t is None or t.quantity != "sequence" or [t.layer] == last for t in outputs)
+        ):
             return Network(name, layers, (), "onnxruntime", details)
         named = tuple(self._output(item.name, traced) for item, traced in zip(self._graph.output, outputs, strict=True))
         if self._problems:
@@ -116,7 +131,9 @@ class _Reader:
 
     def _output(self, name: str, traced: _Traced | None) -> Output:
         if traced is None or traced.layer is None or "stacked" in traced.axes:
-            self._problems.append(Problem("this output is not a value of one layer", f"output '{name}'", got=str(traced and traced.axes)))
+            self._problems.append(
+                Problem("this output is not a value of one layer", f"output '{name}'", got=str(traced and traced.axes))
+            )
             return Output(name, "")
         layer = self._layers[traced.layer]
         axes = " ".join(traced.axes)
@@ -128,7 +145,13 @@ class _Reader:
             return Output(name, layer.name, None if same else value)
         if traced.axes not in (("batch", "time", "unit"), ("batch", "unit")):
             self._problems.append(
-                Problem("the output is not batch first", f"output '{name}'", "(batch, time, unit)", axes, "transpose it at the end of the graph")
+                Problem(
+                    "the output is not batch first",
+                    f"output '{name}'",
+                    "(batch, time, unit)",
+                    axes,
+                    "transpose it at the end of the graph",
+                )
             )
         return Output(name, layer.name)
 
@@ -150,12 +173,18 @@ class _Reader:
         if len(self._problems) > before or x is None:
             return
         if "W" not in arrays or arrays["W"].ndim != 3 or "R" not in arrays or arrays["R"].ndim != 3:
-            raise FormatError("a recurrent node without W and R of three axes", self._where(node), "(direction, gates*hidden, input)")
+            raise FormatError(
+                "a recurrent node without W and R of three axes", self._where(node), "(direction, gates*hidden, input)"
+            )
         directions = _DIRECTIONS[attributes.get("direction", b"forward").decode()]
         spec = RecurrentSpec(kind, arrays["W"].shape[2], arrays["R"].shape[2], directions)
         self._fix_axes(x)
         taken = replace(self._traced[node.input[0]], axes=("time", "batch", "input"))
-        sequences = taken.layer is None or not isinstance(self._layers.get(taken.layer), Recurrent) or taken.quantity == "sequence"
+        sequences = (
+            taken.layer is None
+            or not isinstance(self._layers.get(taken.layer), Recurrent)
+            or taken.quantity == "sequence"
+        )
         layer = Recurrent(self._name(node, kind), spec, unpack(LAYOUTS["onnx", kind], spec, arrays))
         if not sequences:
             self._refuse(node, "takes a final state as its sequence")
@@ -167,15 +196,27 @@ class _Reader:
     def _check_options(self, node: onnx.NodeProto, kind: Kind, attributes: dict[str, Any]) -> None:
         directions = len(_DIRECTIONS.get(attributes.get("direction", b"forward").decode(), ()))
         if not directions:
-            raise FormatError("unknown direction", self._where(node), ", ".join(_DIRECTIONS), str(attributes["direction"]))
+            raise FormatError(
+                "unknown direction", self._where(node), ", ".join(_DIRECTIONS), str(attributes["direction"])
+            )
         activations = [name.decode() for name in attributes.get("activations", [])]
-        if activations and [name.lower() for name in activations] != [n.lower() for n in _CELL_ACTIVATIONS[kind] * directions]:
-            self._refuse(node, "other activations are not converted yet", ", ".join(_CELL_ACTIVATIONS[kind]), ", ".join(activations))
+        if activations and [name.lower() for name in activations] != [
+            n.lower() for n in _CELL_ACTIVATIONS[kind] * directions
+        ]:
+            self._refuse(
+                node,
+                "other activations are not converted yet",
+                ", ".join(_CELL_ACTIVATIONS[kind]),
+                ", ".join(activations),
+            )
         refused = {
             "clip": ("clip" in attributes, "no clip"),
             "input_forget": (bool(attributes.get("input_forget")), "input_forget=0"),
             "layout": (bool(attributes.get("layout")), "layout=0"),
-            "linear_before_reset": (kind == "gru" and attributes.get("linear_before_reset", 0) != 1, "linear_before_reset=1"),
+            "linear_before_reset": (
+                kind == "gru" and attributes.get("linear_before_reset", 0) != 1,
+                "linear_before_reset=1",
+            ),
         }
         for name, (is_refused, expected) in refused.items():
             if is_refused:
@@ -189,10 +230,17 @@ class _Reader:
         for name in node.input[5:7]:
             constant = self._constants.get(name)
             if name and name not in inputs and constant is None:
-                self._refuse(node, "an initial state computed in the graph is not converted", "a graph input or zeros", name)
+                self._refuse(
+                    node, "an initial state computed in the graph is not converted", "a graph input or zeros", name
+                )
             elif constant is not None and constant.any():
-                self._refuse(node, "a built-in initial state is not converted", "a graph input, or zeros", f"constant '{name}'",
-                             "make it a graph input and hand the state over as initial_state")
+                self._refuse(
+                    node,
+                    "a built-in initial state is not converted",
+                    "a graph input, or zeros",
+                    f"constant '{name}'",
+                    "make it a graph input and hand the state over as initial_state",
+                )
 
     def _sequence(self, node: onnx.NodeProto, name: str) -> _Traced | None:
         traced = self._traced.get(name)
@@ -200,7 +248,9 @@ class _Reader:
             self._refuse(node, f"its input '{name}' is not a sequence that can be followed")
             return None
         if set(traced.axes[:2]) == {"batch", "time"} and traced.axes[:2] != ("time", "batch"):
-            self._refuse(node, "takes the batch axis for time", "(time, batch, features)", f"({', '.join(traced.axes)})")
+            self._refuse(
+                node, "takes the batch axis for time", "(time, batch, features)", f"({', '.join(traced.axes)})"
+            )
             return None
         return traced
 
@@ -235,23 +285,42 @@ class _Reader:
         traced = self._follow(node)
         axes = self._constants.get(node.input[1]) if len(node.input) > 1 else np.asarray(attributes.get("axes", []))
         single = traced is not None and "direction" in traced.axes and len(self._spec(traced).directions) == 1
-        if traced is None or axes is None or not single or [int(a) % len(traced.axes) for a in axes] != [traced.axes.index("direction")]:
+        if (
+            traced is None
+            or axes is None
+            or not single
+            or [int(a) % len(traced.axes) for a in axes] != [traced.axes.index("direction")]
+        ):
             self._refuse(node, "this Squeeze does not drop the axis of a single direction")
             return
         rest = [axis for axis in traced.axes if axis != "direction"]
-        self._put(node, replace(traced, axes=tuple("(direction hidden)" if axis == "hidden" else axis for axis in rest)))
+        self._put(
+            node, replace(traced, axes=tuple("(direction hidden)" if axis == "hidden" else axis for axis in rest))
+        )
 
     def _gather(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         table, index = (self._constants.get(name) for name in node.input[:2])
         tokens = self._traced.get(node.input[1])
-        if table is not None and tokens is not None and table.ndim == 2 and attributes.get("axis", 0) == 0 and tokens.quantity == "input":
+        if (
+            table is not None
+            and tokens is not None
+            and table.ndim == 2
+            and attributes.get("axis", 0) == 0
+            and tokens.quantity == "input"
+        ):
             layer = Embedding(self._name(node, "embedding"), table)
             self._layers[layer.name] = layer
             self._put(node, _Traced(layer.name, "value", (*tokens.axes[:2], "input")))
             return
         traced = self._follow(node)
         axis = attributes.get("axis", 0)
-        if traced is None or index is None or index.ndim or "direction" not in traced.axes or axis != traced.axes.index("direction"):
+        if (
+            traced is None
+            or index is None
+            or index.ndim
+            or "direction" not in traced.axes
+            or axis != traced.axes.index("direction")
+        ):
             self._refuse(node, "this Gather is neither an embedding nor the choice of a direction")
             return
         rest = tuple(name for name in traced.axes if name != "direction")
@@ -263,7 +332,11 @@ class _Reader:
     def _gemm(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         kernel = self._constants.get(node.input[1])
         bias = self._constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        plain = attributes.get("alpha", 1.0) == 1.0 and attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
+        plain = (
+            attributes.get("alpha", 1.0) == 1.0
+            and attributes.get("beta", 1.0) == 1.0
+            and not attributes.get("transA", 0)
+        )
         if not plain or (len(node.input) > 2 and node.input[2] and bias is None):
             self._refuse(node, "this Gemm is not a plain dense layer")
             return
@@ -271,7 +344,12 @@ class _Reader:
 
     def _dense(self, node: onnx.NodeProto, kernel: Array | None, bias: Array | None) -> None:
         traced = self._follow(node)
-        if traced is None or kernel is None or kernel.ndim != 2 or traced.axes[-1] not in ("(direction hidden)", "input", "unit"):
+        if (
+            traced is None
+            or kernel is None
+            or kernel.ndim != 2
+            or traced.axes[-1] not in ("(direction hidden)", "input", "unit")
+        ):
             self._refuse(node, "this product is not a dense layer on a sequence or a final state")
             return
         self._pass_on(traced, node)
@@ -284,8 +362,14 @@ class _Reader:
         bias = next((array for array in constants if array is not None), None)
         traced = next((self._traced[name] for name in node.input if name in self._traced), None)
         layer = self._layers.get(traced.layer or "") if traced else None
-        plain = isinstance(layer, Dense) and layer.bias is None and layer.activation == "linear"
-        if bias is None or traced is None or not plain or bias.shape != (layer.output_size,):
+        if (
+            bias is None
+            or traced is None
+            or not isinstance(layer, Dense)
+            or layer.bias is not None
+            or layer.activation != "linear"
+            or bias.shape != (layer.output_size,)
+        ):
             self._refuse(node, "this Add is not the bias of a dense layer")
             return
         self._layers[layer.name] = replace(layer, bias=bias)
@@ -307,7 +391,11 @@ class _Reader:
     def _concat(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         parts = [self._traced.get(name) for name in node.input]
         recurrent = [name for name, layer in self._layers.items() if isinstance(layer, Recurrent)]
-        stacked = [part.layer for part in parts if part and part.axes == ("direction", "batch", "hidden") and part.select == "all"]
+        stacked = [
+            part.layer
+            for part in parts
+            if part and part.axes == ("direction", "batch", "hidden") and part.select == "all"
+        ]
         same = len({part.quantity for part in parts if part}) == 1
         if attributes.get("axis") != 0 or stacked != recurrent or not same or parts[-1] is None:
             self._refuse(node, "this Concat does not stack the final states of all layers")
@@ -336,7 +424,9 @@ class _Reader:
         sequences = traced.quantity == "sequence"
         given = replace(layer, return_sequences=sequences).values[0]
         if (given.axes, given.select) != (" ".join(traced.axes), traced.select) or traced.quantity == "c":
-            self._refuse(node, "takes a value of the recurrent layer that is not passed on so", given.axes, " ".join(traced.axes))
+            self._refuse(
+                node, "takes a value of the recurrent layer that is not passed on so", given.axes, " ".join(traced.axes)
+            )
         self._layers[layer.name] = replace(layer, return_sequences=sequences)
 
     def _follow(self, node: onnx.NodeProto) -> _Traced | None:
@@ -367,5 +457,7 @@ class _Reader:
 
     def _refuse(self, node: onnx.NodeProto, what: str, expected: str = "", got: str = "", remedy: str = "") -> None:
         self._problems.append(
-            Problem(what, self._where(node), expected, got, remedy or "take it out of the graph, or keep this model in ONNX")
+            Problem(
+                what, self._where(node), expected, got, remedy or "take it out of the graph, or keep this model in ONNX"
+            )
         )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +15,13 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from parity.conventions import CANONICAL_AXES, DIRECTIONS, Value, to_canonical, torch_returns
-from parity.errors import MissingFrameworkError, Problem, UnsupportedError
+from parity.conventions import CANONICAL_AXES, Value, to_canonical, torch_returns
+from parity.errors import FormatError, MissingFrameworkError, Problem, UnsupportedError
 from parity.frameworks import Settings
 from parity.layouts import LAYOUTS, Kind
 from parity.network import Dense, Embedding, Layer, Network, Output, Recurrent
 from parity.network.activations import ACTIVATIONS
-from parity.recurrent import Array, Direction, RecurrentSpec, Weights, pack, unpack
+from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights, pack, unpack
 from parity.result import LayerRun, Result, Returned, State
 
 ENGINE = "torch"
@@ -106,7 +109,7 @@ def read(source: nn.Module) -> Network:
     Raises:
         UnsupportedError: any other module, or an option that is not converted; all problems at once.
     """
-    details = {"torch": torch.__version__}
+    details = {"torch": str(torch.__version__)}
     if isinstance(source, Chain):
         return Network(source.title, tuple(_read_chain(source)), source.outputs, ENGINE, details)
     problems: list[Problem] = []
@@ -117,7 +120,11 @@ def read(source: nn.Module) -> Network:
         if type(module) in _ACTIVATIONS and isinstance(following, Dense) and following.activation == "linear":
             layers[-1] = Dense(following.name, following.kernel, following.bias, _ACTIVATIONS[type(module)])
         elif isinstance(module, (nn.LSTM, nn.GRU, Reversed)) and position < len(children) - 1:
-            problems.append(_refused(f"'{name}' hands its tuple (output, state) to the next module", module, "make it the last module"))
+            problems.append(
+                _refused(
+                    f"'{name}' hands its tuple (output, state) to the next module", module, "make it the last module"
+                )
+            )
         else:
             layers += _read_module(name, module, problems)
     if problems:
@@ -148,6 +155,31 @@ def build(network: Network) -> nn.Module:
             remedy="convert the layers one by one: read(source).recurrent",
         )
     return Chain(network).eval()
+
+
+def load(path: Path, network: Network) -> nn.Module:
+    """Open a state dict with torch's own loaders and put it into the module that `network` describes.
+
+    Raises:
+        FormatError: torch cannot open it, or not every tensor finds its place.
+    """
+    module = build(network)
+    try:
+        if path.suffix.lower() == ".safetensors":
+            tensors = importlib.import_module("safetensors.torch").load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = tensors.get("state_dict", tensors)
+        prefix = next((name.partition("weight_ih_l0")[0] for name in tensors if "weight_ih_l0" in name), "")
+        module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, strict=True)
+    except (RuntimeError, ValueError, KeyError, AttributeError, OSError, pickle.UnpicklingError) as error:
+        raise FormatError(
+            "torch cannot open this state dict",
+            where=str(path),
+            expected=f"tensors that torch {torch.__version__} loads with weights_only=True",
+            got=str(error).strip().split("\n")[0],
+        ) from error
+    return module
 
 
 def runner(source: nn.Module, network: Network, settings: Settings) -> TorchRunner:
@@ -218,9 +250,10 @@ class TorchRunner:
         if self._time_major:
             x = x.swapaxes(0, 1)
         if isinstance(self._module, nn.Sequential):
-            for module in self._module[:-1]:
+            *before, last = self._module.children()
+            for module in before:
                 x = module(x)
-            return _flat(self._module[-1](x, hx))
+            return _flat(last(x, hx))
         return _flat(self._module(x, hx))
 
     def _stack_runs(self, returned: Sequence[torch.Tensor]) -> dict[str, LayerRun]:
@@ -241,7 +274,7 @@ class TorchRunner:
 
     def _describe(self) -> dict[str, str]:
         facts = {
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "module": type(self._module).__name__,
             "device": self._settings.device,
             "dtype": self._settings.dtype,
@@ -283,7 +316,9 @@ def _shown(value: Value, flat: Sequence[torch.Tensor]) -> torch.Tensor:
     """One of a layer's values out of the flat return (output, h_n, c_n) of its batch-first module."""
     if value.quantity == "sequence":
         directions = flat[1].shape[0]
-        tensor = rearrange(flat[0], f"batch time (direction hidden) -> {CANONICAL_AXES['sequence']}", direction=directions)
+        tensor = rearrange(
+            flat[0], f"batch time (direction hidden) -> {CANONICAL_AXES['sequence']}", direction=directions
+        )
         axes = CANONICAL_AXES["sequence"]
     else:
         tensor, axes = flat[("h", "c").index(value.quantity) + 1], CANONICAL_AXES[value.quantity].removeprefix("layer ")
@@ -300,7 +335,10 @@ def _build_layer(layer: Layer) -> list[nn.Module]:
         module = _build_stack((layer,))
         return [module if "forward" in layer.spec.directions else Reversed(module)]
     if isinstance(layer, Embedding):
-        return [nn.Embedding.from_pretrained(torch.from_numpy(layer.table.copy()), freeze=False)]
+        embedding = nn.Embedding(layer.input_size, layer.output_size)
+        with torch.no_grad():
+            embedding.weight.copy_(torch.from_numpy(layer.table.copy()))
+        return [embedding]
     linear = nn.Linear(layer.input_size, layer.output_size, bias=layer.bias is not None)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(layer.kernel.T.copy()))
@@ -338,7 +376,9 @@ def _read_chain(chain: Chain) -> Iterator[Layer]:
         problems: list[Problem] = []
         layers = _read_module(name, modules[0], problems)
         if problems or len(layers) != 1:
-            raise UnsupportedError(problems or [_refused(f"'{name}' was replaced", modules[0], "convert the model again")])
+            raise UnsupportedError(
+                problems or [_refused(f"'{name}' was replaced", modules[0], "convert the model again")]
+            )
         layer = layers[0]
         if isinstance(layer, Recurrent):
             sequences = chain.values[name][0].quantity == "sequence"
@@ -354,8 +394,10 @@ def _read_module(name: str, module: nn.Module, problems: list[Problem]) -> list[
     where = f"module '{name}'" if name else "the module"
     doubtful = [key for key, tensor in module.named_parameters() if tensor.dtype != torch.float32]
     if doubtful:
-        got = ", ".join(f"{key}: {str(module.get_parameter(key).dtype)}" for key in doubtful)
-        problems.append(Problem("weights that are not float32", where, "float32", got, "convert them first: module.float()"))
+        got = ", ".join(f"{key}: {module.get_parameter(key).dtype}" for key in doubtful)
+        problems.append(
+            Problem("weights that are not float32", where, "float32", got, "convert them first: module.float()")
+        )
         return []
     if type(module) is Reversed:
         inner = _read_module(name, module.layer, problems)
@@ -371,7 +413,13 @@ def _read_module(name: str, module: nn.Module, problems: list[Problem]) -> list[
         return [Dense(name or "linear", _array(module.weight).T.copy(), bias)]
     if type(module) is nn.Embedding:
         if module.padding_idx is not None or module.max_norm is not None:
-            problems.append(_refused("padding_idx and max_norm are not converted", module, "set both to None: they matter in training only"))
+            problems.append(
+                _refused(
+                    "padding_idx and max_norm are not converted",
+                    module,
+                    "set both to None: they matter in training only",
+                )
+            )
         return [Embedding(name or "embedding", _array(module.weight))]
     remedy = "give the nn.LSTM or nn.GRU inside it; an own forward() is not read"
     problems.append(_refused(f"{where} is a {type(module).__qualname__}", module, remedy))
@@ -387,12 +435,26 @@ def _read_recurrent(name: str, module: Any, where: str, problems: list[Problem])
     kind: Kind = "lstm" if isinstance(module, nn.LSTM) else "gru"
     name = name or kind
     if module.proj_size:
-        problems.append(Problem("projections are not converted yet", where, "proj_size=0", f"proj_size={module.proj_size}",
-                                "multiply weight_hr into the next layer by hand, or keep this layer in torch"))
+        problems.append(
+            Problem(
+                "projections are not converted yet",
+                where,
+                "proj_size=0",
+                f"proj_size={module.proj_size}",
+                "multiply weight_hr into the next layer by hand, or keep this layer in torch",
+            )
+        )
         return
     if module.dropout:
-        problems.append(Problem("dropout between the layers is not converted", where, "dropout=0", f"dropout={module.dropout}",
-                                "set module.dropout = 0.0: in eval mode it does nothing"))
+        problems.append(
+            Problem(
+                "dropout between the layers is not converted",
+                where,
+                "dropout=0",
+                f"dropout={module.dropout}",
+                "set module.dropout = 0.0: in eval mode it does nothing",
+            )
+        )
         return
     directions: tuple[Direction, ...] = DIRECTIONS if module.bidirectional else DIRECTIONS[:1]
     for depth in range(module.num_layers):

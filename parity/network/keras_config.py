@@ -1,8 +1,8 @@
 """Keras configurations (what `config.json` in a `.keras` file holds) <-> Network. Imports no framework.
 
-Which options keep the numbers is data: `parity.network.keras_options`. A configuration is read in three steps: its chain
-of layers (`_chain_of`), every layer against its row of the table (`_plan`), the weights (`_with_weights`). The first two
-collect every problem of the whole model before anything is raised.
+Which options keep the numbers is data: `parity.network.keras_options`. A configuration is read in three steps: its
+chain of layers (`_chain_of`), every layer against its row of the table (`_plan`), the weights (`_with_weights`). The
+first two collect every problem of the whole model before anything is raised.
 
 Source: Keras 3 `serialize_keras_object`, `Functional.get_config`, and the `get_config` of each layer.
 """
@@ -44,7 +44,7 @@ from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weight
 
 
 class Stored(Protocol):
-    """A weight that may still be in a file: its shape and dtype are looked at before `numpy.asarray` reads it."""
+    """A weight, perhaps still in a file: its shape and dtype are looked at before `numpy.asarray` reads it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ _INPUT_NAMES = ("sequence", "sequences", "inputs")
 class _Plan:
     """A layer whose options are known and whose weights are not read yet.
 
-    `rank_in` and `rank_out` are the dimensions of what it takes and gives; None where any will do, and the same comes out.
+    `rank_in` and `rank_out` are the dimensions of what it takes and gives; None where any will do and come out again.
     """
 
     name: str
@@ -528,7 +528,7 @@ def _reference(value: object) -> tuple[str, int] | None:
     """(layer, index) of Keras's [layer, call, index]."""
     if isinstance(value, (list, tuple)) and len(value) == 3:
         name, call, index = value
-        if isinstance(name, str) and call == 0 and isinstance(index, int) and index >= 0:
+        if isinstance(name, str) and isinstance(call, int) and isinstance(index, int) and index >= 0:
             return name, index
     return None
 
@@ -813,8 +813,8 @@ def _appearance(value: Value, directions: int) -> tuple[str, list[list[str]], st
 
 def _layer(layer: Layer, name: str, needs_state: bool) -> dict[str, Any]:
     if isinstance(layer, Embedding):
-        config = {"input_dim": layer.input_size, "output_dim": layer.output_size, "mask_zero": False}
-        return _serialized("Embedding", _named(name, config))
+        table = {"input_dim": layer.input_size, "output_dim": layer.output_size, "mask_zero": False}
+        return _serialized("Embedding", _named(name, table))
     if isinstance(layer, Dense):
         config = {"units": layer.output_size, "activation": layer.activation, "use_bias": layer.bias is not None}
         return _serialized("Dense", _named(name, config))

@@ -7,8 +7,8 @@ size, so that one drawing serves a telephone, a screen and paper. Every text goe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -20,18 +20,21 @@ STYLES = 6
 """Line styles and gate patterns in style.css; further ones repeat them."""
 
 _SIDE = 1000.0
-_MOST_TIPS, _MOST_CELLS, _MOST_TICKS, _MOST_POINTS = 48, 500, 6, 60
+_MOST_TIPS, _MOST_CELLS, _MOST_TICKS, _MOST_POINTS = 40, 400, 6, 24
 _MOST_DECADES = 7
 
-_STEPS = (
-    ("within-low", 0.25, "up to a quarter of the limit"),
-    ("within-mid", 0.5, "up to half"),
-    ("within-high", 1.0, "up to the limit"),
-    ("outside-low", 10.0, "up to 10 times the limit"),
-    ("outside-mid", 100.0, "up to 100 times"),
-    ("outside-high", math.inf, "more, or not finite"),
-)
-"""Shades of the map: class, upper bound as a share of the limit, meaning."""
+_SHADES = {
+    "within-0": 1 / 8,
+    "within-1": 1 / 4,
+    "within-2": 1 / 2,
+    "within-3": 1.0,
+    "outside-0": 3.0,
+    "outside-1": 10.0,
+    "outside-2": 30.0,
+    "outside-3": 100.0,
+    "outside-4": math.inf,
+}
+"""Shades of the map with their upper bounds, as shares of the limit."""
 
 
 def join(parts: Iterable[Markup]) -> Markup:
@@ -102,7 +105,8 @@ def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None,
     rugs = _rugs(profile, limit, styles)
     layers = [
         *_decades(scale),
-        _stretched([*areas, *lost]),
+        _stretched(areas),
+        *lost,
         *_time_ticks(time),
         *([_horizon(horizon, time)] if horizon is not None else []),
         _stretched(curves),
@@ -126,7 +130,7 @@ def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] |
     batch, time = where["batch"], where["time"]
     rows, columns = [*where["rows"], batch], [*where["steps"], time]
     cells = [
-        (_shade(value, limit), f"M{left} {top}h{right - left}v{bottom - top}h{left - right}z", value, (top, left))
+        _Cell(_shade(value, limit), value, left, right, top, bottom)
         for (top, bottom), line in zip(pairwise(rows), where["times_floor"], strict=True)
         for (left, right), value in zip(pairwise(columns), line, strict=True)
     ]
@@ -136,16 +140,24 @@ def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] |
         x, y = ((worst["time"] + 0.5) / time, (worst["batch"] + 0.5) / batch)
         ring = '<circle class="{}" cx="{}" cy="{}" r="7"/>'
         layers += [Markup(ring).format(name, _percent(x), _percent(y)) for name in ("ring-back", "ring")]
-    values = [value for _, _, value, _ in cells if value is not None]
-    most = max(map(number, values), default=0.0)
+    most = max((number(cell.value) for cell in cells if cell.value is not None), default=0.0)
     text = f"{batch} samples by {time} steps; the largest error is {spell(most)} times the floor, {spell(limit)} is allowed."
     height = max(72, min(26 * len(where["rows"]), 300))
     return _drawing(f"Where {where['engine']} is off in {where['quantity']}", text, layers, "map", f"--height:{height}px")
 
 
-def map_legend() -> list[dict[str, str]]:
-    """Class and meaning of every shade of the map."""
-    return [{"name": name, "text": text} for name, _, text in _STEPS]
+def map_legend(limit: float) -> list[dict[str, str]]:
+    """Every shade of the map with its upper bound in floors.
+
+    Example:
+        >>> map_legend(2.0)[3]
+        {'shade': 'within-3', 'bound': '≤ 2'}
+    """
+    bounds = {shade: share * limit for shade, share in _SHADES.items()}
+    return [
+        {"shade": shade, "bound": f"≤ {spell(bound)}" if math.isfinite(bound) else "more, or not finite"}
+        for shade, bound in bounds.items()
+    ]
 
 
 def gate_diagram(title: str, gates: Mapping[str, Any], units: int | None) -> Markup:
@@ -257,8 +269,8 @@ def _lost(profile: Mapping[str, Any]) -> list[Markup]:
     """Shades over the steps where some sample or direction is not comparable any more."""
     edges, time = [*profile["steps"], profile["time"]], profile["time"]
     return [
-        Markup('<rect class="lost" x="{:.5g}" width="{:.5g}" height="1000" style="fill:url(#pattern-lost)"/>').format(
-            left / time * _SIDE, (right - left) / time * _SIDE
+        Markup('<rect class="lost" x="{}" width="{}" height="100%" style="fill:url(#pattern-lost)"/>').format(
+            _percent(left / time), _percent((right - left) / time)
         )
         for left, right in _spans(edges, [number(share) < 1 for share in profile["comparable"]])
     ]
@@ -358,29 +370,45 @@ def _shade(value: Any, limit: float) -> str:
     if value is None:
         return "not-comparable"
     share = number(value) / limit
-    return next((name for name, bound, _ in _STEPS if share <= bound), _STEPS[-1][0])
+    return next((shade for shade, bound in _SHADES.items() if share <= bound), list(_SHADES)[-1])
 
 
-_Cell = tuple[str, str, Any, tuple[int, int]]
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of the map: its shade, its value, and the samples and steps it covers."""
+
+    shade: str
+    value: Any
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+    @property
+    def path(self) -> str:
+        return f"M{self.left} {self.top}h{self.right - self.left}v{self.bottom - self.top}h{self.left - self.right}z"
+
+    @property
+    def tip(self) -> str:
+        value = "not comparable" if self.value is None else f"{spell(self.value)} × floor"
+        return f"batch {self.top}, step {self.left}: {value}"
 
 
 def _cells_with_tips(cells: Sequence[_Cell]) -> list[Markup]:
-    tip: Callable[..., Markup] = Markup('<path d="{}"><title>{}</title></path>').format
+    tip = Markup('<path d="{}"><title>{}</title></path>')
     return [
         Markup('<g class="cell {}">{}</g>').format(
-            shade,
-            join(
-                tip(path, f"batch {row}, step {step}: " + ("not comparable" if value is None else f"{spell(number(value))} × floor"))
-                for name, path, value, (row, step) in cells
-                if name == shade
-            ),
+            shade, join(tip.format(cell.path, cell.tip) for cell in cells if cell.shade == shade)
         )
-        for shade in dict.fromkeys(name for name, *_ in cells)
+        for shade in dict.fromkeys(cell.shade for cell in cells)
     ]
 
 
 def _cells_in_bulk(cells: Sequence[_Cell]) -> list[Markup]:
-    return [
-        Markup('<path class="cell {}" d="{}"/>').format(shade, "".join(path for name, path, *_ in cells if name == shade))
-        for shade in dict.fromkeys(name for name, *_ in cells)
-    ]
+    """One path per shade, neighbours in a row drawn as one."""
+    paths: dict[str, list[str]] = {}
+    for (shade, _), run in groupby(cells, key=lambda cell: (cell.shade, cell.top)):
+        first, *others = run
+        whole = replace(first, right=others[-1].right) if others else first
+        paths.setdefault(shade, []).append(whole.path)
+    return [Markup('<path class="cell {}" d="{}"/>').format(shade, "".join(parts)) for shade, parts in paths.items()]

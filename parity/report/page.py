@@ -1,0 +1,390 @@
+"""The page drawn from a record: one HTML file that needs no network and no script."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from parity.report import plots
+from parity.report.numbers import aligned, number, spell
+
+Record: TypeAlias = dict[str, Any]
+
+_FOLDER = Path(__file__).parent
+_SEVERITY = ("agree", "undecided", "disagree")
+_RULES = {
+    "run": ("The whole run", "every step after all the steps before it"),
+    "one step": ("One step at a time", "every step from the reference's own state"),
+}
+_INPUT_FACTS = {
+    "inputs": "inputs",
+    "seed": "seed",
+    "initial_state": "initial state",
+    "device": "device",
+    "tf32": "TF32",
+    "engines": "engines asked for",
+    "sha256": "SHA-256 of the inputs",
+}
+_NARROW = 3
+_LAYER_COLUMNS = ("name", "family", "input", "output")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One pair of the matrix, with the line style of each side (None for the reference)."""
+
+    left: str
+    right: str
+    styles: tuple[int, int | None]
+
+    @property
+    def against_reference(self) -> bool:
+        """Whether the right side is the reference."""
+        return self.styles[1] is None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One quantity of the matrix: its layer, its own name, the verdict over all pairs, and a row of the record per column."""
+
+    layer: str
+    quantity: str
+    verdict: str
+    cells: tuple[Record | None, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The lines of one rule."""
+
+    title: str
+    hint: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the matrix."""
+
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+
+
+def render(record: Record) -> str:
+    """The page of a record.
+
+    Args:
+        record: from `parity.report.record.make_record` or `read_record`; everything on the page comes from it.
+
+    Returns:
+        HTML with its style, drawings and the record itself inside.
+
+    Example:
+        >>> import torch
+        >>> from parity.comparison import compare
+        >>> from parity.report.record import make_record
+        >>> page = render(make_record(compare(torch.nn.GRU(3, 5), engines=["torch"])))
+        >>> page[:15], "<title>agree" in page
+        ('<!doctype html>', True)
+    """
+    return _render("template.html", record)
+
+
+def render_snippet(record: Record) -> str:
+    """The sentence and the matrix of a record as a fragment for notebooks.
+
+    Args:
+        record: as for `render`.
+    """
+    return _render("snippet.html", record)
+
+
+def embed(record: Record) -> Markup:
+    r"""A record as JSON that can stand inside a script element: nothing in it can close the element.
+
+    Example:
+        >>> embed({"title": "</script>"})
+        Markup('{"title":"\\u003c/script\\u003e"}')
+    """
+    text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def isolated(text: str, labels: Iterable[str]) -> Markup:
+    """A text in which every label stands for itself, whatever its direction of writing.
+
+    Example:
+        >>> isolated("'a' and 'b' agree", ["'a'"])
+        Markup('<bdi>&#39;a&#39;</bdi> and &#39;b&#39; agree')
+    """
+    known = sorted({label for label in labels if label}, key=len, reverse=True)
+    if not known:
+        return escape(text)
+    pieces = re.split(f"({'|'.join(map(re.escape, known))})", text)
+    return Markup("").join(
+        Markup("<bdi>{}</bdi>").format(piece) if index % 2 else escape(piece) for index, piece in enumerate(pieces)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"aligned": aligned, "spell": spell, "shape": _shape, "place": _place, "value": _value}
+    return environment
+
+
+def _render(template: str, record: Record) -> str:
+    labels = [part["label"] for part in (*record["engines"], *record["sources"])]
+    environment = _environment().overlay()
+    environment.filters = {**environment.filters, "isolated": lambda text: isolated(str(text), labels)}
+    page = environment.get_template(template).render(_view(record))
+    # A record read from a file may hold lone surrogates, which no encoding can write.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _view(record: Record) -> dict[str, Any]:
+    """What the template shows, beside the record itself."""
+    styles = _styles(record)
+    columns = _columns(record["rows"], styles)
+    bad = [row for row in record["rows"] if row["verdict"] == "disagree"]
+    return {
+        "record": record,
+        "css": Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+        "embedded": embed(record),
+        "styles": styles,
+        "tables": _tables(record, columns),
+        "limits": _limits(record["rows"], columns),
+        "ran": _what_ran(record),
+        "chart": _profile(record, styles),
+        "missing_lines": [label for label in styles if label not in (record["profile"] or {"engines": styles})["engines"]],
+        "map": _map(record),
+        "map_legend": plots.map_legend(record["judging"]["limit"]),
+        "places": _places(record, columns),
+        "bad": [row for row in bad if _against_reference(row, columns)],
+        "bad_pairs": [row for row in bad if not _against_reference(row, columns)],
+        "gates": [_gates(record, kind) for kind in record["gates"]],
+        "conventions": _conventions(record),
+        "sources": [_layers(source) for source in record["sources"]],
+        "inputs": _inputs(record),
+        "pattern_count": plots.STYLES,
+    }
+
+
+def _styles(record: Record) -> dict[str, int]:
+    """A line style for every participant, in order; the reference, which stands last, has none."""
+    return {engine["label"]: index % plots.STYLES for index, engine in enumerate(record["engines"][:-1])}
+
+
+def _columns(rows: Sequence[Record], styles: Mapping[str, int]) -> list[Column]:
+    """Every pair that occurs: the ones with the reference first, then the others, in the participants' order."""
+    order = {label: index for index, label in enumerate(styles)}
+    pairs = {(row["left"], row["right"]) for row in rows}
+    last = len(order)
+    ranked = sorted(pairs, key=lambda pair: (pair[1] in order, order.get(pair[0], last), order.get(pair[1], last), pair))
+    return [Column(left, right, (styles.get(left, 0), styles.get(right))) for left, right in ranked]
+
+
+def _against_reference(row: Record, columns: Sequence[Column]) -> bool:
+    return any(c.against_reference for c in columns if (c.left, c.right) == (row["left"], row["right"]))
+
+
+def _tables(record: Record, columns: Sequence[Column]) -> list[Table]:
+    """One table for both rules while it is narrow enough for the chart to stand beside it, else one for each rule."""
+    rules = dict.fromkeys(row["rule"] for row in record["rows"])
+    if len(columns) <= _NARROW:
+        return [Table(tuple(columns), tuple(_group(record, rule, columns) for rule in rules))]
+    tables = []
+    for rule in rules:
+        pairs = {(row["left"], row["right"]) for row in record["rows"] if row["rule"] == rule}
+        own = [column for column in columns if (column.left, column.right) in pairs]
+        tables.append(Table(tuple(own), (_group(record, rule, own),)))
+    return tables
+
+
+def _group(record: Record, rule: str, columns: Sequence[Column]) -> Group:
+    layers = {returns["name"] for returns in record["conventions"]}
+    quantities: dict[str, dict[tuple[str, str], Record]] = {}
+    for row in record["rows"]:
+        if row["rule"] == rule:
+            quantities.setdefault(row["quantity"], {})[row["left"], row["right"]] = row
+    lines = (
+        Line(
+            *_split(quantity, layers),
+            max((row["verdict"] for row in cells.values()), key=_SEVERITY.index),
+            tuple(cells.get((column.left, column.right)) for column in columns),
+        )
+        for quantity, cells in quantities.items()
+    )
+    return Group(*_RULES.get(rule, (rule, "")), tuple(lines))
+
+
+def _split(quantity: str, layers: set[str]) -> tuple[str, str]:
+    """The layer, or the word "output", and the quantity's own name.
+
+    Example:
+        >>> _split("lstm_1.h_n", {"lstm_1"}), _split("output forecast", set()), _split("h_n", {"lstm"})
+        (('lstm_1', 'h_n'), ('output', 'forecast'), ('', 'h_n'))
+    """
+    layer, _, name = quantity.rpartition(".")
+    if layer in layers:
+        return layer, name
+    return ("output", quantity.removeprefix("output ")) if quantity.startswith("output ") else ("", quantity)
+
+
+def _limits(rows: Sequence[Record], columns: Sequence[Column]) -> dict[bool, str]:
+    """How many floors are allowed against the reference (True) and between two engines (False)."""
+    found: dict[bool, set[float]] = {}
+    for row in rows:
+        found.setdefault(_against_reference(row, columns), set()).add(number(row["limit"]))
+    return {against: " or ".join(map(spell, sorted(limits))) for against, limits in found.items()}
+
+
+def _what_ran(record: Record) -> list[str]:
+    """One line: engines with versions, sizes, seed."""
+    inputs = record["inputs"]
+    versions = dict.fromkeys(_version(engine) for engine in record["engines"])
+    sizes = [f"{inputs['batch']} samples", f"{inputs['time']} steps"]
+    sizes += [f"{' × '.join(map(str, inputs['features']))} features"] if inputs["features"] else []
+    origin = f"inputs: {inputs.get('inputs')}" + (f", seed {inputs['seed']}" if inputs.get("inputs") != "given" else "")
+    return [", ".join(versions), " × ".join(sizes), origin, str(inputs.get("device", ""))]
+
+
+def _version(engine: Record) -> str:
+    settings = engine["settings"]
+    if engine["engine"] in settings:
+        return f"{engine['engine']} {settings[engine['engine']]}"
+    return f"{engine['engine']} ({settings.get('dtype', '')})"
+
+
+def _profile(record: Record, styles: Mapping[str, int]) -> Markup | None:
+    profile, judging = record["profile"], record["judging"]
+    if profile is None:
+        return None
+    directions = next((layer["directions"] for layer in reversed(record["sources"][0]["layers"]) if "directions" in layer), [])
+    # The horizon counts in processing order, which is the order of the axis for the forward direction alone.
+    horizon = judging["horizon"] if directions == ["forward"] else None
+    return plots.profile_chart(profile, judging["limit"], horizon, styles)
+
+
+def _map(record: Record) -> Markup | None:
+    where = record["map"]
+    if where is None:
+        return None
+    rows = [r for r in record["rows"] if (r["rule"], r["left"], r["quantity"]) == ("run", where["engine"], where["quantity"])]
+    return plots.map_chart(where, record["judging"]["limit"], rows[0]["worst"] if rows else None)
+
+
+def _places(record: Record, columns: Sequence[Column]) -> list[Record]:
+    """Per rule the row that comes nearest to its limit, or is furthest beyond it."""
+    worst: dict[str, Record] = {}
+    for row in record["rows"]:
+        if row["note"] or not row["total"] or not _against_reference(row, columns):
+            continue
+        best = worst.get(row["rule"])
+        if best is None or number(row["times_floor"]) / row["limit"] > number(best["times_floor"]) / best["limit"]:
+            worst[row["rule"]] = row
+    return [{**row, "title": _RULES.get(rule, (rule,))[0]} for rule, row in worst.items()]
+
+
+def _gates(record: Record, kind: str) -> dict[str, Any]:
+    """The drawing of one kind of cell, and its tensors with the sizes they have in the first layer of that kind."""
+    gates = record["gates"][kind]
+    layer = next((f for f in record["sources"][0]["layers"] if f.get("kind") == kind), None)
+    sizes = {"gate": len(gates["meanings"])}
+    if layer:
+        sizes |= {"input": layer["input"], "hidden": layer["units"], "state": layer["units"], "direction": len(layer["directions"])}
+    tensors = [
+        {
+            **tensor,
+            "framework": framework,
+            "shape": _sizes(tensor["axes"], {**sizes, "source": len(tensor["members"])}),
+            "holds": (" next to " if "source" in tensor["axes"] else " + ").join(
+                member.replace("_", " of the ") if member.startswith("bias") else member for member in tensor["members"]
+            ),
+        }
+        for framework, own in gates["frameworks"].items()
+        for tensor in own["tensors"]
+    ]
+    return {
+        "kind": kind,
+        "layer": layer["name"] if layer else None,
+        "drawing": plots.gate_diagram(kind.upper(), gates, layer["units"] if layer else None),
+        "tensors": tensors,
+        "rows": {name: sum(t["framework"] == name for t in tensors) for name in gates["frameworks"]},
+    }
+
+
+def _sizes(axes: str, sizes: Mapping[str, int]) -> str:
+    """A pattern of axes as the shape it has with these sizes; empty if one is not known.
+
+    Example:
+        >>> _sizes("input (gate hidden)", {"input": 3, "gate": 4, "hidden": 5})
+        '(3, 20)'
+    """
+    lengths = []
+    for group in re.findall(r"\(([^)]*)\)|(\S+)", axes):
+        length = 1
+        for axis in "".join(group).split():
+            if axis not in sizes:
+                return ""
+            length *= sizes[axis]
+        lengths.append(length)
+    return _shape(lengths)
+
+
+def _conventions(record: Record) -> list[Record]:
+    """What layers return, those that return the same together."""
+    merged: dict[str, Record] = {}
+    for returns in record["conventions"]:
+        rest = {key: value for key, value in returns.items() if key != "name"}
+        merged.setdefault(json.dumps(rest, sort_keys=True), {**rest, "names": []})["names"].append(returns["name"])
+    return list(merged.values())
+
+
+def _layers(source: Record) -> dict[str, Any]:
+    """A source's layers as a table: the columns every layer has, then those that some have."""
+    others = dict.fromkeys(key for layer in source["layers"] for key in layer if key not in _LAYER_COLUMNS)
+    return {**source, "columns": [*_LAYER_COLUMNS, *others]}
+
+
+def _inputs(record: Record) -> list[tuple[str, Any]]:
+    inputs = record["inputs"]
+    shape = [inputs["batch"], inputs["time"], *inputs["features"]]
+    axes = ", ".join(("batch", "time", "features")[: len(shape)])
+    facts = [(text, inputs[key]) for key, text in _INPUT_FACTS.items() if inputs.get(key) is not None]
+    return [(f"shape ({axes})", _shape(shape)), *facts]
+
+
+def _shape(shape: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def _place(place: Mapping[str, Any]) -> str:
+    return ", ".join(f"{axis} {position}" for axis, position in place.items())
+
+
+def _value(value: Any) -> str:
+    """A fact of any type in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return spell(value, digits=6)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value))
+    return "–" if value is None else str(value)

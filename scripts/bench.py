@@ -1,0 +1,143 @@
+"""Measures what the README states: python scripts/bench.py [copies] [compare] [help]; all of them by default.
+
+Every figure is a ratio of two things timed in turn, so that a machine whose speed drifts does no harm; medians of several rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from parity.recurrent import LAYOUTS, RecurrentSpec, pack, unpack
+
+HAND_WRITTEN = """
+import keras, numpy as np, onnxruntime, torch
+
+model = keras.models.load_model("model.keras")
+kernel, recurrent_kernel, bias = model.get_layer("lstm").get_weights()
+dense_kernel, dense_bias = model.get_layer("forecast").get_weights()
+lstm = torch.nn.LSTM(1, 32, batch_first=True)
+dense = torch.nn.Linear(32, 1)
+with torch.no_grad():
+    lstm.weight_ih_l0.copy_(torch.from_numpy(kernel.T.copy()))
+    lstm.weight_hh_l0.copy_(torch.from_numpy(recurrent_kernel.T.copy()))
+    lstm.bias_ih_l0.copy_(torch.from_numpy(bias))
+    lstm.bias_hh_l0.zero_()
+    dense.weight.copy_(torch.from_numpy(dense_kernel.T.copy()))
+    dense.bias.copy_(torch.from_numpy(dense_bias))
+session = onnxruntime.InferenceSession("model.onnx")
+x = np.random.default_rng(0).standard_normal((3, 17, 1)).astype("float32")
+by_keras = model.predict(x, verbose=0)
+with torch.no_grad():
+    by_torch = dense(lstm(torch.from_numpy(x))[0][:, -1]).numpy()
+(by_onnx,) = session.run(None, {"input": x})
+print(abs(by_keras - by_torch).max(), abs(by_keras - by_onnx).max(), abs(by_torch - by_onnx).max())
+"""
+
+MAKE_MODEL = """
+import keras, onnx, parity
+
+keras.utils.set_random_seed(1)
+layers = [keras.Input((None, 1)), keras.layers.LSTM(32, name="lstm"), keras.layers.Dense(1, name="forecast")]
+keras.Sequential(layers).save("model.keras")
+onnx.save(parity.to_onnx("model.keras"), "model.onnx")
+"""
+
+Row = tuple[str, str, float, float, float]
+
+
+def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: int, title: str) -> tuple[float, float]:
+    """Median seconds of both, timed in turn after one round that is not counted."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for count in track(range(rounds + 1), title, console=Console(stderr=True), transient=True):
+        for call, kept in zip((first, second), seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            if count:
+                kept.append(time.perf_counter() - start)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def copies(rounds: int) -> list[Row]:
+    """Packing and unpacking against numpy.copy of the same bytes, LSTM(2048) on 2048 inputs."""
+    spec = RecurrentSpec("lstm", 2048, 2048)
+    layout = LAYOUTS["keras", "lstm"]
+    random = np.random.default_rng(0)
+    shapes = {"kernel": (2048, 8192), "recurrent_kernel": (2048, 8192), "bias": (8192,)}
+    arrays = {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+    weights = unpack(layout, spec, arrays)
+    rows = []
+    for name, call in (
+        ("unpack", lambda: unpack(layout, spec, arrays)),
+        ("pack", lambda: pack(layout, spec, weights)),
+        ("a plain .T copy", lambda: [np.ascontiguousarray(array.T) for array in arrays.values()]),
+    ):
+        ours, plain = in_turn(call, lambda: [np.copy(array) for array in arrays.values()], rounds * 3, name)
+        rows.append((f"{name}, Keras LSTM(2048) on 2048", "numpy.copy of the same bytes", ours, plain, ours / plain))
+    return rows
+
+
+def compare(rounds: int) -> list[Row]:
+    """`parity compare` of the demo's model against a script written by hand, as whole processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_python(["-c", MAKE_MODEL], folder)
+        by_hand = Path(folder) / "by_hand.py"
+        by_hand.write_text(HAND_WRITTEN, encoding="utf-8")
+        ours, plain = in_turn(
+            lambda: run_python(["-m", "parity", "compare", "model.keras"], folder),
+            lambda: run_python([str(by_hand)], folder),
+            rounds,
+            "parity compare",
+        )
+    return [("parity compare model.keras", "script by hand: import, load, run, subtract", ours, plain, ours / plain)]
+
+
+def help_(rounds: int) -> list[Row]:
+    """`parity --help` against importing typer, as whole processes."""
+    ours, plain = in_turn(
+        lambda: run_python(["-m", "parity", "--help"]), lambda: run_python(["-c", "import typer"]), rounds * 3, "help"
+    )
+    return [("parity --help", 'python -c "import typer"', ours, plain, ours / plain)]
+
+
+def run_python(arguments: Sequence[str], folder: str | None = None) -> None:
+    """Run this interpreter in a process of its own; fails if it does."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True)
+
+
+PARTS = {"copies": copies, "compare": compare, "help": help_}
+
+
+def main(
+    parts: Annotated[list[str] | None, typer.Argument(help="copies, compare, help; all by default.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that each whole process is run.")] = 5,
+) -> None:
+    """Print what was timed, against what, and the ratio."""
+    unknown = set(parts or ()) - set(PARTS)
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("timed", "against", "s", "s", "ratio"):
+        table.add_column(title, justify="right" if title in ("s", "ratio") else "left")
+    for part in parts or PARTS:
+        for name, other, ours, plain, ratio in PARTS[part](rounds):
+            table.add_row(name, other, f"{ours:.3f}", f"{plain:.3f}", f"{ratio:.2f}")
+    Console(width=120, highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,274 @@
+"""The command line as a user sees it: words, exit codes, files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import parity
+from parity.cli import main
+from parity.frameworks import ENGINES
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return int(stop.value.code or 0), out, err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, random: np.random.Generator) -> Path:
+    """A model, a bare stack and its state dict, and a wrong port of it."""
+    model = keras.Sequential(
+        [keras.Input((None, 3)), keras.layers.LSTM(5, name="lstm"), keras.layers.Dense(2, name="classes")], name="small"
+    )
+    model.set_weights([random.uniform(-0.7, 0.7, w.shape) for w in model.get_weights()])
+    model.save(tmp_path / "model.keras")
+    gru = torch.nn.GRU(3, 5, num_layers=2, bidirectional=True)
+    torch.save(gru.state_dict(), tmp_path / "gru.pt")
+    with torch.no_grad():
+        dict(gru.named_parameters())["bias_hh_l1"][7] += 0.01
+    torch.save(gru.state_dict(), tmp_path / "wrong.pt")
+    return tmp_path
+
+
+def test_inspect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "inspect", folder / "model.keras")
+    assert code == 0
+    assert "5 units, forward, bias, passes on the last state" in out
+    assert "kernel (3, 20) = (input, gate*hidden)" in out
+    code, out, _ = run(capsys, "inspect", folder / "gru.pt", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert [layer["directions"] for layer in facts["layers"]] == [["forward", "backward"]] * 2
+    assert facts["layers"][1]["weights"]["backward.kernel"] == [3, 5, 10]
+
+
+def test_convert_every_way_for_a_bare_stack(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["gru.safetensors", "gru.onnx", "gru.keras", "again.pt"]
+    source = "gru.pt"
+    for name in names:
+        code, out, _ = run(capsys, "convert", folder / source, folder / name)
+        assert code == 0
+        assert "the same function" in out
+        source = name
+    before = torch.load(folder / "gru.pt", weights_only=True)
+    after = torch.load(folder / "again.pt", weights_only=True)
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    code, out, _ = run(capsys, "compare", folder / "gru.pt", *(folder / name for name in names))
+    assert code == 0, out
+
+
+def test_convert_a_model_to_onnx(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "convert", folder / "model.keras", folder / "model.onnx", "--no-verify")[0] == 0
+    assert [output.name for output in onnx.load(folder / "model.onnx").graph.output] == ["classes"]
+    assert run(capsys, "compare", folder / "model.onnx", folder / "model.keras")[0] == 0
+
+
+def test_a_state_dict_cannot_say_a_whole_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "convert", folder / "model.keras", folder / "model.pt")
+    assert code == 2
+    assert "classes" in err
+    assert not (folder / "model.pt").exists()
+
+
+def test_nothing_is_overwritten_unasked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = folder / "taken.onnx"
+    target.write_bytes(b"mine")
+    code, _, err = run(capsys, "convert", folder / "gru.pt", target)
+    assert code == 2
+    assert "--overwrite" in err
+    assert target.read_bytes() == b"mine"
+    assert run(capsys, "convert", folder / "gru.pt", target, "--overwrite")[0] == 0
+    assert run(capsys, "inspect", target)[0] == 0
+    page = folder / "page.html"
+    page.write_text("mine", encoding="utf-8")
+    code, _, err = run(capsys, "compare", folder / "gru.pt", "--engines", "torch", "--report", page)
+    assert code == 2
+    assert page.read_text(encoding="utf-8") == "mine"
+    assert not list(folder.glob(".*.part"))
+
+
+def test_compare_agrees_and_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, record = folder / "r.html", folder / "r.json"
+    code, out, _ = run(capsys, "compare", folder / "model.keras", "--report", page, "--json", record, "--time", 9)
+    assert code == 0
+    assert "keras, torch and onnxruntime agree with the float64 reference on 3 x 9 steps" in out
+    assert "agree" in page.read_text(encoding="utf-8").partition("<title>")[2].partition("</title>")[0]
+    assert json.loads(record.read_text(encoding="utf-8"))["verdict"] == "agree"
+    again = folder / "again.html"
+    assert run(capsys, "report", record, "-o", again)[0] == 0
+    assert again.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+
+
+def test_compare_disagrees(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "compare", folder / "gru.pt", folder / "wrong.pt")
+    assert code == 1
+    assert "wrong.pt (torch) disagrees with the reference of gru.pt" in out
+    assert "gru_l1" in out or "l1.sequence" in out
+
+
+def test_compare_is_undecided_beyond_the_horizon(
+    folder: Path, capsys: pytest.CaptureFixture[str], random: np.random.Generator
+) -> None:
+    lively = torch.nn.LSTM(3, 64)
+    weights = lively.state_dict()
+    weights["weight_hh_l0"] = torch.from_numpy(random.standard_normal((256, 64)) * 6 / 8).float()
+    weights["weight_ih_l0"] = torch.from_numpy(random.standard_normal((256, 3)) * 0.5).float()
+    torch.save(weights, folder / "lively.pt")
+    code, out, _ = run(capsys, "compare", folder / "lively.pt", "--time", 250, "--engines", "torch,onnxruntime")
+    assert code == 3
+    assert "Undecided" in out
+
+
+def test_compare_with_inputs(folder: Path, capsys: pytest.CaptureFixture[str], random: np.random.Generator) -> None:
+    np.savez(folder / "x.npz", x=random.standard_normal((4, 6, 3)))
+    code, out, _ = run(capsys, "compare", folder / "gru.pt", "--engines", "torch", "--inputs", folder / "x.npz")
+    assert code == 0
+    assert "4 x 6 steps" in out
+
+
+def test_explain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--units", 64, "--features", 20, "--batch", 32, "--time", 10]
+    for flags, shapes in (
+        ([], "(32, 64)"),
+        (["--return-sequences"], "(32, 10, 64)"),
+        (["--return-sequences", "--return-state"], "[(32, 10, 64), (32, 64), (32, 64)]"),
+    ):
+        code, out, _ = run(capsys, "explain", "--layer", "lstm", *sizes, *flags)
+        assert code == 0
+        assert out.splitlines()[0].endswith(f": {shapes}")
+    code, out, _ = run(capsys, "explain", "--layer", "gru", "--bidirectional", "--merge-mode", "none")
+    assert code == 0
+    assert "backward_output" in out
+    code, out, _ = run(capsys, "explain", folder / "gru.pt", "--time", 7)
+    assert code == 0
+    assert out.count("returns 3 values") == 2
+
+
+def _truncated(folder: Path) -> Path:
+    path = folder / "cut.keras"
+    path.write_bytes((folder / "model.keras").read_bytes()[:3000])
+    return path
+
+
+def _saved(folder: Path, name: str, *layers: Any) -> Path:
+    keras.Sequential([keras.Input((None, 3)), *layers]).save(folder / name)
+    return folder / name
+
+
+def _with_nan(folder: Path) -> list[object]:
+    x = np.ones((2, 4, 3))
+    x[1, 2, 0] = np.nan
+    np.savez(folder / "nan.npz", x=x)
+    return ["compare", folder / "gru.pt", "--inputs", folder / "nan.npz", "--engines", "torch"]
+
+
+def _misshapen(folder: Path) -> list[object]:
+    np.savez(folder / "shape.npz", x=np.ones((2, 4, 7)))
+    return ["compare", folder / "gru.pt", "--inputs", folder / "shape.npz", "--engines", "torch"]
+
+
+def _pickled(folder: Path) -> list[object]:
+    np.savez(folder / "objects.npz", x=np.array([{}], dtype=object))
+    return ["compare", folder / "gru.pt", "--inputs", folder / "objects.npz", "--engines", "torch"]
+
+
+def _no_weights(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "model.keras") as source, zipfile.ZipFile(folder / "bare.keras", "w") as target:
+        for name in ("config.json", "metadata.json"):
+            target.writestr(name, source.read(name))
+    return folder / "bare.keras"
+
+
+BAD: dict[str, tuple[Any, list[str]]] = {
+    "wrong suffix": (lambda f: ["inspect", f / "model.caffe"], ["no such file"]),
+    "unknown target": (lambda f: ["convert", f / "gru.pt", f / "gru.mlmodel"], ["suffix", ".mlmodel", ".onnx"]),
+    "missing file": (lambda f: ["compare", f / "nowhere.keras"], ["no such file", "nowhere.keras"]),
+    "truncated": (lambda f: ["inspect", _truncated(f)], ["cut.keras", "zip archive", "remedy"]),
+    "weights missing": (lambda f: ["inspect", _no_weights(f)], ["model.weights.h5", "missing"]),
+    "no recurrent layer": (
+        lambda f: ["inspect", _saved(f, "dense.keras", keras.layers.Dense(2))],
+        ["no recurrent layer", "Dense"],
+    ),
+    "custom activation": (
+        lambda f: ["convert", _saved(f, "relu.keras", keras.layers.LSTM(4, activation="relu")), f / "x.onnx"],
+        ["activation", "relu", "tanh"],
+    ),
+    "wrong input size": (_misshapen, ["(batch, time, 3)", "(2, 4, 7)"]),
+    "NaN": (_with_nan, ["not finite", "nan at (1, 2, 0)"]),
+    "objects in npz": (_pickled, ["cannot be read"]),
+    "sources of two sizes": (
+        lambda f: ["compare", f / "gru.pt", f / "model.keras"],
+        ["differ in kind, size or direction", "gru of 5 units"],
+    ),
+    "unknown engine": (lambda f: ["compare", f / "gru.pt", "--engines", "caffe"], ["unknown engine", "onnxruntime"]),
+    "no device": (lambda f: ["compare", f / "gru.pt", "--engines", "torch", "--device", "cuda"], ["CUDA", "NVIDIA"]),
+    "explain nothing": (lambda _: ["explain"], ["--layer"]),
+    "explain both": (lambda f: ["explain", f / "gru.pt", "--layer", "gru"], ["one of the two"]),
+    "merge mode": (lambda _: ["explain", "--layer", "gru", "--merge-mode", "max"], ["merge mode", "concat"]),
+    "no record": (lambda f: ["report", f / "gru.pt", "-o", f / "x.html"], ["no record"]),
+    "no option": (lambda f: ["compare", f / "gru.pt", "--tolerance", 1], ["--tolerance"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, words = BAD[case]
+    arguments = make(folder)
+    before = {path.name for path in folder.iterdir()}
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    missing = [word for word in words if word not in err]
+    assert not missing, f"{missing} not in: {err}"
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_an_engine_that_is_not_installed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "torch", "torch_that_is_absent")
+    real = importlib.import_module
+
+    def absent(name: str, package: str | None = None) -> Any:
+        if name.endswith("torch_that_is_absent"):
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        return real(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    code, _, err = run(capsys, "compare", folder / "model.keras", "--engines", "torch")
+    assert code == 2
+    assert "the engine 'torch' is not installed" in err
+    assert "pip install 'keras-torch-parity[torch]'" in err
+    code, out, _ = run(capsys, "compare", folder / "model.keras")
+    assert code == 0
+    assert "torch left out" in out
+
+
+@pytest.mark.parametrize("command", ["", "inspect", "convert", "compare", "explain", "report"])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *([command] if command else []), "--help")
+    assert code == 0
+    assert "Usage: parity" in out
+    if not command:
+        assert "0 agree or done, 1 disagree, 2 bad input" in out
+
+
+def test_assert_parity_is_the_comparison_in_words() -> None:
+    module, wrong = torch.nn.LSTM(3, 5), torch.nn.LSTM(3, 5)
+    with pytest.raises(AssertionError, match=r"disagrees with the reference.*\n.*differ by") as caught:
+        parity.assert_parity(module, wrong, time=6)
+    assert "times the floor where" in str(caught.value)
