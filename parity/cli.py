@@ -108,7 +108,7 @@ def compare(
     / parity compare model.keras port.safetensors
     """
     from parity import comparison, terminal
-    from parity.files import check_target, read_inputs
+    from parity.files import check_target
 
     for target in (report, json):
         if target is not None:
@@ -116,7 +116,7 @@ def compare(
     with terminal.progress() as progress:
         compared = comparison.compare(
             *sources,
-            inputs=None if inputs is None else read_inputs(inputs),
+            inputs=inputs,
             engines=[name.strip() for name in engines.split(",")] if engines else None,
             batch=batch,
             time=time,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
+from parity.files import read_inputs
 from parity.frameworks import ENGINES, Runner, Settings
 from parity.judge import Judgement, Row, Verdict, judge
 from parity.network import Network
@@ -101,7 +102,7 @@ class Comparison:
 
 def compare(
     *sources: Source,
-    inputs: Inputs | None = None,
+    inputs: Inputs | str | Path | None = None,
     engines: Sequence[str] | None = None,
     initial_state: object = None,
     batch: int = 3,
@@ -118,7 +119,8 @@ def compare(
 
     Args:
         sources: paths, live layers or models, onnx.ModelProto, Networks; at least one.
-        inputs: (batch, time, features) or (batch, time) integers, batch first; random if None.
+        inputs: (batch, time, features) or (batch, time) integers, batch first, or the path of an `.npz` file that holds them;
+            random if None.
         engines: of "keras", "torch", "onnxruntime"; every source is run in each of them.
         initial_state: see `run`; of the first source's layers, handed to the others by position.
         batch, time, seed: of random inputs.
@@ -141,7 +143,12 @@ def compare(
     opened = tuple(open_source(source) for source in sources)
     first = opened[0].network
     _check_comparable(opened)
-    given = random_inputs(first, batch, time, seed) if inputs is None else check_inputs(first, inputs)
+    if inputs is None:
+        origin, given = "random", random_inputs(first, batch, time, seed)
+    elif isinstance(inputs, (str, Path)):
+        origin, given = str(inputs), check_inputs(first, read_inputs(Path(inputs)))
+    else:
+        origin, given = "given", check_inputs(first, inputs)
     states = check_states(first.specs, initial_state, given.shape[0])
     with ExitStack() as processes:
         settings = Settings(device, "float32", tf32)
@@ -149,7 +156,7 @@ def compare(
         say("reference and floor")
         judgement = judge(first, runners, given, states, seed, say)
     asked = {
-        "inputs": "random normal" if inputs is None else "given",
+        "inputs": origin,
         "engines": list(engines) if engines else None,
         "initial_state": "zeros" if initial_state is None else "given",
         "seed": seed,

@@ -33,7 +33,7 @@ SIGMOID_ERROR, TANH_ERROR = 3 * UNIT, 5 * UNIT
 LOST = 0.1
 """Where the floor exceeds this share of the signal nobody can tell right from wrong any more: the horizon."""
 
-REPLICAS = ((16, 2e9), (8, 1e10), (4, float("inf")))
+REPLICAS = ((16, 1e10), (8, float("inf")))
 """How many replicas run, and up to how much work of all of them together: the first that fits."""
 
 _WORST_SIGMA = 3.5
@@ -140,7 +140,7 @@ def measure(
         network: the description of what was run.
         inputs: (batch, time, features), or (batch, time) integers.
         states: the initial state of every recurrent layer.
-        replicas: 16 unless told otherwise, 8 or 4 where the run is large.
+        replicas: 16 unless told otherwise, 8 where the run is large.
         seed: of the rounding signs.
 
     Returns:

@@ -248,7 +248,7 @@ def main(
     seed: Annotated[int, typer.Option(help="The first case's seed; each next one is one more.")] = 0,
     engines: Annotated[str, typer.Option(help="Comma-separated; all installed ones by default.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="30 small models of at most 100 steps.")] = False,
-    replicas: Annotated[int, typer.Option(min=0, help="Judge with so many replicas, 4 as for large models; 0: as usual.")] = 0,
+    replicas: Annotated[int, typer.Option(min=0, help="Judge with so many replicas, 8 as for large models; 0: as usual.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every case and its ratios here.")] = None,
 ) -> None:
     """Measure error/floor of correct engines; exit with 1 on any false alarm."""

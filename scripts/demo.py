@@ -1,13 +1,13 @@
 """The demo: a sunspot forecaster trained in Keras, converted to PyTorch and ONNX, and checked on years it has not seen.
 
-Run it through scripts/demo, which sets everything up first. Writes reports/sunspots.html, reports/sunspots.json and, in a folder
-of its own, the three models.
+Run it through scripts/demo, which sets everything up first. Writes to reports/: sunspots.html and its record sunspots.json, the
+models (.keras, .pt, .onnx) and the held-back years (.npz) that the report says how to compare again.
 """
 
 from __future__ import annotations
 
 import csv
-import tempfile
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -96,29 +96,26 @@ def main(
     target_years, x, y = windows(years, values / np.float32(scale))
     known, unseen = target_years < HELD_BACK_FROM, target_years >= HELD_BACK_FROM
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console) as progress:
+    reports.mkdir(exist_ok=True)
+    saved, inputs = (Path(os.path.relpath(reports / f"sunspots.{suffix}")) for suffix in ("keras", "npz"))
+    with Progress(*columns, console=console) as progress:
         model = train(x[known], y[known], progress, epochs)
-        saved = Path(folder) / "sunspots.keras"
         model.save(saved)
+        np.savez(inputs, sunspots=x[unseen])
         task = progress.add_task("convert to PyTorch", total=None)
-        port = parity.to_torch(saved)
-        torch.save(port.state_dict(), Path(folder) / "sunspots.pt")
+        torch.save(parity.to_torch(saved).state_dict(), saved.with_suffix(".pt"))
         progress.update(task, description="convert to ONNX")
-        parity.convert(saved, Path(folder) / "sunspots.onnx")
-        progress.update(task, description="compare")
+        parity.convert(saved, saved.with_suffix(".onnx"), overwrite=True)
         comparison = parity.compare(
-            saved, inputs=x[unseen], progress=lambda line: progress.update(task, description=f"compare: {line}")
+            saved, inputs=inputs, progress=lambda line: progress.update(task, description=f"compare: {line}")
         )
         progress.update(task, description="compared", total=1, completed=1)
-        sizes = ", ".join(f"{path.name} {path.stat().st_size / 1024:.0f} kB" for path in sorted(Path(folder).iterdir()))
     errors = forecast_errors(comparison, y[unseen], scale)
     title = f"Forecast error {HELD_BACK_FROM}-{years[-1]}, root mean square, in sunspots"
     measures = [{"title": title, "rows": [{"label": label, "value": value} for label, value in errors.items()]}]
-    reports.mkdir(exist_ok=True)
     page = save_page(comparison, reports / "sunspots.html", overwrite=True, measures=measures)
     record = save_record(comparison, reports / "sunspots.json", overwrite=True, measures=measures)
-    console.print(f"\n{sizes}")
-    console.print(f"[bold]{comparison.verdict}[/]: {comparison.sentence}")
+    console.print(f"\n[bold]{comparison.verdict}[/]: {comparison.sentence}", soft_wrap=True)
     console.print(f"{title}:")
     for label, error in errors.items():
         console.print(f"  {label:<12} {error:.4f}" + ("  (float64)" if label == REFERENCE else ""))

@@ -268,6 +268,12 @@ def wired_state() -> Any:
     return keras.Model(x, kl.Dense(2, name="head")(h))
 
 
+def wired_cell() -> Any:
+    x = keras.Input((None, FEATURES))
+    _, _, c = kl.LSTM(5, return_state=True, name="lstm")(x)
+    return keras.Model(x, kl.Dense(2, name="head")(c))
+
+
 def last_step_by_index() -> Any:
     x = keras.Input((None, FEATURES))
     return keras.Model(x, kl.LSTM(5, return_sequences=True)(x)[:, -1])
@@ -344,6 +350,7 @@ REFUSED = {
     "called_twice": (called_twice, "a layer shared by several calls", "layer 'twice' (LSTM)"),
     "masking": (masking, "a mask goes into the layer", "layer 'masking"),
     "wired_state": (wired_state, "takes a state instead of the output", "return_sequences=False"),
+    "wired_cell": (wired_cell, "value 2 of layer 'lstm'", "take the layer's first value"),
     "index": (last_step_by_index, "GetItem", "return_sequences=False"),
     "doubled_output": (doubled_output, "appears several times", "2 times 'lstm'"),
     "outputs_by_name": (outputs_by_name, "outputs in a dict", "a list"),

@@ -100,7 +100,9 @@ def write_text(path: Path, text: str, overwrite: bool = False) -> Path:
     if path.exists() and not overwrite:
         raise ParityError("the file exists and is kept", where=str(path), remedy="--overwrite or another name")
     if not path.parent.is_dir():
-        raise ParityError("the folder does not exist", where=str(path.parent), remedy="make it first, or choose another")
+        raise ParityError(
+            "the folder does not exist", where=str(path.parent), remedy="make it first, or choose another"
+        )
     temporary = path.with_name(f".parity-{secrets.token_hex(6)}")
     try:
         try:

@@ -7,6 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+TIMES, MINUS, DASH = "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}", "\N{EN DASH}"
+
 _PLAIN = (0.01, 10_000.0)
 
 
@@ -36,7 +38,7 @@ def spell(value: Any, digits: int = 3) -> str:
     if math.isnan(x):
         return "NaN"
     if math.isinf(x):
-        return "∞" if x > 0 else "−∞"
+        return "∞" if x > 0 else f"{MINUS}∞"
     if x == 0:
         return "0"
     if _PLAIN[0] <= abs(x) < _PLAIN[1]:
@@ -71,4 +73,4 @@ def aligned(value: Any, scientific: bool = False) -> Markup:
     return Markup("{}<i>{}</i>").format(whole, f".{rest}" if rest else "")
 
 
-__all__ = ["aligned", "is_finite", "number", "spell"]
+__all__ = ["DASH", "MINUS", "TIMES", "aligned", "is_finite", "number", "spell"]

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from parity.report import plots
-from parity.report.numbers import aligned, number, spell
+from parity.report.numbers import DASH, TIMES, aligned, number, spell
 
 Record: TypeAlias = dict[str, Any]
 
@@ -172,7 +172,9 @@ def _view(record: Record) -> dict[str, Any]:
         "limits": _limits(record["rows"], columns),
         "ran": _what_ran(record),
         "chart": _profile(record, styles),
-        "missing_lines": [label for label in styles if label not in (record["profile"] or {"engines": styles})["engines"]],
+        "missing_lines": [
+            label for label in styles if label not in (record["profile"] or {"engines": styles})["engines"]
+        ],
         "map": _map(record),
         "map_legend": plots.map_legend(record["judging"]["limit"]),
         "places": _places(record, columns),
@@ -196,7 +198,9 @@ def _columns(rows: Sequence[Record], styles: Mapping[str, int]) -> list[Column]:
     order = {label: index for index, label in enumerate(styles)}
     pairs = {(row["left"], row["right"]) for row in rows}
     last = len(order)
-    ranked = sorted(pairs, key=lambda pair: (pair[1] in order, order.get(pair[0], last), order.get(pair[1], last), pair))
+    ranked = sorted(
+        pairs, key=lambda pair: (pair[1] in order, order.get(pair[0], last), order.get(pair[1], last), pair)
+    )
     return [Column(left, right, (styles.get(left, 0), styles.get(right))) for left, right in ranked]
 
 
@@ -260,9 +264,9 @@ def _what_ran(record: Record) -> list[str]:
     inputs = record["inputs"]
     versions = dict.fromkeys(_version(engine) for engine in record["engines"])
     sizes = [f"{inputs['batch']} samples", f"{inputs['time']} steps"]
-    sizes += [f"{' × '.join(map(str, inputs['features']))} features"] if inputs["features"] else []
-    origin = f"inputs: {inputs.get('inputs')}" + (f", seed {inputs['seed']}" if inputs.get("inputs") != "given" else "")
-    return [", ".join(versions), " × ".join(sizes), origin, str(inputs.get("device", ""))]
+    sizes += [f"{f' {TIMES} '.join(map(str, inputs['features']))} features"] if inputs["features"] else []
+    origin = f"inputs: {inputs.get('inputs')}, seed {inputs.get('seed')}"
+    return [", ".join(versions), f" {TIMES} ".join(sizes), origin, str(inputs.get("device", ""))]
 
 
 def _version(engine: Record) -> str:
@@ -276,7 +280,9 @@ def _profile(record: Record, styles: Mapping[str, int]) -> Markup | None:
     profile, judging = record["profile"], record["judging"]
     if profile is None:
         return None
-    directions = next((layer["directions"] for layer in reversed(record["sources"][0]["layers"]) if "directions" in layer), [])
+    directions: list[str] = next(
+        (layer["directions"] for layer in reversed(record["sources"][0]["layers"]) if "directions" in layer), []
+    )
     # The horizon counts in processing order, which is the order of the axis for the forward direction alone.
     horizon = judging["horizon"] if directions == ["forward"] else None
     return plots.profile_chart(profile, judging["limit"], horizon, styles)
@@ -286,7 +292,11 @@ def _map(record: Record) -> Markup | None:
     where = record["map"]
     if where is None:
         return None
-    rows = [r for r in record["rows"] if (r["rule"], r["left"], r["quantity"]) == ("run", where["engine"], where["quantity"])]
+    rows = [
+        r
+        for r in record["rows"]
+        if (r["rule"], r["left"], r["quantity"]) == ("run", where["engine"], where["quantity"])
+    ]
     return plots.map_chart(where, record["judging"]["limit"], rows[0]["worst"] if rows else None)
 
 
@@ -308,7 +318,12 @@ def _gates(record: Record, kind: str) -> dict[str, Any]:
     layer = next((f for f in record["sources"][0]["layers"] if f.get("kind") == kind), None)
     sizes = {"gate": len(gates["meanings"])}
     if layer:
-        sizes |= {"input": layer["input"], "hidden": layer["units"], "state": layer["units"], "direction": len(layer["directions"])}
+        sizes |= {
+            "input": layer["input"],
+            "hidden": layer["units"],
+            "state": layer["units"],
+            "direction": len(layer["directions"]),
+        }
     tensors = [
         {
             **tensor,
@@ -387,4 +402,4 @@ def _value(value: Any) -> str:
         return spell(value, digits=6)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_value, value))
-    return "–" if value is None else str(value)
+    return DASH if value is None else str(value)

@@ -14,7 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from parity.report.numbers import is_finite, number, spell
+from parity.report.numbers import TIMES, is_finite, number, spell
 
 STYLES = 6
 """Line styles and gate patterns in style.css; further ones repeat them."""
@@ -135,7 +135,8 @@ def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] |
         for (left, right), value in zip(pairwise(columns), line, strict=True)
     ]
     drawn = _cells_with_tips(cells) if len(cells) <= _MOST_CELLS else _cells_in_bulk(cells)
-    layers = [_stretched(drawn, batch, time), *_time_ticks(time, grid=False), *_batch_ticks(batch)]
+    back = Markup('<rect class="lost" width="100%" height="100%"/>')
+    layers = [back, _stretched(drawn, batch, time), *_time_ticks(time, grid=False), *_batch_ticks(batch)]
     if worst and isinstance(worst.get("batch"), int) and isinstance(worst.get("time"), int):
         x, y = ((worst["time"] + 0.5) / time, (worst["batch"] + 0.5) / batch)
         ring = '<circle class="{}" cx="{}" cy="{}" r="7"/>'
@@ -143,7 +144,9 @@ def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] |
     most = max((number(cell.value) for cell in cells if cell.value is not None), default=0.0)
     text = f"{batch} samples by {time} steps; the largest error is {spell(most)} times the floor, {spell(limit)} is allowed."
     height = max(72, min(26 * len(where["rows"]), 300))
-    return _drawing(f"Where {where['engine']} is off in {where['quantity']}", text, layers, "map", f"--height:{height}px")
+    return _drawing(
+        f"Where {where['engine']} is off in {where['quantity']}", text, layers, "map", f"--height:{height}px"
+    )
 
 
 def map_legend(limit: float) -> list[dict[str, str]]:
@@ -186,7 +189,9 @@ def gate_diagram(title: str, gates: Mapping[str, Any], units: int | None) -> Mar
         _ribbons(upper["canonical"], lower["canonical"], order, row * pitch + head + bar, gap + head)
         for row, (upper, lower) in enumerate(pairwise(listed))
     ]
-    text = "; ".join(f"{name}: {' '.join(own['own'])}, that is {_named(own, gates)}" for name, own in frameworks.items())
+    text = "; ".join(
+        f"{name}: {' '.join(own['own'])}, that is {_named(own, gates)}" for name, own in frameworks.items()
+    )
     height = pitch * len(listed) - gap
     return _drawing(f"Order of the gates, {title}", text, [*ribbons, *layers], "gates", f"--height:{height}px")
 
@@ -200,13 +205,13 @@ def _gate(k: int, count: int, top: int, bar: int, letter: str, meaning: str, sty
     texts = [("letter", letter, 22), ("meaning", meaning, 40)]
     if units is not None:
         texts.append(("slice", f"{k * units}:{(k + 1) * units}", 55))
-    box = Markup('<rect class="gate {}" x="{}" y="{}" width="{}" height="{}"{}/>')
-    style_class = f"gate-{style % STYLES}"
-    pattern = Markup(' style="fill:url(#pattern-{})"').format(style % STYLES)
+    box = Markup('<rect class="gate {}" x="{}" y="{}" width="{}" height="{}"/>')
+    colour, pattern = f"gate-{style % STYLES}", f"pattern pattern-{style % STYLES}"
     lines = join(
-        Markup('<text class="{}" x="{}" y="{}">{}</text>').format(name, middle, top + y, text) for name, text, y in texts
+        Markup('<text class="{}" x="{}" y="{}">{}</text>').format(name, middle, top + y, text)
+        for name, text, y in texts
     )
-    return box.format(style_class, x, top, width, bar, "") + box.format("pattern", x, top, width, bar, pattern) + lines
+    return box.format(colour, x, top, width, bar) + box.format(pattern, x, top, width, bar) + lines
 
 
 def _ribbons(upper: Sequence[str], lower: Sequence[str], order: Mapping[str, int], top: int, height: int) -> Markup:
@@ -235,7 +240,9 @@ def _drawing(title: str, text: str, layers: Iterable[Markup], name: str, style: 
 
 
 def _stretched(parts: Iterable[Markup], height: float = _SIDE, width: float = _SIDE) -> Markup:
-    frame = '<svg class="stretched" width="100%" height="100%" viewBox="0 0 {:g} {:g}" preserveAspectRatio="none">{}</svg>'
+    frame = (
+        '<svg class="stretched" width="100%" height="100%" viewBox="0 0 {:g} {:g}" preserveAspectRatio="none">{}</svg>'
+    )
     return Markup(frame).format(width, height, join(parts))
 
 
@@ -269,7 +276,7 @@ def _lost(profile: Mapping[str, Any]) -> list[Markup]:
     """Shades over the steps where some sample or direction is not comparable any more."""
     edges, time = [*profile["steps"], profile["time"]], profile["time"]
     return [
-        Markup('<rect class="lost" x="{}" width="{}" height="100%" style="fill:url(#pattern-lost)"/>').format(
+        Markup('<rect class="lost" x="{}" width="{}" height="100%"/>').format(
             _percent(left / time), _percent((right - left) / time)
         )
         for left, right in _spans(edges, [number(share) < 1 for share in profile["comparable"]])
@@ -279,7 +286,7 @@ def _lost(profile: Mapping[str, Any]) -> list[Markup]:
 def _rugs(profile: Mapping[str, Any], limit: float, styles: Mapping[str, int]) -> list[Markup]:
     """Above the chart, a bar per engine over the steps that hold an element outside the limit."""
     edges, time = [*profile["steps"], profile["time"]], profile["time"]
-    rugs = []
+    rugs: list[Markup] = []
     for label, ratios in profile["times_floor"].items():
         spans = _spans(edges, [ratio is not None and number(ratio) > limit for ratio in ratios])
         if not spans:
@@ -354,7 +361,7 @@ def _tips(profile: Mapping[str, Any]) -> list[Markup]:
         lines = [f"{_range(left, right)}: floor {spell(max(map(number, profile['floor'][part])))}"]
         for label, values in profile["engines"].items():
             ratios = [number(ratio) for ratio in profile["times_floor"][label][part] if ratio is not None]
-            times = f", {spell(max(ratios))} × floor" if ratios else ", not comparable"
+            times = f", {spell(max(ratios))} {TIMES} floor" if ratios else ", not comparable"
             lines.append(f"{label}: {spell(_largest(values[part]))}{times}")
         strip = '<rect class="tip" x="{}" width="{}" height="100%"><title>{}</title></rect>'
         strips.append(Markup(strip).format(_percent(left / time), _percent((right - left) / time), "\n".join(lines)))
@@ -390,7 +397,7 @@ class _Cell:
 
     @property
     def tip(self) -> str:
-        value = "not comparable" if self.value is None else f"{spell(self.value)} × floor"
+        value = "not comparable" if self.value is None else f"{spell(self.value)} {TIMES} floor"
         return f"batch {self.top}, step {self.left}: {value}"
 
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from parity.comparison import Comparison, describe
 from parity.errors import FormatError
-from parity.returns import explain_layer
 from parity.floor import LOST, Band
 from parity.judge import LIMIT
 from parity.layouts import GATE_MEANINGS, LAYOUTS
 from parity.network import Dense, Embedding, Layer, Recurrent
 from parity.recurrent import Array
 from parity.reference import Float64
+from parity.returns import explain_layer
 
 SCHEMA = {"name": "parity.comparison", "version": 1}
 
@@ -265,16 +265,16 @@ def _again(comparison: Comparison) -> Record:
     """How to run it again: as a command where every source is a file, and in Python."""
     asked, (batch, time) = comparison.asked, comparison.inputs.shape[:2]
     paths = [source.path for source in comparison.sources]
-    random = asked.get("inputs") != "given"
+    random, given = asked.get("inputs") == "random", asked.get("inputs") == "given"
     command = None
-    if all(paths) and asked.get("initial_state") == "zeros":
+    if all(paths) and not given and asked.get("initial_state") == "zeros":
         words = ["parity", "compare", *map(str, paths)]
-        words += ["--batch", str(batch), "--time", str(time), "--seed", str(asked["seed"])] if random else ["--inputs", "inputs.npz"]
+        words += ["--batch", str(batch), "--time", str(time), "--seed", str(asked["seed"])] if random else ["--inputs", asked["inputs"]]
         words += ["--engines", ",".join(asked["engines"])] if asked.get("engines") else []
         words += ["--device", asked["device"]] if asked.get("device") != "cpu" else []
         command = shlex.join(words)
     given = ", ".join(repr(str(path)) if path else f"source_{index + 1}" for index, path in enumerate(paths))
-    size = f"batch={batch}, time={time}, seed={asked.get('seed')}" if random else "inputs=inputs"
+    size = f"batch={batch}, time={time}, seed={asked.get('seed')}" if random else f"inputs={asked.get('inputs')!r}" if not given else "inputs=inputs"
     return {"command": command, "python": f"parity.compare({given}, {size})"}
 
 
