@@ -206,7 +206,7 @@ def pack(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dic
     for tensor in layout.tensors:
         if tensor.members[0].startswith("bias") and not has_bias:
             continue
-        array = np.empty(_shape(spec, tensor, len(weights)), weights[0].kernel.dtype)
+        array = np.empty(tensor_shape(spec, tensor, len(weights)), weights[0].kernel.dtype)
         for one_direction, views in zip(weights, _views(spec, tensor, array), strict=True):
             for member, view in views.items():
                 value = _member(spec, tensor, one_direction, member)
@@ -246,7 +246,14 @@ def _views(spec: RecurrentSpec, tensor: Tensor, array: Array) -> list[dict[str, 
     return [dict(zip(members, list(one) if "source" in tensor.axes else [one], strict=True)) for one in directions]
 
 
-def _shape(spec: RecurrentSpec, tensor: Tensor, directions: int) -> tuple[int, ...]:
+def tensor_shape(spec: RecurrentSpec, tensor: Tensor, directions: int) -> tuple[int, ...]:
+    """Shape of a framework's array that holds so many directions of a layer.
+
+    Example:
+        >>> spec = RecurrentSpec("lstm", input_size=3, hidden_size=5)
+        >>> tensor_shape(spec, LAYOUTS["onnx", "lstm"].tensors[0], directions=2)
+        (2, 20, 3)
+    """
     sizes = {**spec.sizes, "direction": directions}
     return tuple(int(np.prod([sizes[axis] for axis in group])) for group in axis_groups(tensor.axes))
 
@@ -260,7 +267,7 @@ def _check(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> 
             if not tensor.members[0].startswith("bias"):
                 problems.append(Problem(f"weight '{name}' is missing", where))
             continue
-        expected = _shape(spec, tensor, len(spec.directions))
+        expected = tensor_shape(spec, tensor, len(spec.directions))
         if arrays[name].shape != expected:
             problems.append(
                 Problem(
@@ -284,5 +291,6 @@ __all__ = [
     "copy_blockwise",
     "merge_biases",
     "pack",
+    "tensor_shape",
     "unpack",
 ]

@@ -159,7 +159,7 @@ def _unpacked(header: dict[str, Any], arrays: Mapping[str, Array]) -> Result:
 def _send(pipe: Any, header: dict[str, Any], arrays: Mapping[str, Array]) -> None:
     archive = io.BytesIO()
     words = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(archive, **{"": words, **arrays})
+    np.savez(archive, allow_pickle=False, **{"": words, **arrays})
     pipe.write(_LENGTH.pack(archive.tell()) + archive.getbuffer())
     pipe.flush()
 

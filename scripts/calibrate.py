@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -23,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from parity import floor
-from parity.errors import MissingFrameworkError
+from parity.errors import MissingFrameworkError, UnsupportedError
 from parity.frameworks import ENGINES, Runner, Settings, framework
 from parity.judge import LIMIT, REFERENCE, Judgement, judge
 from parity.layouts import GATES, KINDS, Kind
@@ -145,7 +146,9 @@ def make_inputs(case: Case) -> Array:
         "uniform": lambda: random.uniform(0, 1, shape),
         "constant": lambda: np.broadcast_to(random.standard_normal((case.batch, 1, case.features)), shape),
         "sparse": lambda: random.standard_normal(shape) * (random.uniform(size=shape) < 0.05),
-        "steps": lambda: np.where((np.arange(case.time) // 7 % 2)[None, :, None] > 0, random.standard_normal(shape), 0.0),
+        "steps": lambda: np.where(
+            (np.arange(case.time) // 7 % 2)[None, :, None] > 0, random.standard_normal(shape), 0.0
+        ),
     }
     return (case.scale * patterns[case.inputs]()).astype(np.float32)
 
@@ -180,18 +183,22 @@ def _dense(random: np.random.Generator, name: str, size: int, units: int, activa
 
 
 def measure_case(case: Case, engines: list[str]) -> list[Outcome]:
-    """Judge one case in every engine."""
+    """Judge one case in every engine that can express it."""
     network = make_network(case)
-    runners: dict[str, Runner] = {name: runner(Opened("calibrate", network, None), name, Settings()) for name in engines}
+    runners: dict[str, Runner] = {}
+    for name in engines:
+        with suppress(UnsupportedError):
+            runners[name] = runner(Opened("calibrate", network, None), name, Settings())
     judgement = judge(network, runners, make_inputs(case), make_states(case, network), case.seed)
-    return [_outcome(case, engine, judgement) for engine in engines]
+    return [_outcome(case, engine, judgement) for engine in runners]
 
 
 def _outcome(case: Case, engine: str, judgement: Judgement) -> Outcome:
     rows = [row for row in judgement.rows if engine in (row.left, row.right)]
     verdicts = {row.verdict for row in rows}
     worst = {
-        rule: max(row.times_floor for row in rows if row.rule == rule and row.right == REFERENCE) for rule in ("run", "one step")
+        rule: max(row.times_floor for row in rows if row.rule == rule and row.right == REFERENCE)
+        for rule in ("run", "one step")
     }
     verdict = next(name for name in ("disagree", "undecided", "agree") if name in verdicts)
     return Outcome(case, engine, worst["run"], worst["one step"], verdict, judgement.floor.horizon)
@@ -199,8 +206,20 @@ def _outcome(case: Case, engine: str, judgement: Judgement) -> Outcome:
 
 def show(outcomes: list[Outcome], engines: list[str]) -> Table:
     """One row for every engine and kind: how near correct engines come to the limit."""
-    table = Table(title=f"error / floor of correct engines against the reference (median, 99 %, max); the limit is {LIMIT:g}")
-    for heading in ("engine", "kind", "cases", "run", "one step", "worst / limit", "undecided", "comparable there", "false alarms"):
+    table = Table(
+        title=f"error / floor of correct engines against the reference (median, 99 %, max); the limit is {LIMIT:g}"
+    )
+    for heading in (
+        "engine",
+        "kind",
+        "cases",
+        "run",
+        "one step",
+        "worst / limit",
+        "undecided",
+        "comparable there",
+        "false alarms",
+    ):
         table.add_column(heading, justify="left" if heading in ("engine", "kind") else "right")
     for engine in engines:
         for kind in KINDS:
@@ -248,7 +267,9 @@ def main(
     seed: Annotated[int, typer.Option(help="The first case's seed; each next one is one more.")] = 0,
     engines: Annotated[str, typer.Option(help="Comma-separated; all installed ones by default.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="30 small models of at most 100 steps.")] = False,
-    replicas: Annotated[int, typer.Option(min=0, help="Judge with so many replicas, 8 as for large models; 0: as usual.")] = 0,
+    replicas: Annotated[
+        int, typer.Option(min=0, help="Judge with so many replicas, 8 as for large models; 0: as usual.")
+    ] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every case and its ratios here.")] = None,
 ) -> None:
     """Measure error/floor of correct engines; exit with 1 on any false alarm."""
@@ -272,9 +293,13 @@ def main(
     console.print(show(outcomes, names))
     alarms = [outcome for outcome in outcomes if outcome.verdict == "disagree"]
     for alarm in alarms:
-        console.print(f"[red]false alarm[/red] {alarm.engine}: run {alarm.run:.3g}, one step {alarm.one_step:.3g}: {alarm.case}")
+        console.print(
+            f"[red]false alarm[/red] {alarm.engine}: run {alarm.run:.3g}, one step {alarm.one_step:.3g}: {alarm.case}"
+        )
     if json_path:
-        json_path.write_text(json.dumps({"limit": LIMIT, "outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1))
+        json_path.write_text(
+            json.dumps({"limit": LIMIT, "outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1)
+        )
         console.print(f"written: {json_path}")
     if alarms:
         raise typer.Exit(1)

@@ -230,6 +230,17 @@ def test_all_problems_of_an_onnx_graph_at_once() -> None:
     assert all(word in text for word in ("linear_before_reset=1", "clip", "Erf", "node 'curve'"))
 
 
+def tanh(x: Any) -> Any:
+    """Not the function its name says."""
+    return keras.ops.tanh(x) * 0.9
+
+
+def test_a_function_with_a_name_of_keras_is_not_taken_for_it() -> None:
+    model = keras.Sequential([keras.Input((None, FEATURES)), keras.layers.GRU(UNITS, activation=tanh)])
+    with pytest.raises(parity.UnsupportedError, match="a custom activation"):
+        parity.read(model)
+
+
 def test_unbuilt_layer_and_strangers() -> None:
     with pytest.raises(parity.ParityError, match="no weights yet"):
         parity.read(keras.layers.LSTM(UNITS))

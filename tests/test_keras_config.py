@@ -21,14 +21,8 @@ from keras import layers as kl
 from parity.conventions import Value
 from parity.errors import FormatError, ShapeError, UnsupportedError
 from parity.network import Dense, Embedding, Network, Output, Recurrent
-from parity.network.keras_config import (
-    keras_arrays,
-    keras_from_layer,
-    keras_from_network,
-    layer_from_keras,
-    network_from_keras,
-    weight_paths,
-)
+from parity.network.keras_config import layer_from_keras, network_from_keras, weight_paths
+from parity.network.keras_writing import keras_arrays, keras_from_layer, keras_from_network
 from parity.recurrent import DIRECTIONS, Array, RecurrentSpec, Weights
 from parity.result import State
 

@@ -61,7 +61,9 @@ def test_read_only_source_is_left_alone() -> None:
 
 def test_many_pairs_of_mixed_kinds_in_one_call() -> None:
     """Large and small, transposed and not, several dtypes: over the limit for threads together, not alone."""
-    sources = [values((901, 777), dtype).T for dtype in ("float16", "float32", "float64")] * 2 + [values((5,), "float32")]
+    sources = [values((901, 777), dtype).T for dtype in ("float16", "float32", "float64")] * 2 + [
+        values((5,), "float32")
+    ]
     targets = [np.empty(source.shape, source.dtype) for source in sources]
     assert sum(source.nbytes for source in sources) > recurrent._THREADS_BYTES
     copy_blockwise(*zip(targets, sources, strict=True))

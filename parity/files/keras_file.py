@@ -21,7 +21,8 @@ import h5py
 from parity.errors import FormatError, ParityError, Problem, ShapeError, UnsupportedError
 from parity.files.archive import FETCH_ANEW, Archive
 from parity.network.graph import Network
-from parity.network.keras_config import Stored, cell_arrays, keras_from_network, network_from_keras, weight_paths
+from parity.network.keras_config import Stored, network_from_keras, weight_paths
+from parity.network.keras_writing import cell_arrays, keras_from_network
 from parity.network.recurrent import Recurrent
 
 METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"

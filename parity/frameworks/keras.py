@@ -12,17 +12,12 @@ from typing import Any
 import numpy as np
 
 from parity.conventions import keras_returns, to_canonical
-from parity.errors import FormatError, MissingFrameworkError, ParityError, UnsupportedError
+from parity.errors import FormatError, MissingFrameworkError, ParityError, Problem, UnsupportedError
 from parity.frameworks import Settings, quiet_import
 from parity.network import Network, Recurrent
 from parity.network.graph import output_values
-from parity.network.keras_config import (
-    keras_arrays,
-    keras_from_layer,
-    keras_from_network,
-    layer_from_keras,
-    network_from_keras,
-)
+from parity.network.keras_config import layer_from_keras, network_from_keras
+from parity.network.keras_writing import keras_arrays, keras_from_layer, keras_from_network
 from parity.recurrent import Array
 from parity.result import LayerRun, Result, Returned, State
 
@@ -54,6 +49,7 @@ def read(source: keras.Layer) -> Network:
             expected="a layer that was built",
             remedy="call it once on data, or layer.build((None, None, features))",
         )
+    _check_own_activations(source)
     serialized = keras.saving.serialize_keras_object(source)
     if isinstance(source, keras.Model):
         return _with_version(
@@ -61,6 +57,23 @@ def read(source: keras.Layer) -> Network:
         )
     layer = layer_from_keras(serialized, source.get_weights())
     return _with_version(Network(layer.name, (layer,), (), ENGINE))
+
+
+def _check_own_activations(source: keras.Layer) -> None:
+    """Keras serializes any function by its name alone, so a user's own `tanh` looks like Keras's in the configuration."""
+    problems = []
+    for layer in source._flatten_layers():
+        for option in ("activation", "recurrent_activation"):
+            function = getattr(layer, option, None)
+            name = getattr(function, "__name__", "")
+            if function is not None and getattr(keras.activations, name, function) is not function:
+                where = f"layer '{layer.name}' ({type(layer).__name__})"
+                remedy = f"use keras.activations.{name}, if that is what it computes"
+                problems.append(
+                    Problem(f"a custom {option}", where, "a function of Keras", f"another '{name}'", remedy)
+                )
+    if problems:
+        raise UnsupportedError(problems)
 
 
 def load(path: Path, network: Network) -> keras.Model:

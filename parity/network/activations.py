@@ -19,6 +19,14 @@ class Activation:
     compute: Callable[[Float64, Rounding, str], Float64]
 
 
+def _linear(x: Float64, rounding: Rounding, site: str) -> Float64:  # noqa: ARG001  the signature all of them share
+    return x
+
+
+def _relu(x: Float64, rounding: Rounding, site: str) -> Float64:  # noqa: ARG001  the signature all of them share
+    return np.maximum(x, 0.0)
+
+
 def _softmax(x: Float64, rounding: Rounding, site: str) -> Float64:
     powers = rounding.tanh(np.exp(x - x.max(axis=-1, keepdims=True)), f"{site}.exp")
     total = rounding.tanh(powers.sum(axis=-1, keepdims=True), f"{site}.total")
@@ -26,8 +34,8 @@ def _softmax(x: Float64, rounding: Rounding, site: str) -> Float64:
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "linear": Activation("Identity", "Identity", lambda x, rounding, site: x),
-    "relu": Activation("ReLU", "Relu", lambda x, rounding, site: np.maximum(x, 0.0)),
+    "linear": Activation("Identity", "Identity", _linear),
+    "relu": Activation("ReLU", "Relu", _relu),
     "sigmoid": Activation("Sigmoid", "Sigmoid", lambda x, rounding, site: rounding.sigmoid(sigmoid(x), site)),
     "tanh": Activation("Tanh", "Tanh", lambda x, rounding, site: rounding.tanh(np.tanh(x), site)),
     "softmax": Activation("Softmax", "Softmax", _softmax),

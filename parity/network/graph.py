@@ -118,9 +118,7 @@ class Network:
         return output_values(self, given, {name: path.run for name, path in trajectories.items()}), trajectories
 
 
-def output_values(
-    network: Network, given: Mapping[str, Array], runs: Mapping[str, LayerRun]
-) -> dict[str, Array]:
+def output_values(network: Network, given: Mapping[str, Array], runs: Mapping[str, LayerRun]) -> dict[str, Array]:
     """The network's outputs by name, from what every layer gave on and every recurrent layer computed."""
     return {
         output.name: given[output.layer] if output.value is None else output.value.of([runs[output.layer]])
