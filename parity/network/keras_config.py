@@ -9,7 +9,6 @@ Source: Keras 3 `serialize_keras_object`, `Functional.get_config`, and the `get_
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import numpy as np
 
 from parity.conventions import Value, keras_returns
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
-from parity.layouts import LAYOUTS, Kind, Tensor, axis_groups
+from parity.layouts import LAYOUTS, Kind, Tensor
 from parity.network.dense import Dense
 from parity.network.embedding import Embedding
 from parity.network.graph import Layer, Network, Output
@@ -45,7 +44,7 @@ from parity.network.keras_options import (
     plain,
 )
 from parity.network.recurrent import Recurrent
-from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights, unpack
+from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights, tensor_shape, unpack
 
 
 class Stored(Protocol):
@@ -111,9 +110,9 @@ class _RecurrentPlan(_Plan):
         return keras_returns(self.kind, len(self.biases) == 2, self.return_sequences, self.return_state)
 
     def shapes(self, input_size: int) -> list[tuple[str, tuple[int, ...]]]:
-        sizes = RecurrentSpec(self.kind, input_size, self.units).sizes
+        spec = RecurrentSpec(self.kind, input_size, self.units)
         return [
-            (tensor.name, tuple(math.prod(sizes[axis] for axis in group) for group in axis_groups(tensor.axes)))
+            (tensor.name, tensor_shape(spec, tensor, 1))
             for bias in self.biases
             for tensor in _tensors(self.kind, bias)
         ]

@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup, escape
 
+from parity.errors import FormatError
 from parity.report import plots
 from parity.report.numbers import DASH, TIMES, aligned, number, spell
 
@@ -87,6 +88,9 @@ def render(record: Record) -> str:
     Returns:
         HTML with its style, drawings and the record itself inside.
 
+    Raises:
+        FormatError: the record lacks something or holds it in another form, as a file changed by hand may.
+
     Example:
         >>> import torch
         >>> from parity.comparison import compare
@@ -103,6 +107,9 @@ def render_snippet(record: Record) -> str:
 
     Args:
         record: as for `render`.
+
+    Raises:
+        FormatError: as for `render`.
     """
     return _render("snippet.html", record)
 
@@ -150,10 +157,15 @@ def _environment() -> Environment:
 
 
 def _render(template: str, record: Record) -> str:
-    labels = [part["label"] for part in (*record["engines"], *record["sources"])]
-    environment = _environment().overlay()
-    environment.filters = {**environment.filters, "isolated": lambda text: isolated(str(text), labels)}
-    page = environment.get_template(template).render(_view(record))
+    try:
+        labels = [part["label"] for part in (*record["engines"], *record["sources"])]
+        environment = _environment().overlay()
+        environment.filters = {**environment.filters, "isolated": lambda text: isolated(str(text), labels)}
+        page = environment.get_template(template).render(_view(record))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
+        raise FormatError(
+            "this record does not hold what a page needs", got=f"{type(error).__name__}: {error}"
+        ) from error
     # A record read from a file may hold lone surrogates, which no encoding can write.
     return page.encode("utf-8", "replace").decode("utf-8")
 
