@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
 from parity.files import read_inputs
+from parity.findings import Findings
 from parity.frameworks import ENGINES, Runner, Settings
-from parity.judge import Judgement, Row, Verdict, judge
+from parity.judge import judge
 from parity.network import Network
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, check_states
@@ -23,56 +24,8 @@ from parity.worker import ProcessRunner
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What was compared, how, and what came out.
-
-    Args:
-        sources: what was given, the first being what the reference computes.
-        participants: label -> (source, engine), in order.
-        inputs: what every engine got, batch first.
-        judgement: the rows and what they rest on.
-        asked: the options of the call, for the record.
-        notes: what a reader should know: engines left out, blind spots of these inputs.
-    """
-
-    sources: tuple[Opened, ...]
-    participants: dict[str, tuple[Opened, str]]
-    inputs: Array
-    judgement: Judgement
-    asked: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict:
-        """agree, disagree or undecided."""
-        return self.judgement.verdict
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything agrees."""
-        return self.verdict == "agree"
-
-    @property
-    def table(self) -> tuple[Row, ...]:
-        """One row per quantity, pair and rule."""
-        return self.judgement.rows
-
-    @property
-    def results(self) -> dict[str, Result]:
-        """What each participant computed, by label, and the reference."""
-        return {**self.judgement.results, REFERENCE: self.judgement.floor.result}
-
-    @property
-    def sentence(self) -> str:
-        """The verdict in a sentence."""
-        return _sentence(self)
-
-    def __str__(self) -> str:
-        bad = [row for row in self.table if row.verdict == "disagree"]
-        against = [row for row in bad if row.right == REFERENCE] or bad
-        lines = [self.sentence, *(f"  {describe(row)}" for row in against)]
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+class Comparison(Findings):
+    """What `compare` gives: the findings, and ways to keep and show them."""
 
     def save_json(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the record; see `parity.report.record`.
@@ -183,48 +136,6 @@ def assert_parity(*sources: Source, **options: Any) -> None:
     comparison = compare(*sources, **options)
     if not comparison.ok:
         raise AssertionError(str(comparison))
-
-
-def describe(row: Row) -> str:
-    """A row in words."""
-    pair = f"{row.left} and {row.right}"
-    if row.note:
-        return f"{row.quantity}: {pair}: {row.note}"
-    place = ", ".join(f"{axis} {position}" for axis, position in row.place.items())
-    since = "" if row.first_step is None else f", from step {row.first_step} on"
-    how = "after one step" if row.rule == "one step" else "over the run"
-    return (
-        f"{row.quantity} of {pair} {how}: differ by {row.max_error:.3g} at {place} ({row.values[0]:.6g} and {row.values[1]:.6g}), "
-        f"{row.times_floor:.3g} times the floor where {row.limit:g} is allowed{since}"
-    )
-
-
-def _sentence(comparison: Comparison) -> str:
-    names = list(comparison.participants)
-    who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    verb = "agree" if len(names) > 1 else "agrees"
-    batch, time = comparison.inputs.shape[:2]
-    size = f"{batch} x {time} steps"
-    rows = comparison.table
-    bad = [row for row in rows if row.verdict == "disagree"]
-    if bad:
-        worst = max(bad, key=lambda row: row.times_floor / row.limit)
-        against = sorted({row.left for row in bad if row.right == REFERENCE}) or sorted({row.left for row in bad})
-        detail = (
-            worst.note
-            or f"{worst.times_floor:.3g} times the float32 floor in {worst.quantity}, where {worst.limit:g} is allowed"
-        )
-        basis = f"the reference of {comparison.sources[0].label}"
-        return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}."
-    most = max((row.times_floor for row in rows if row.right == REFERENCE), default=0.0)
-    measured = f"at most {most:.2g} times the float32 floor, where {rows[0].limit:g} is allowed"
-    if comparison.verdict == "agree":
-        return f"{who} {verb} with the float64 reference on {size}: {measured}."
-    horizon = comparison.judgement.floor.horizon
-    return (
-        f"Undecided: {who} {verb} with the float64 reference up to step {horizon} of {time} and in every single step ({measured}); "
-        "beyond it rounding alone grows to the size of the signal."
-    )
 
 
 def _check_comparable(opened: tuple[Opened, ...]) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from parity.network.graph import Network
@@ -33,11 +34,14 @@ SIGMOID_ERROR, TANH_ERROR = 3 * UNIT, 5 * UNIT
 LOST = 0.1
 """Where the floor exceeds this share of the signal nobody can tell right from wrong any more: the horizon."""
 
-REPLICAS = ((16, 1e10), (8, float("inf")))
+REPLICAS: tuple[tuple[int, float], ...] = ((16, 1e10), (8, float("inf")))
 """How many replicas run, and up to how much work of all of them together: the first that fits."""
 
 _WORST_SIGMA = 3.5
 """The floor is meant to be the worst that rounding does, taken as so many standard deviations."""
+
+_NEIGHBOURS = 8
+"""Steps on either side whose floor is looked at."""
 
 _SLICE_BYTES = 1 << 28
 _POOL = 1 << 18
@@ -223,6 +227,18 @@ def _widening(draws: int) -> float:
     return max(1.0, _WORST_SIGMA / float(np.sqrt(2 * np.log(max(draws, 2)))))
 
 
+def _filled(spread: Float64, quantity: Quantity) -> Float64:
+    """Steps at which all replicas happen to be near the reference get the median of their neighbours: in 10000 steps there are such."""
+    if "time" not in quantity.axes:
+        return spread
+    axis = quantity.axes.index("time")
+    around = [(0, 0)] * spread.ndim
+    around[axis] = (_NEIGHBOURS, _NEIGHBOURS)
+    windows = sliding_window_view(np.pad(spread, around, mode="edge"), 2 * _NEIGHBOURS + 1, axis)
+    filled: Float64 = np.maximum(spread, np.median(windows, axis=-1))
+    return filled
+
+
 def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], replicas: int, seed: int) -> Floor:
     batch = inputs.shape[0]
     groups = replicas + 1
@@ -245,7 +261,7 @@ def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], 
         grouped = array.reshape(*array.shape[:axis], groups, batch, *array.shape[axis + 1 :])
         reference = grouped.take([0], axis=axis)
         shown = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
-        spreads[quantity.name] = shown * _widening(replicas * array.shape[-1])
+        spreads[quantity.name] = _filled(shown, quantity) * _widening(replicas * array.shape[-1])
     trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
     return _bands(network, result, trajectories, spreads, replicas)
 
@@ -362,7 +378,7 @@ class Float32Rounding:
         if site not in self._squares:
             self._squares[site] = matrix.shape[0] * matrix**2
         exact, exact_inputs = value[: self._batch], inputs[: self._batch]
-        squares = exact_inputs.reshape(-1, matrix.shape[0]) ** 2 @ self._squares[site]
+        squares: Float64 = exact_inputs.reshape(-1, matrix.shape[0]) ** 2 @ self._squares[site]
         size = np.sqrt(squares).reshape(exact.shape) + np.abs(bias) + np.abs(exact)
         return self._perturbed(value, UNIT * size, site)
 
@@ -394,7 +410,6 @@ class Float32Rounding:
     def _signs(self, shape: tuple[int, ...]) -> Float64:
         count = int(np.prod(shape))
         if count >= _POOL:
-            signs: Float64 = self._random.integers(0, 2, shape, dtype=np.int8) * 2.0 - 1.0
-            return signs
+            return 2 * self._random.integers(0, 2, shape).astype(np.float64) - 1
         start = int(self._random.integers(_POOL - count))
         return self._pool[start : start + count].reshape(shape)

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parity.comparison import Comparison, describe
+from parity.findings import Findings, describe
 from parity.judge import REFERENCE, Row
 from parity.layouts import LAYOUTS, axis_groups
-from parity.network import Dense, Embedding, Layer, Recurrent
+from parity.network import Embedding, Layer, Recurrent, layer_facts
 from parity.recurrent import pack
 from parity.returns import Returns, explain_network, shape_text
 from parity.sources import Opened
@@ -49,7 +49,7 @@ def show_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def show_comparison(comparison: Comparison) -> None:
+def show_comparison(comparison: Findings) -> None:
     """The verdict, the matrix and what stands out."""
     out = console()
     sign, style = _SIGNS[comparison.verdict]
@@ -92,33 +92,19 @@ def description(opened: Opened) -> dict[str, Any]:
         "origin": network.origin,
         "bare": network.bare,
         "details": network.details,
-        "layers": [_facts(layer) for layer in network.layers],
+        "layers": [
+            layer_facts(layer) | ({"weights": _own_weights(layer)} if isinstance(layer, Recurrent) else {})
+            for layer in network.layers
+        ],
         "outputs": [{"name": output.name, "layer": output.layer} for output in network.outputs],
         "returns": [str(returns.shapes) for returns in explain_network(network)],
     }
 
 
-def _facts(layer: Layer) -> dict[str, Any]:
-    facts: dict[str, Any] = {"name": layer.name, "family": type(layer).__name__}
-    facts |= {"input": layer.input_size, "output": layer.output_size}
-    if isinstance(layer, Recurrent):
-        facts |= {
-            "kind": layer.spec.kind,
-            "units": layer.spec.hidden_size,
-            "directions": list(layer.spec.directions),
-            "bias": layer.has_bias,
-            "return_sequences": layer.return_sequences,
-            "weights": {name: list(shape) for name, shape in _own_weights(layer).items()},
-        }
-    elif isinstance(layer, Dense):
-        facts |= {"activation": layer.activation, "bias": layer.bias is not None}
-    return facts
-
-
-def _own_weights(layer: Recurrent) -> dict[str, tuple[int, ...]]:
+def _own_weights(layer: Recurrent) -> dict[str, list[int]]:
     """Canonical arrays of each direction, by name and shape."""
     return {
-        f"{direction}.{member}": array.shape
+        f"{direction}.{member}": list(array.shape)
         for direction, weights in zip(layer.spec.directions, layer.weights, strict=True)
         for member in ("kernel", "recurrent", "bias_input", "bias_recurrent")
         if (array := weights.member(member)) is not None

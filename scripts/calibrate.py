@@ -131,7 +131,9 @@ def make_network(case: Case) -> Network:
         size = spec.output_size
     if case.around == "bare":
         return Network("calibrate", tuple(layers), (), "torch")
-    layers.append(_dense(random, "after", size, int(random.integers(1, 9)), str(random.choice(ACTIVATIONS))))
+    activation = str(random.choice(ACTIVATIONS))
+    units = int(random.integers(2 if activation == "softmax" else 1, 9))
+    layers.append(_dense(random, "after", size, units, activation))
     return Network("calibrate", tuple(layers), (Output("y", "after"),), "keras")
 
 

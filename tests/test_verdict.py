@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import pytest
 import torch
+import typer
 from numpy.typing import NDArray
 
 import parity
@@ -38,18 +43,22 @@ def tf32_product(left: Float32, right: Float32) -> Float32:
 
 
 def truncated(array: Float32) -> Float32:
-    return (np.ascontiguousarray(array).view(np.int32) & ~0x1FFF).view(np.float32)
+    bits: NDArray[np.int32] = np.ascontiguousarray(array).view(np.int32) & ~0x1FFF
+    floats: Float32 = bits.view(np.float32)
+    return floats
 
 
 def tanh(x: Float32) -> Float32:
-    return np.tanh(x, dtype=np.float32)
+    y: Float32 = np.tanh(x)
+    return y
 
 
 def fast_tanh(x: Float32) -> Float32:
     """A Pade approximation that saturates: right to about 1e-5."""
     x = np.clip(x, np.float32(-4.97), np.float32(4.97))
     s = x * x
-    return x * (135135 + s * (17325 + s * (378 + s))) / (135135 + s * (62370 + s * (3150 + 28 * s)))
+    y: Float32 = x * (135135 + s * (17325 + s * (378 + s))) / (135135 + s * (62370 + s * (3150 + 28 * s)))
+    return y
 
 
 @dataclass
@@ -100,7 +109,8 @@ class Suspect:
 
 
 def sigmoid(x: Float32) -> Float32:
-    return 1 / (1 + np.exp(-x))
+    y: Float32 = (1 / (1 + np.exp(-x))).astype(np.float32)
+    return y
 
 
 def normal(random: np.random.Generator, time: int, size: float = 1.0, batch: int = BATCH) -> Float32:
@@ -151,7 +161,7 @@ def sequence_error(rows: tuple[Row, ...], label: str = "") -> float:
     )
 
 
-def changed(layer: Any, change: Callable[[dict[str, torch.Tensor]], None]) -> Any:
+def changed(layer: Any, change: Callable[[dict[str, torch.Tensor]], object]) -> Any:
     """A copy of a torch layer with some weights changed."""
     other = copy.deepcopy(layer)
     with torch.no_grad():
@@ -277,7 +287,7 @@ def swap_reset_and_update(weights: dict[str, torch.Tensor]) -> None:
     ],
 )
 def test_weights_changed_in_a_fresh_lstm(
-    change: Callable[[dict[str, torch.Tensor]], None], size: float, hidden_at: float, floors: float
+    change: Callable[[dict[str, torch.Tensor]], object], size: float, hidden_at: float, floors: float
 ) -> None:
     layer = fresh_keras_lstm()
     wrong = changed(parity.to_torch(layer), change)
@@ -346,16 +356,61 @@ def test_tiny_layers_and_zero_inputs_agree(
         assert comparison.verdict == "agree"
 
 
+@dataclass
+class _Another:
+    """Answers with what another layer computed, whatever it is asked."""
+
+    suspect: Suspect
+    start: dict[str, State]
+    engine: str = "another"
+
+    def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
+        return self.suspect(inputs[:BATCH], self.start)
+
+
 def test_a_nan_or_a_shape_of_its_own_disagrees(random: np.random.Generator) -> None:
     network = parity.read(torch_layer("gru", random))
     inputs = normal(random, 8)
     judgement = judged(Suspect(network, tanh=lambda x: np.where(x > 0.5, np.float32(np.nan), x)), network, inputs)
     assert judgement.verdict == "disagree"
     other = parity.read(torch_layer("gru", random, units=UNITS + 1))
-    states = check_states(network.specs, None, BATCH)
-    honest = Suspect(other)(inputs, check_states(other.specs, None, BATCH))
-    (row, *_) = judge(network, {"other": lambda *_: honest}, inputs, states).rows
+    wide = _Another(Suspect(other), check_states(other.specs, None, BATCH))
+    (row, *_) = judge(network, {"other": wide}, inputs, check_states(network.specs, None, BATCH)).rows
     assert (row.verdict, row.note) == (
         "disagree",
         f"shape ({BATCH}, 8, 1, {UNITS + 1}) against ({BATCH}, 8, 1, {UNITS})",
     )
+
+
+# ---- scripts/calibrate.py, which keeps the limit honest
+
+
+def load_calibrate() -> Any:
+    path = Path(__file__).resolve().parent.parent / "scripts" / "calibrate.py"
+    spec = importlib.util.spec_from_file_location("calibrate", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_calibration_finds_no_false_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load_calibrate().main(seed=100, quick=True, json_path=tmp_path / "calibration.json")
+    outcomes = json.loads((tmp_path / "calibration.json").read_text())["outcomes"]
+    assert {outcome["engine"] for outcome in outcomes} == {"keras", "torch", "onnxruntime"}
+    assert len(outcomes) > 70
+    assert all(outcome["verdict"] != "disagree" for outcome in outcomes)
+    assert max(max(outcome["run"], outcome["one_step"]) for outcome in outcomes) > 0.1, "nothing was measured"
+    assert "alarms" in capsys.readouterr().out
+
+
+def test_calibration_fails_on_a_false_alarm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("parity.judge.LIMIT", 1e-3)
+    with pytest.raises(typer.Exit) as stopped:
+        load_calibrate().main(cases=2, quick=True, engines="torch")
+    assert stopped.value.exit_code == 1
+    assert "false alarm torch" in capsys.readouterr().out

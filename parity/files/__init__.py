@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +12,7 @@ from parity.errors import FormatError, ParityError, Problem, UnsupportedError
 from parity.files import keras_file, safetensors_file, torch_file
 from parity.files.npz_file import read_inputs
 from parity.files.state_dict import network_from_state_dict, state_dict_from_network
-from parity.files.target import check_target, unfinished
+from parity.files.target import check_target, plain_errors, unfinished
 from parity.network.graph import Network
 from parity.recurrent import Array
 
@@ -81,7 +80,7 @@ def read_file(path: str | Path) -> Network:
         ParityError: no such file, a folder, or not readable.
     """
     path = Path(path)
-    with _plain_errors(path, "read"):
+    with plain_errors(path, "read"):
         if path.is_dir():
             raise ParityError(
                 "a folder, not a file", str(path), f"a file: {_known()}", "a folder", "give the file in it"
@@ -113,7 +112,7 @@ def write_file(
         ParityError: the target is there already, its folder is not, or it cannot be written.
     """
     path = Path(path)
-    with _plain_errors(path, "written"):
+    with plain_errors(path, "written"):
         check_target(path, overwrite)
         form = _format(path)
         with unfinished(path, overwrite) as part:
@@ -135,20 +134,6 @@ def _format(path: Path) -> Format:
 
 def _known() -> str:
     return ", ".join(SUFFIXES)
-
-
-@contextmanager
-def _plain_errors(path: Path, verb: str) -> Iterator[None]:
-    """No bare OSError: the system's word about this path, as a message."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) and "null" not in str(error):
-            raise
-        got = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ParityError(
-            f"the file cannot be {verb}", str(path), "", got, "check permissions, space and the name"
-        ) from error
 
 
 __all__ = ["SUFFIXES", "Format", "check_target", "read_file", "read_inputs", "unfinished", "write_file"]

@@ -71,3 +71,17 @@ def _occupied(path: Path) -> ParityError:
     return ParityError(
         "the file is there already", str(path), "a new file", "an existing one", "--overwrite or another name"
     )
+
+
+@contextmanager
+def plain_errors(path: Path, verb: str) -> Iterator[None]:
+    """No bare OSError: the system's word about this path, as a message."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "null" not in str(error):
+            raise
+        got = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ParityError(
+            f"the file cannot be {verb}", str(path), "", got, "check permissions, space and the name"
+        ) from error

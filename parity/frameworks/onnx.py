@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from parity.conventions import Value, onnx_returns, to_canonical
-from parity.errors import FormatError, MissingFrameworkError, UnsupportedError
+from parity.errors import FormatError, MissingFrameworkError, ParityError, UnsupportedError
 from parity.frameworks import Settings
 from parity.frameworks.onnx_graph import RECURRENT_OPS, read_graph
 from parity.layouts import LAYOUTS, axis_groups
@@ -283,6 +284,18 @@ def _onnxruntime() -> Any:
         ) from error
 
 
+@contextmanager
+def _refusals(verb: str) -> Iterator[None]:
+    """ONNX Runtime's own exceptions have no common base below Exception; each becomes a message."""
+    try:
+        yield
+    except Exception as error:
+        words = str(error).strip().split("\n")[0]
+        raise ParityError(
+            f"ONNX Runtime does not {verb} this model", got=words, remedy="look at the graph there"
+        ) from error
+
+
 class OnnxRunner:
     """Runs a model whose recurrent nodes were given inputs and outputs for all their states; see `parity.frameworks.Runner`."""
 
@@ -302,7 +315,8 @@ class OnnxRunner:
             providers: list[Any] = [("CUDAExecutionProvider", {"use_tf32": int(settings.tf32)})]
         else:
             providers = ["CPUExecutionProvider"]
-        self._session = ort.InferenceSession(instrumented.SerializeToString(), options, providers=providers)
+        with _refusals("load"):
+            self._session = ort.InferenceSession(instrumented.SerializeToString(), options, providers=providers)
         (self._input_type,) = [i.type for i in self._session.get_inputs() if i.name == self._input]
 
     def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
@@ -314,7 +328,8 @@ class OnnxRunner:
             for tensor, array in zip(inputs_of, states[name].arrays(), strict=True):
                 feeds[tensor] = np.ascontiguousarray(array, np.float32)
         wanted = list(dict.fromkeys([*self._own, *(name for names in self._values.values() for name in names)]))
-        found = dict(zip(wanted, self._session.run(wanted, feeds), strict=True))
+        with _refusals("run"):
+            found = dict(zip(wanted, self._session.run(wanted, feeds), strict=True))
         runs = {}
         for layer, names in self._values.items():
             spec = self._network.specs[layer]

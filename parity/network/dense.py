@@ -37,6 +37,11 @@ class Dense:
         """Features it gives."""
         return int(self.kernel.shape[1])
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What people want to know of it beside its sizes."""
+        return {"activation": self.activation, "bias": self.bias is not None}
+
     def compute(self, x: Float64, rounding: Rounding) -> Float64:
         """The layer in float64 on x, (batch, time, input) or (batch, input)."""
         kernel = np.asarray(self.kernel, np.float64)

@@ -32,6 +32,11 @@ class Embedding:
         """Features it gives."""
         return int(self.table.shape[1])
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What people want to know of it beside its sizes."""
+        return {"vocabulary": self.input_size}
+
     def compute(self, x: Array, rounding: Rounding) -> Float64:
         """The rows for x, (batch, time) integers, as (batch, time, features)."""
         return np.asarray(self.table[x], np.float64)

@@ -118,6 +118,17 @@ class Network:
         return output_values(self, given, {name: path.run for name, path in trajectories.items()}), trajectories
 
 
+def layer_facts(layer: Layer) -> dict[str, object]:
+    """A layer in words and sizes, for people and for records.
+
+    Example:
+        >>> layer_facts(Dense("classes", np.ones((3, 2))))["activation"]
+        'linear'
+    """
+    sizes = {"input": layer.input_size, "output": layer.output_size}
+    return {"name": layer.name, "family": type(layer).__name__, **sizes, **layer.facts}
+
+
 def output_values(network: Network, given: Mapping[str, Array], runs: Mapping[str, LayerRun]) -> dict[str, Array]:
     """The network's outputs by name, from what every layer gave on and every recurrent layer computed."""
     return {

@@ -112,9 +112,7 @@ class _RecurrentPlan(_Plan):
     def shapes(self, input_size: int) -> list[tuple[str, tuple[int, ...]]]:
         spec = RecurrentSpec(self.kind, input_size, self.units)
         return [
-            (tensor.name, tensor_shape(spec, tensor, 1))
-            for bias in self.biases
-            for tensor in _tensors(self.kind, bias)
+            (tensor.name, tensor_shape(spec, tensor, 1)) for bias in self.biases for tensor in _tensors(self.kind, bias)
         ]
 
     def build(self, arrays: Sequence[Array]) -> Recurrent:

@@ -53,6 +53,17 @@ class Recurrent:
         """What the layer hands over, in Keras's order: the value the next layer takes, then every state."""
         return keras_returns(self.spec.kind, self.bidirectional, self.return_sequences, return_state=True)
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What people want to know of it beside its sizes."""
+        return {
+            "kind": self.spec.kind,
+            "units": self.spec.hidden_size,
+            "directions": list(self.spec.directions),
+            "bias": self.has_bias,
+            "return_sequences": self.return_sequences,
+        }
+
     def compute(self, x: Float64, initial: State, rounding: Rounding) -> Trajectory:
         """Every step in float64 on x, (batch, time, input)."""
         return run_layer(self.spec, self.weights, x, initial, rounding, self.name)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parity.comparison import Comparison
-from parity.errors import ParityError
+from parity.files.target import plain_errors, unfinished
+from parity.findings import Findings
 from parity.report.page import render, render_snippet
 from parity.report.record import Record, make_record, read_record, to_json
 
 Measures = Sequence[Mapping[str, Any]]
 
 
-def save_record(comparison: Comparison, path: Path, overwrite: bool = False, measures: Measures = ()) -> Path:
+def save_record(comparison: Findings, path: Path, overwrite: bool = False, measures: Measures = ()) -> Path:
     """Write a comparison's record as JSON.
 
     Args:
@@ -33,7 +32,7 @@ def save_record(comparison: Comparison, path: Path, overwrite: bool = False, mea
     return write_text(path, to_json(make_record(comparison, measures)), overwrite)
 
 
-def save_page(comparison: Comparison, path: Path, overwrite: bool = False, measures: Measures = ()) -> Path:
+def save_page(comparison: Findings, path: Path, overwrite: bool = False, measures: Measures = ()) -> Path:
     """Write a comparison's report: one HTML file that needs no network.
 
     Args:
@@ -65,7 +64,7 @@ def render_record(record: Record) -> str:
     return render(record)
 
 
-def snippet(comparison: Comparison) -> str:
+def snippet(comparison: Findings) -> str:
     """The sentence and the matrix as a fragment of HTML for notebooks, in the notebook's own colours.
 
     Args:
@@ -89,29 +88,12 @@ def write_text(path: Path, text: str, overwrite: bool = False) -> Path:
         ParityError: the file exists, its folder does not, or the system refuses.
 
     Example:
-        >>> write_text(Path("no/such/folder/report.html"), "")
-        Traceback (most recent call last):
-        parity.errors.ParityError: the folder does not exist
-          where:    no/such/folder
-          remedy:   make it first, or choose another
+        >>> import tempfile
+        >>> write_text(Path(tempfile.mkdtemp()) / "report.html", "whole").read_text()
+        'whole'
     """
-    if path.is_dir():
-        raise ParityError("this is a folder", where=str(path), expected="the name of a file")
-    if path.exists() and not overwrite:
-        raise ParityError("the file exists and is kept", where=str(path), remedy="--overwrite or another name")
-    if not path.parent.is_dir():
-        raise ParityError(
-            "the folder does not exist", where=str(path.parent), remedy="make it first, or choose another"
-        )
-    temporary = path.with_name(f".parity-{secrets.token_hex(6)}")
-    try:
-        try:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ParityError("the file cannot be written", where=str(path), got=error.strerror or str(error)) from error
+    with plain_errors(path, "written"), unfinished(path, overwrite) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 

@@ -20,6 +20,7 @@ from parity.report.numbers import DASH, TIMES, aligned, number, spell
 Record: TypeAlias = dict[str, Any]
 
 _FOLDER = Path(__file__).parent
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _SEVERITY = ("agree", "undecided", "disagree")
 _RULES = {
     "run": ("The whole run", "every step after all the steps before it"),
@@ -166,8 +167,8 @@ def _render(template: str, record: Record) -> str:
         raise FormatError(
             "this record does not hold what a page needs", got=f"{type(error).__name__}: {error}"
         ) from error
-    # A record read from a file may hold lone surrogates, which no encoding can write.
-    return page.encode("utf-8", "replace").decode("utf-8")
+    # Names may hold what HTML drops, and those from a file lone surrogates, which no encoding can write.
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", page).encode("utf-8", "replace").decode("utf-8")
 
 
 def _view(record: Record) -> dict[str, Any]:

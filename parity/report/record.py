@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from parity.comparison import Comparison, describe
 from parity.errors import FormatError
+from parity.findings import Findings, describe
 from parity.floor import LOST, Band
 from parity.judge import LIMIT
 from parity.layouts import GATE_MEANINGS, LAYOUTS
-from parity.network import Dense, Embedding, Layer, Recurrent
+from parity.network import Recurrent, layer_facts
 from parity.recurrent import Array
 from parity.reference import Float64
 from parity.returns import explain_layer
@@ -34,66 +34,68 @@ _BINS, _MAP_ROWS, _MAP_COLUMNS = 240, 24, 96
 _PACKAGES = ("keras-torch-parity", "numpy", "keras", "tensorflow", "torch", "onnx", "onnxruntime")
 
 
-def make_record(comparison: Comparison, measures: Sequence[Mapping[str, Any]] = ()) -> Record:
+def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) -> Record:
     """Everything a reader needs, as plain JSON values.
 
     Args:
-        comparison: what to record.
-        measures: tables of the caller's own to show beside the comparison, such as a forecast's error per engine: each a dict of
+        findings: what to record.
+        measures: tables of the caller's own to show beside the findings, such as a forecast's error per engine: each a dict of
             "title" and "rows", the rows being dicts of "label" and "value".
 
     Returns:
         The record; numbers that are not finite stand as the strings "nan" and "inf".
     """
-    floor = comparison.judgement.floor
-    network = comparison.sources[0].network
-    batch, time = comparison.inputs.shape[:2]
+    floor = findings.judgement.floor
+    network = findings.sources[0].network
+    batch, time = findings.inputs.shape[:2]
     record: Record = {
         "schema": SCHEMA,
-        "verdict": comparison.verdict,
-        "sentence": comparison.sentence,
-        "title": " and ".join(source.label for source in comparison.sources),
+        "verdict": findings.verdict,
+        "sentence": findings.sentence,
+        "title": " and ".join(source.label for source in findings.sources),
         "sources": [
             {
                 "label": source.label,
                 "origin": source.network.origin,
                 "details": source.network.details,
-                "layers": [_layer(layer) for layer in source.network.layers],
+                "layers": [layer_facts(layer) for layer in source.network.layers],
             }
-            for source in comparison.sources
+            for source in findings.sources
         ],
         "engines": [
             {
                 "label": label,
                 "engine": result.engine,
-                "source": comparison.participants[label][0].label if label in comparison.participants else comparison.sources[0].label,
+                "source": findings.participants[label][0].label
+                if label in findings.participants
+                else findings.sources[0].label,
                 "settings": result.settings,
                 "returned": [asdict(value) for value in result.returned],
             }
-            for label, result in comparison.results.items()
+            for label, result in findings.results.items()
         ],
         "inputs": {
             "batch": batch,
             "time": time,
-            "features": list(comparison.inputs.shape[2:]),
-            "sha256": hashlib.sha256(np.ascontiguousarray(comparison.inputs).tobytes()).hexdigest(),
-            **comparison.asked,
+            "features": list(findings.inputs.shape[2:]),
+            "sha256": hashlib.sha256(np.ascontiguousarray(findings.inputs).tobytes()).hexdigest(),
+            **findings.asked,
         },
         "judging": {
             "limit": LIMIT,
             "replicas": floor.replicas,
-            "one_steps": len(comparison.judgement.steps.samples),
+            "one_steps": len(findings.judgement.steps.samples),
             "horizon": floor.horizon,
             "lost": LOST,
         },
-        "rows": [{**asdict(row), "text": describe(row)} for row in comparison.table],
-        "profile": _profile(comparison),
-        "map": _map(comparison),
+        "rows": [{**asdict(row), "text": "" if row.verdict == "agree" else describe(row)} for row in findings.table],
+        "profile": _profile(findings),
+        "map": _map(findings),
         "gates": _gates({spec.kind for spec in network.specs.values()}),
         "conventions": [_conventions(layer, batch, time) for layer in network.recurrent],
         "environment": _environment(),
-        "again": _again(comparison),
-        "notes": list(comparison.notes),
+        "again": _again(findings),
+        "notes": list(findings.notes),
         "measures": [dict(table) for table in measures],
     }
     plain: Record = _plain(record)
@@ -109,10 +111,14 @@ def read_record(path: Path) -> Record:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise FormatError("this is no record", str(path), "JSON written by parity compare --json", str(error)) from error
+        raise FormatError(
+            "this is no record", str(path), "JSON written by parity compare --json", str(error)
+        ) from error
     schema = record.get("schema") if isinstance(record, dict) else None
     if schema != SCHEMA:
-        raise FormatError("this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema))
+        raise FormatError(
+            "this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema)
+        )
     return dict(record)
 
 
@@ -121,30 +127,13 @@ def to_json(record: Record) -> str:
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _layer(layer: Layer) -> Record:
-    facts: Record = {"name": layer.name, "family": type(layer).__name__, "input": layer.input_size, "output": layer.output_size}
-    if isinstance(layer, Recurrent):
-        facts |= {
-            "kind": layer.spec.kind,
-            "units": layer.spec.hidden_size,
-            "directions": list(layer.spec.directions),
-            "bias": layer.has_bias,
-            "return_sequences": layer.return_sequences,
-        }
-    elif isinstance(layer, Dense):
-        facts |= {"activation": layer.activation, "bias": layer.bias is not None}
-    elif isinstance(layer, Embedding):
-        facts |= {"vocabulary": layer.input_size}
-    return facts
-
-
-def _profile(comparison: Comparison) -> Record | None:
+def _profile(findings: Findings) -> Record | None:
     """Error over time of every participant against the floor, in the last recurrent layer's sequence.
 
     Every bin holds the largest value in it; "comparable" is the share of it that lies before the horizon, "times_floor" the largest
     error in floors there, which is what the verdict rests on.
     """
-    band = _sequence_band(comparison)
+    band = _sequence_band(findings)
     if band is None:
         return None
     time = band.reference.shape[1]
@@ -152,7 +141,7 @@ def _profile(comparison: Comparison) -> Record | None:
     floor = np.broadcast_to(band.floor, (*band.reference.shape[:-1], 1)).max(axis=(0, 2, 3))
     comparable = np.broadcast_to(band.comparable, (*band.reference.shape[:-1], 1)).mean(axis=(0, 2, 3))
     engines, ratios = {}, {}
-    for label, sequence in _sequences(comparison, band).items():
+    for label, sequence in _sequences(findings, band).items():
         error = np.abs(sequence - band.reference).max(axis=(0, 2, 3))
         engines[label] = _short(np.maximum.reduceat(error, starts))
         ratios[label] = _short(np.fmax.reduceat(np.fmax.reduce(_floors(sequence, band), axis=(0, 2, 3)), starts))
@@ -167,12 +156,12 @@ def _profile(comparison: Comparison) -> Record | None:
     }
 
 
-def _map(comparison: Comparison) -> Record | None:
+def _map(findings: Findings) -> Record | None:
     """Where in batch x time: error in floors, of the participant that is furthest off; None where nothing is comparable."""
-    band = _sequence_band(comparison)
+    band = _sequence_band(findings)
     if band is None:
         return None
-    sequences = _sequences(comparison, band)
+    sequences = _sequences(findings, band)
     if not sequences:
         return None
     ratios = {label: np.fmax.reduce(_floors(sequence, band), axis=(2, 3)) for label, sequence in sequences.items()}
@@ -208,14 +197,14 @@ def _short(values: Float64) -> list[float | None]:
     return [None if math.isnan(value) else float(f"{value:.4g}") for value in values.tolist()]
 
 
-def _sequence_band(comparison: Comparison) -> Band | None:
-    bands = [band for name, band in comparison.judgement.floor.bands.items() if name.endswith("sequence")]
+def _sequence_band(findings: Findings) -> Band | None:
+    bands = [band for name, band in findings.judgement.floor.bands.items() if name.endswith("sequence")]
     return bands[-1] if bands else None
 
 
-def _sequences(comparison: Comparison, band: Band) -> dict[str, Array]:
-    last = comparison.sources[0].network.recurrent[-1].name
-    found = {label: result.layers[last].sequence for label, result in comparison.judgement.results.items()}
+def _sequences(findings: Findings, band: Band) -> dict[str, Array]:
+    last = findings.sources[0].network.recurrent[-1].name
+    found = {label: result.layers[last].sequence for label, result in findings.judgement.results.items()}
     return {label: array for label, array in found.items() if array is not None and array.shape == band.reference.shape}
 
 
@@ -261,21 +250,29 @@ def _environment() -> Record:
     }
 
 
-def _again(comparison: Comparison) -> Record:
-    """How to run it again: as a command where every source is a file, and in Python."""
-    asked, (batch, time) = comparison.asked, comparison.inputs.shape[:2]
-    paths = [source.path for source in comparison.sources]
-    random, given = asked.get("inputs") == "random", asked.get("inputs") == "given"
+def _again(findings: Findings) -> Record:
+    """How to run it again: in Python, and as a command where every source and the inputs are files."""
+    asked, (batch, time) = findings.asked, findings.inputs.shape[:2]
+    random, in_memory = asked["inputs"] == "random", asked["inputs"] == "given"
+    zeros = asked["initial_state"] == "zeros"
+    paths = [source.path for source in findings.sources]
     command = None
-    if all(paths) and not given and asked.get("initial_state") == "zeros":
-        words = ["parity", "compare", *map(str, paths)]
-        words += ["--batch", str(batch), "--time", str(time), "--seed", str(asked["seed"])] if random else ["--inputs", asked["inputs"]]
-        words += ["--engines", ",".join(asked["engines"])] if asked.get("engines") else []
-        words += ["--device", asked["device"]] if asked.get("device") != "cpu" else []
-        command = shlex.join(words)
-    given = ", ".join(repr(str(path)) if path else f"source_{index + 1}" for index, path in enumerate(paths))
-    size = f"batch={batch}, time={time}, seed={asked.get('seed')}" if random else f"inputs={asked.get('inputs')!r}" if not given else "inputs=inputs"
-    return {"command": command, "python": f"parity.compare({given}, {size})"}
+    if all(paths) and zeros and not in_memory:
+        size = ["--batch", batch, "--time", time, "--seed", asked["seed"]]
+        words = ["parity", "compare", *paths, *(size if random else ["--inputs", asked["inputs"]])]
+        words += ["--engines", ",".join(asked["engines"])] if asked["engines"] else []
+        words += ["--device", asked["device"]] if asked["device"] != "cpu" else []
+        words += ["--tf32"] if asked["tf32"] else []
+        command = shlex.join(map(str, words))
+    options = {"batch": batch, "time": time, "seed": asked["seed"]} if random else {}
+    options |= {name: asked[name] for name in ("engines", "tf32") if asked[name]}
+    options |= {"device": asked["device"]} if asked["device"] != "cpu" else {}
+    options |= {} if random or in_memory else {"inputs": asked["inputs"]}
+    arguments = [repr(str(path)) if path else f"source_{index}" for index, path in enumerate(paths, 1)]
+    arguments += [f"{name}={value!r}" for name, value in options.items()]
+    arguments += ["inputs=inputs"] if in_memory else []
+    arguments += [] if zeros else ["initial_state=initial_state"]
+    return {"command": command, "python": f"parity.compare({', '.join(arguments)})"}
 
 
 def _plain(value: Any) -> Any:
