@@ -384,7 +384,7 @@ def test_an_existing_file_is_kept(comparisons: dict[str, Comparison], tmp_path: 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ParityError, match="no such folder"):
         write_text(tmp_path / "no" / "r.html", "x")
-    with pytest.raises(ParityError, match="this is a folder"):
+    with pytest.raises(ParityError, match="a folder, not a file"):
         write_text(tmp_path, "x", overwrite=True)
 
     def full(*_: object, **__: object) -> None:
