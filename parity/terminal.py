@@ -143,7 +143,8 @@ def show_network(opened: Opened) -> None:
             names = ", ".join("*".join(group) for group in axis_groups(axes[name]))
             out.print(f"  {name} {shape_text(shape)} = ({names})", markup=False, soft_wrap=True)
     for returns in explain_network(network):
-        say(f"\n{returns.layer} returns {returns.shapes}")
+        own = "" if network.origin == "keras" else "as a Keras layer, "
+        say(f"\n{own}{returns.layer} returns {returns.shapes}")
     if network.outputs:
         say(f"outputs: {', '.join(output.name for output in network.outputs)}")
 
