@@ -34,8 +34,12 @@ SIGMOID_ERROR, TANH_ERROR = 3 * UNIT, 5 * UNIT
 LOST = 0.1
 """Where the floor exceeds this share of the signal nobody can tell right from wrong any more: the horizon."""
 
-REPLICAS: tuple[tuple[int, float], ...] = ((16, 1e10), (8, float("inf")))
-"""How many replicas run, and up to how much work of all of them together: the first that fits."""
+_DRAWS = 512
+"""So many replicas times units show the worst that rounding does; fewer show less, so a narrow layer gets more replicas."""
+
+_FEWEST_REPLICAS, _USUAL_REPLICAS, _MOST_REPLICAS = 8, 16, 64
+_LARGE_FLOPS = 1e10
+"""Replicas are halved down to the fewest where all of them together take more work than this."""
 
 _WORST_SIGMA = 3.5
 """The floor is meant to be the worst that rounding does, taken as so many standard deviations."""
@@ -144,7 +148,7 @@ def measure(
         network: the description of what was run.
         inputs: (batch, time, features), or (batch, time) integers.
         states: the initial state of every recurrent layer.
-        replicas: 16 unless told otherwise, 8 where the run is large.
+        replicas: 16 unless told otherwise, up to 64 for layers of few units, 8 where the run is large.
         seed: of the rounding signs.
 
     Returns:
@@ -184,7 +188,7 @@ class OneStep:
     floor: Floor
 
 
-def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0) -> OneStep:
+def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0, replicas: int | None = None) -> OneStep:
     """Take the trajectory apart into single steps: all of them, or a random choice where the run is large.
 
     Args:
@@ -192,6 +196,7 @@ def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0) -> On
         inputs: of the run, (batch, time, features) or (batch, time) integers.
         floor: of the run.
         seed: of the choice.
+        replicas: as for `measure`.
     """
     batch, time = inputs.shape[:2]
     flops_per_step = _flops(network, 1, 1)
@@ -203,12 +208,16 @@ def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0) -> On
         for name, path in floor.trajectories.items()
     }
     samples = np.stack(np.unravel_index(chosen, (batch, time)), axis=1)
-    return OneStep(single, states, samples, measure(network, single, states, seed=seed))
+    return OneStep(single, states, samples, measure(network, single, states, replicas, seed))
 
 
 def _affordable(network: Network, batch: int, time: int) -> int:
     flops = _flops(network, batch, time)
-    return next(replicas for replicas, most in REPLICAS if (replicas + 1) * flops < most)
+    narrowest = min(layer.spec.hidden_size for layer in network.recurrent)
+    replicas = min(_MOST_REPLICAS, max(_USUAL_REPLICAS, _DRAWS // narrowest))
+    while replicas > _FEWEST_REPLICAS and (replicas + 1) * flops > _LARGE_FLOPS:
+        replicas //= 2
+    return max(replicas, _FEWEST_REPLICAS)
 
 
 def _flops(network: Network, batch: int, time: int) -> float:

@@ -85,6 +85,7 @@ def judge(
     states: Mapping[str, State],
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    replicas: int | None = None,
 ) -> Judgement:
     """Run everything on the same inputs and judge it by both rules.
 
@@ -95,9 +96,10 @@ def judge(
         states: the initial state of every recurrent layer.
         seed: of the rounding signs and of the choice of steps.
         progress: called with a line for every step of the work.
+        replicas: how many runs the floor is measured with; see `parity.floor.measure`.
     """
-    floor = measure(network, inputs, states, seed=seed)
-    steps = one_step(network, inputs, floor, seed=seed)
+    floor = measure(network, inputs, states, replicas, seed)
+    steps = one_step(network, inputs, floor, seed, replicas)
     results, step_results = {}, {}
     for label, runner in runners.items():
         if progress:

@@ -23,7 +23,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from parity import floor
 from parity.errors import MissingFrameworkError, UnsupportedError
 from parity.frameworks import ENGINES, Runner, Settings, framework
 from parity.judge import LIMIT, REFERENCE, Judgement, judge
@@ -184,14 +183,14 @@ def _dense(random: np.random.Generator, name: str, size: int, units: int, activa
     return Dense(name, kernel, bias, activation)
 
 
-def measure_case(case: Case, engines: list[str]) -> list[Outcome]:
+def measure_case(case: Case, engines: list[str], replicas: int | None = None) -> list[Outcome]:
     """Judge one case in every engine that can express it."""
     network = make_network(case)
     runners: dict[str, Runner] = {}
     for name in engines:
         with suppress(UnsupportedError):
             runners[name] = runner(Opened("calibrate", network, None), name, Settings())
-    judgement = judge(network, runners, make_inputs(case), make_states(case, network), case.seed)
+    judgement = judge(network, runners, make_inputs(case), make_states(case, network), case.seed, replicas=replicas)
     return [_outcome(case, engine, judgement) for engine in runners]
 
 
@@ -280,8 +279,6 @@ def main(
     for name in names:
         framework(name)
     _one_thread()
-    if replicas:
-        floor.REPLICAS = ((replicas, float("inf")),)
     count = min(cases, 30) if quick else cases
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     outcomes: list[Outcome] = []
@@ -290,7 +287,7 @@ def main(
         for index in range(count):
             case = draw_case(seed + index, quick)
             progress.update(task, description=f"{case.kind} {case.units} units, {case.time} steps")
-            outcomes += measure_case(case, names)
+            outcomes += measure_case(case, names, replicas or None)
             progress.advance(task)
     console.print(show(outcomes, names))
     alarms = [outcome for outcome in outcomes if outcome.verdict == "disagree"]

@@ -51,10 +51,6 @@ def test_demo(tmp_path: Path) -> None:
     assert len(record["measures"][0]["rows"]) == 4
 
 
-def test_calibration_finds_no_false_alarm(tmp_path: Path) -> None:
-    _run(str(ROOT / "scripts" / "calibrate.py"), "--quick", folder=tmp_path)
-
-
 @pytest.fixture
 def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the model.keras that the README speaks of."""

@@ -23,6 +23,7 @@ def keras_arrays(layer: Layer) -> list[Array]:
     """A layer's weights in the order of `layer.get_weights()`; the forward layer's first in a Bidirectional.
 
     Example:
+        >>> import numpy as np
         >>> [array.shape for array in keras_arrays(Dense("dense", np.ones((3, 2)), np.ones(2)))]
         [(3, 2), (2,)]
     """
@@ -47,6 +48,7 @@ def keras_from_layer(layer: Layer) -> dict[str, Any]:
         UnsupportedError: a backward direction alone, or weights that are not float32.
 
     Example:
+        >>> import numpy as np
         >>> keras_from_layer(Dense("out", np.ones((3, 2), np.float32)))["config"]["units"]
         2
     """
