@@ -165,10 +165,9 @@ def _run_direction(
         inputs = x[:, start : start + chunk]
         projected = rounding.affine(inputs @ kernel + bias_input, inputs, kernel, bias_input, f"{site}.input")
         for offset in range(inputs.shape[1]):
-            h = states[0][:, None]
-            recurred = rounding.affine(
-                h @ recurrent + bias_recurrent, h, recurrent, bias_recurrent, f"{site}.recurrent"
-            )
+            # One matrix product for all rows; with an axis of steps between, NumPy would take one vector product for each.
+            product = (states[0] @ recurrent + bias_recurrent)[:, None]
+            recurred = rounding.affine(product, states[0][:, None], recurrent, bias_recurrent, f"{site}.recurrent")
             from_input, from_state = (
                 dict(zip(GATES[spec.kind], z.reshape(batch, gates, hidden).swapaxes(0, 1), strict=True))
                 for z in (projected[:, offset], recurred[:, 0])
