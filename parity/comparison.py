@@ -96,12 +96,7 @@ def compare(
     opened = tuple(open_source(source) for source in sources)
     first = opened[0].network
     _check_comparable(opened)
-    if inputs is None:
-        origin, given = "random", random_inputs(first, batch, time, seed)
-    elif isinstance(inputs, (str, Path)):
-        origin, given = str(inputs), check_inputs(first, read_inputs(Path(inputs)))
-    else:
-        origin, given = "given", check_inputs(first, inputs)
+    origin, given = _given_inputs(first, inputs, batch, time, seed)
     states = check_states(first.specs, initial_state, given.shape[0])
     with ExitStack() as processes:
         settings = Settings(device, "float32", tf32)
@@ -118,6 +113,17 @@ def compare(
     }
     notes = [*notes, *_blind_spots(first, given, initial_state is None)]
     return Comparison(opened, participants, given, judgement, asked, tuple(notes))
+
+
+def _given_inputs(
+    network: Network, inputs: Inputs | str | Path | None, batch: int, time: int, seed: int
+) -> tuple[str, Array]:
+    """Where the inputs come from (random, given, or a path), and the inputs."""
+    if inputs is None:
+        return "random", random_inputs(network, batch, time, seed)
+    if isinstance(inputs, (str, Path)):
+        return str(inputs), check_inputs(network, read_inputs(Path(inputs)))
+    return "given", check_inputs(network, inputs)
 
 
 def assert_parity(*sources: Source, **options: Any) -> None:

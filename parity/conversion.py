@@ -37,7 +37,7 @@ def convert(source_path: str | Path, target_path: str | Path, overwrite: bool = 
     target = Path(target_path)
     network = read_file(source_path)
 
-    def check(written: Network) -> None:
+    def _check(written: Network) -> None:
         comparison = compare(network, written)
         if not comparison.ok:
             raise ParityError(
@@ -48,5 +48,5 @@ def convert(source_path: str | Path, target_path: str | Path, overwrite: bool = 
                 remedy="nothing was kept; please report this with the source file",
             )
 
-    write_file(network, target, overwrite, check if verify else None)
+    write_file(network, target, overwrite, _check if verify else None)
     return target

@@ -118,6 +118,7 @@ _ALLOWED: dict[tuple[str, str], object] = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        """The stand-in for a global that the pickle names; any other name is refused before anything is called."""
         stand_in = _ALLOWED.get((module, name))
         if stand_in is not None:
             return stand_in
@@ -133,6 +134,7 @@ class _Unpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
+        """The description of a storage that the pickle refers to; its bytes are read later."""
         if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage" or not isinstance(pid[1], _StorageType):
             raise ValueError("a reference that is not to a storage")
         _, kind, key, _, length = pid

@@ -114,6 +114,7 @@ class _Builder:
         self._given: dict[str, str] = {}
 
     def model(self) -> onnx.ModelProto:
+        """The whole model, checked."""
         network = self._network
         axes = self._steps.split()
         source = "X" if network.bare else "input"

@@ -75,6 +75,7 @@ class _Reader:
         }
 
     def network(self) -> Network:
+        """The graph's description; every problem is collected before any is raised."""
         states = {n for node in self._graph.node if node.op_type in RECURRENT_OPS for n in node.input[5:7] if n}
         data = [i for i in self._graph.input if i.name not in self._constants and i.name not in states]
         if len(data) != 1:

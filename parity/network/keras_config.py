@@ -116,6 +116,7 @@ class _RecurrentPlan(_Plan):
         ]
 
     def build(self, arrays: Sequence[Array]) -> Recurrent:
+        """The layer, from its weights in the order of `layer.get_weights()`."""
         spec = RecurrentSpec(self.kind, arrays[0].shape[0], self.units)
         weights: list[Weights] = []
         rest = iter(arrays)

@@ -19,12 +19,13 @@ import numpy as np
 from parity.errors import FormatError
 from parity.findings import Findings, describe
 from parity.floor import LOST, Band
-from parity.judge import LIMIT
+from parity.judge import LIMIT, REFERENCE, Judgement
 from parity.layouts import GATE_MEANINGS, LAYOUTS
 from parity.network import Recurrent, layer_facts
 from parity.recurrent import Array
 from parity.reference import Float64
 from parity.returns import explain_layer
+from parity.sources import Opened
 
 SCHEMA = {"name": "parity.comparison", "version": 1}
 
@@ -45,7 +46,6 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
     Returns:
         The record; numbers that are not finite stand as the strings "nan" and "inf".
     """
-    floor = findings.judgement.floor
     network = findings.sources[0].network
     batch, time = findings.inputs.shape[:2]
     record: Record = {
@@ -53,41 +53,10 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "verdict": findings.verdict,
         "sentence": findings.sentence,
         "title": " and ".join(source.label for source in findings.sources),
-        "sources": [
-            {
-                "label": source.label,
-                "origin": source.network.origin,
-                "details": source.network.details,
-                "layers": [layer_facts(layer) for layer in source.network.layers],
-            }
-            for source in findings.sources
-        ],
-        "engines": [
-            {
-                "label": label,
-                "engine": result.engine,
-                "source": findings.participants[label][0].label
-                if label in findings.participants
-                else findings.sources[0].label,
-                "settings": result.settings,
-                "returned": [asdict(value) for value in result.returned],
-            }
-            for label, result in findings.results.items()
-        ],
-        "inputs": {
-            "batch": batch,
-            "time": time,
-            "features": list(findings.inputs.shape[2:]),
-            "sha256": hashlib.sha256(np.ascontiguousarray(findings.inputs).tobytes()).hexdigest(),
-            **findings.asked,
-        },
-        "judging": {
-            "limit": LIMIT,
-            "replicas": floor.replicas,
-            "one_steps": len(findings.judgement.steps.samples),
-            "horizon": floor.horizon,
-            "lost": LOST,
-        },
+        "sources": [_source(source) for source in findings.sources],
+        "engines": [_engine(findings, label) for label in findings.results],
+        "inputs": _inputs(findings),
+        "judging": _judging(findings.judgement),
         "rows": [{**asdict(row), "text": "" if row.verdict == "agree" else describe(row)} for row in findings.table],
         "profile": _profile(findings),
         "map": _map(findings),
@@ -125,6 +94,44 @@ def read_record(path: Path) -> Record:
 def to_json(record: Record) -> str:
     """The record as text, the same for the same record."""
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _source(source: Opened) -> Record:
+    layers = [layer_facts(layer) for layer in source.network.layers]
+    return {
+        "label": source.label,
+        "origin": source.network.origin,
+        "details": source.network.details,
+        "layers": layers,
+    }
+
+
+def _engine(findings: Findings, label: str) -> Record:
+    result = findings.results[label]
+    source, _ = findings.participants.get(label, (findings.sources[0], REFERENCE))
+    return {
+        "label": label,
+        "engine": result.engine,
+        "source": source.label,
+        "settings": result.settings,
+        "returned": [asdict(value) for value in result.returned],
+    }
+
+
+def _inputs(findings: Findings) -> Record:
+    batch, time, *features = findings.inputs.shape
+    digest = hashlib.sha256(np.ascontiguousarray(findings.inputs).tobytes()).hexdigest()
+    return {"batch": batch, "time": time, "features": features, "sha256": digest, **findings.asked}
+
+
+def _judging(judgement: Judgement) -> Record:
+    return {
+        "limit": LIMIT,
+        "replicas": judgement.floor.replicas,
+        "one_steps": len(judgement.steps.samples),
+        "horizon": judgement.floor.horizon,
+        "lost": LOST,
+    }
 
 
 def _profile(findings: Findings) -> Record | None:
