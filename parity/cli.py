@@ -45,6 +45,23 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from parity import __version__, terminal
+
+        terminal.say(f"parity {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the command as a whole."""
+
+
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A .keras, .safetensors, .pt, .pth or .onnx file.")],
@@ -79,7 +96,10 @@ def convert(
     from parity import conversion, terminal
 
     written = conversion.convert(source, target, overwrite=overwrite, verify=verify)
-    terminal.say(f"wrote {written}" + (", read back and recomputed: the same function" if verify else ", not verified"))
+    terminal.say(
+        f"wrote {written}"
+        + (", read back: the float64 reference computes the same from both files" if verify else ", not verified")
+    )
 
 
 @app.command()
@@ -110,6 +130,13 @@ def compare(
     from parity import comparison, terminal
     from parity.files import check_target
 
+    for target, suffix in ((report, ".html"), (json, ".json")):
+        if target is not None and target.suffix.lower() != suffix:
+            raise ParityError(
+                "the name does not say the format", str(target), f"a name ending in {suffix}", target.name
+            )
+    if report is not None and report == json:
+        raise ParityError("the report and the record have one name", str(report), "two names", remedy="give them two")
     for target in (report, json):
         if target is not None:
             check_target(target, overwrite)
@@ -135,6 +162,7 @@ def compare(
 
 @app.command()
 def explain(
+    context: typer.Context,
     source: Annotated[Path | None, typer.Argument(help="A model file; or give --layer.")] = None,
     layer: Annotated[Layer | None, typer.Option(help="A layer by its kind, without a file.")] = None,
     units: Annotated[int, typer.Option(min=1)] = 64,
@@ -161,6 +189,12 @@ def explain(
             got="both" if source else "neither",
             remedy="parity explain model.keras, or parity explain --layer lstm --return-state",
         )
+    given = [name for name in context.params if _given(context, name) and name not in ("source", "batch", "time")]
+    if source is not None and given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ParityError(
+            "these options are for --layer; a file says them itself", got=options, remedy="leave them out"
+        )
     if source is not None:
         from parity.sources import read
 
@@ -172,6 +206,11 @@ def explain(
         terminal.show_returns(
             explain_layer(spec, return_sequences, return_state, mode, batch or "batch", time or "time")
         )
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command()

@@ -111,7 +111,7 @@ def compare(
         "device": device,
         "tf32": tf32,
     }
-    notes = [*notes, *_blind_spots(first, given, initial_state is None)]
+    notes += [*_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
     return Comparison(opened, participants, given, judgement, asked, tuple(notes))
 
 
@@ -250,9 +250,21 @@ class _Aligned:
         )
 
 
+def _uncompared(opened: tuple[Opened, ...]) -> list[str]:
+    """Outputs of a model that a bare recurrent stack beside it does not have."""
+    models = [source for source in opened if not source.network.bare]
+    if not models or len(models) == len(opened):
+        return []
+    bare = ", ".join(source.label for source in opened if source.network.bare)
+    outputs = ", ".join(output.name for source in models for output in source.network.outputs)
+    return [f"only the recurrent layers were compared, not the outputs ({outputs}): {bare} has no such outputs"]
+
+
 def _blind_spots(network: Network, inputs: Array, zero_states: bool) -> list[str]:
     """What a wrong mapping could hide behind on these inputs and weights."""
     notes = []
+    if not inputs.any() and not network.tokens:
+        notes.append("all inputs are zero: the input kernel cannot show")
     if inputs.shape[1] == 1 and zero_states:
         notes.append("one step from a zero state: neither the recurrent weights nor the forget gate can show")
     if inputs.shape[0] == 1:

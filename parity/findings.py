@@ -11,7 +11,7 @@ from parity.result import Result
 from parity.sources import Opened
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Findings:
     """What was compared, how, and what came out.
 
@@ -56,6 +56,9 @@ class Findings:
         """The verdict in a sentence."""
         return _sentence(self)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.sentence}>"
+
     def __str__(self) -> str:
         bad = [row for row in self.table if row.verdict == "disagree"]
         against = [row for row in bad if row.right == REFERENCE] or bad
@@ -69,11 +72,13 @@ def describe(row: Row) -> str:
     if row.note:
         return f"{row.quantity}: {pair}: {row.note}"
     place = ", ".join(f"{axis} {position}" for axis, position in row.place.items())
+    worst = ", ".join(f"{axis} {position}" for axis, position in row.worst.items())
     since = "" if row.first_step is None else f", from step {row.first_step} on"
     how = "after one step" if row.rule == "one step" else "over the run"
     return (
-        f"{row.quantity} of {pair} {how}: differ by {row.max_error:.3g} at {place} ({row.values[0]:.6g} and {row.values[1]:.6g}), "
-        f"{row.times_floor:.3g} times the floor where {row.limit:g} is allowed{since}"
+        f"{row.quantity} of {pair} {how}: largest difference {row.max_error:.3g} at {place} "
+        f"({row.values[0]:.6g} and {row.values[1]:.6g}); largest against the floor {row.times_floor:.3g}x at {worst}, "
+        f"where {row.limit:g}x is allowed{since}"
     )
 
 
@@ -99,6 +104,12 @@ def _sentence(findings: Findings) -> str:
     if findings.verdict == "agree":
         return f"{who} {verb} with the float64 reference on {size}: {measured}."
     horizon = findings.judgement.floor.horizon
+    if not findings.judgement.informative:
+        return "Undecided: on these inputs everything computed is zero, which a wrong model could compute as well."
+    if not horizon:
+        return (
+            f"Undecided: rounding alone is as large as the signal from the first step on ({measured} in single steps)."
+        )
     return (
         f"Undecided: {who} {verb} with the float64 reference up to step {horizon} of {time} and in every single step ({measured}); "
         "beyond it rounding alone grows to the size of the signal."

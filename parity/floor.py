@@ -297,7 +297,7 @@ def _bands(
     for name, path in trajectories.items():
         prefix = "" if len(trajectories) == 1 else f"{name}."
         scale = np.abs(path.h).max(axis=(1, 3), keepdims=True)
-        lost_steps[name] = _from_then_on(spreads[f"{prefix}sequence"] > LOST * scale, path)
+        lost_steps[name] = _from_then_on(~(spreads[f"{prefix}sequence"] <= LOST * scale), path)
     any_lost = np.stack([lost.any(axis=(1, 2, 3)) for lost in lost_steps.values()]).any(axis=0)
     for quantity, reference in quantities(network, result):
         spread = spreads[quantity.name]

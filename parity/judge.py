@@ -72,8 +72,15 @@ class Judgement:
     step_results: dict[str, Result] = field(default_factory=dict)
 
     @property
+    def informative(self) -> bool:
+        """Whether the reference computes anything but zeros, which a wrong model might as well."""
+        return any(band.reference.any() for floor in (self.floor, self.steps.floor) for band in floor.bands.values())
+
+    @property
     def verdict(self) -> Verdict:
-        """disagree if any row does, else undecided if any row is, else agree."""
+        """disagree if any row does, else undecided if any row is or if nothing but zeros was computed, else agree."""
+        if not self.informative and not any(row.verdict == "disagree" for row in self.rows):
+            return "undecided"
         verdicts = {row.verdict for row in self.rows}
         return "disagree" if "disagree" in verdicts else "undecided" if "undecided" in verdicts else "agree"
 
@@ -164,7 +171,7 @@ def _row(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Arra
     ratio = np.where(finite, error / np.maximum(band.floor, np.finfo(float).tiny), np.inf)
     comparable = np.broadcast_to(band.comparable, ratio.shape)
     judged = np.where(comparable | ~finite, ratio, 0.0)
-    outside = judged > limit
+    outside = ~(judged <= limit)
     place = np.unravel_index(int(np.argmax(np.where(finite, error, np.inf))), error.shape)
     worst = np.unravel_index(int(np.argmax(judged)), judged.shape)
     verdict: Verdict = "disagree" if outside.any() else "agree" if comparable.all() else "undecided"

@@ -74,7 +74,7 @@ class RecurrentSpec:
         return tuple(self.sizes[axis] for axis in CANONICAL_AXES[member].split())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Weights:
     """Canonical weights of one direction of one layer, gates in the order of `parity.layouts.GATES`.
 

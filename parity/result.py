@@ -61,8 +61,8 @@ class Result:
 
     Args:
         engine: "keras", "torch", "onnxruntime" or "reference".
-        outputs: the model's outputs by name, in the model's order, batch first. For a bare recurrent layer: its
-            sequence and final states under those names.
+        outputs: the model's outputs by name, in the model's order, batch first; none for a bare recurrent layer, whose
+            sequence and final states stand below.
         layers: every recurrent layer's run, by name, in order.
         returned: what the framework's own call returned.
         settings: what the run depends on: versions, device, dtype, TF32, kernel path.
@@ -150,7 +150,11 @@ def check_states(
     """
     if initial_state is None:
         return {name: zero_state(spec, batch, dtype) for name, spec in specs.items()}
-    by_layer = _states_by_layer(specs, initial_state)
+    with np.errstate(over="ignore"):
+        by_layer = {
+            name: tuple(array.astype(dtype) for array in arrays)
+            for name, arrays in _states_by_layer(specs, initial_state).items()
+        }
     problems = [
         Problem(f"initial state for unknown layer '{name}'", expected=", ".join(specs))
         for name in by_layer
@@ -173,7 +177,7 @@ def check_states(
                 problems.append(Problem(f"initial {label} has the wrong shape", where, expected, str(array.shape)))
             elif not np.isfinite(array).all():
                 problems.append(Problem(f"initial {label} is not finite", where, "finite numbers", "NaN or infinity"))
-        states[name] = State(*(array.astype(dtype) for array in arrays))
+        states[name] = State(*arrays)
     if problems:
         raise ShapeError(problems)
     return states
@@ -195,9 +199,30 @@ def _states_by_layer(specs: Mapping[str, RecurrentSpec], given: object) -> dict[
     return {name: tuple(array[index] for array in arrays) for index, name in enumerate(specs)}
 
 
+def as_numbers(value: object, where: str) -> Array:
+    """Anything array-like as a NumPy array of numbers; a torch tensor is detached first.
+
+    Raises:
+        ShapeError: not numbers, or rows of different lengths.
+
+    Example:
+        >>> as_numbers([[1, 2], [3, 4]], "inputs").shape
+        (2, 2)
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ShapeError("this is no array of numbers", where, "rows of equal length", str(error)) from error
+    if array.dtype.kind not in "fiub":
+        raise ShapeError("this is no array of numbers", where, "numbers", f"dtype {array.dtype}")
+    return array
+
+
 def _as_arrays(value: object) -> tuple[Array, ...]:
     if isinstance(value, State):
         return value.arrays()
     if isinstance(value, (tuple, list)):
-        return tuple(np.asarray(item) for item in value)
-    return (np.asarray(value),)
+        return tuple(as_numbers(item, "initial state") for item in value)
+    return (as_numbers(value, "initial state"),)

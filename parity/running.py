@@ -12,7 +12,7 @@ from parity.frameworks import Runner, Settings, framework
 from parity.network import Network
 from parity.network.embedding import Embedding
 from parity.recurrent import Array
-from parity.result import Inputs, Result, Returned, State, check_states
+from parity.result import Inputs, Result, Returned, State, as_numbers, check_states
 from parity.sources import Opened, Source, open_source
 
 REFERENCE = "reference"
@@ -32,7 +32,7 @@ def run(
     Args:
         source: a path, a live layer or model, an onnx.ModelProto, a Network or one of its recurrent layers.
         inputs: (batch, time, features), or (batch, time) integers for an Embedding: always batch first, whatever the
-            framework's own order. One array, a list of one, or a dict of one by name.
+            framework's own order. One array, a list of one, or a dict of one by name; rounded to `dtype` for every engine.
         engine: "keras", "torch", "onnxruntime" or "reference"; by default the source's own.
         initial_state: None for zeros; h_0 or (h_0, c_0), each (layer, direction, batch, hidden); or a dict by layer.
         device: "cpu" or "cuda".
@@ -55,7 +55,7 @@ def run(
     """
     opened = open_source(source)
     settings = Settings(device, dtype, tf32)
-    x = check_inputs(opened.network, inputs)
+    x = check_inputs(opened.network, inputs, dtype)
     chosen = engine or opened.engine or REFERENCE
     state_dtype = "float64" if chosen == REFERENCE else dtype
     states = check_states(opened.network.specs, initial_state, x.shape[0], state_dtype)
@@ -70,11 +70,11 @@ def runner(opened: Opened, engine: str, settings: Settings) -> Runner:
     return made
 
 
-def check_inputs(network: Network, inputs: Inputs) -> Array:
+def check_inputs(network: Network, inputs: Inputs, dtype: str = "float32") -> Array:
     """Inputs as users give them, as the one array every engine gets.
 
     Returns:
-        (batch, time, features) float32, or (batch, time) int64 for an Embedding.
+        (batch, time, features) in `dtype`, or (batch, time) int64 for an Embedding.
 
     Raises:
         ShapeError: wrong number, axes or sizes, empty, not finite, or not in the vocabulary; all at once.
@@ -85,23 +85,30 @@ def check_inputs(network: Network, inputs: Inputs) -> Array:
         >>> check_inputs(read(torch.nn.GRU(3, 5)), [[[1, 2, 3], [4, 5, 6]]]).shape
         (1, 2, 3)
     """
-    array = np.asarray(_only(inputs))
+    array = as_numbers(_only(inputs), f"inputs of '{network.name}'")
     problems: list[Problem] = []
     first = network.layers[0]
     where = f"inputs of '{network.name}'"
     expected = "(batch, time) integers" if isinstance(first, Embedding) else f"(batch, time, {first.input_size})"
     rank = 2 if isinstance(first, Embedding) else 3
-    if array.dtype.kind not in "fiub":
-        raise ShapeError("the inputs are not numbers", where, expected, f"dtype {array.dtype}")
     if array.ndim != rank or (rank == 3 and array.shape[2] != first.input_size):
         remedy = "parity takes batch first, also for batch_first=False and ONNX: transpose the first two axes if yours is time first"
         problems.append(Problem("the inputs have the wrong shape", where, expected, str(array.shape), remedy))
+    elif network.time not in (None, array.shape[1]):
+        remedy = "the model was built for this length; build it with Input((None, ...)) for any"
+        expected = f"{network.time} steps"
+        problems.append(
+            Problem("another number of steps than the model's", where, expected, str(array.shape[1]), remedy)
+        )
+    if array.dtype.kind == "f" and not isinstance(first, Embedding):
+        with np.errstate(over="ignore"):
+            array = array.astype(dtype)
     if 0 in array.shape:
         problems.append(Problem("the inputs are empty", where, "at least one sample and one step", str(array.shape)))
     elif array.dtype.kind == "f" and not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         count = int((~np.isfinite(array)).sum())
-        got = f"{array[index]} at {index}, {count} such value{'s' if count > 1 else ''} in all"
+        got = f"{array[index]} at {index} in {dtype}, {count} such value{'s' if count > 1 else ''} in all"
         problems.append(
             Problem(
                 "the inputs are not finite",
@@ -121,7 +128,7 @@ def check_inputs(network: Network, inputs: Inputs) -> Array:
             )
     if problems:
         raise ShapeError(problems)
-    return array.astype(np.int64 if isinstance(first, Embedding) else np.float32)
+    return array.astype(np.int64 if isinstance(first, Embedding) else dtype)
 
 
 def random_inputs(network: Network, batch: int, time: int, seed: int) -> Array:
@@ -133,6 +140,7 @@ def random_inputs(network: Network, batch: int, time: int, seed: int) -> Array:
         >>> random_inputs(read(torch.nn.GRU(3, 5)), batch=2, time=7, seed=0).shape
         (2, 7, 3)
     """
+    time = network.time or time
     if batch < 1 or time < 1:
         raise ShapeError("empty inputs", expected="at least one sample and one step", got=f"batch={batch}, time={time}")
     random = np.random.default_rng(seed)
@@ -145,12 +153,13 @@ def _only(inputs: Inputs) -> Any:
     """The one array of a dict, or of a list that holds a whole array."""
     if isinstance(inputs, Mapping):
         values = list(inputs.values())
-    elif isinstance(inputs, (list, tuple)) and any(isinstance(item, np.ndarray) for item in inputs):
+    elif isinstance(inputs, (list, tuple)) and any(hasattr(item, "__array__") for item in inputs):
         values = list(inputs)
     else:
         return inputs
     if len(values) != 1:
-        raise ShapeError("the model has one input", expected="one array", got=f"{len(values)} arrays")
+        got = ", ".join(map(str, inputs)) if isinstance(inputs, Mapping) else f"{len(values)} arrays"
+        raise ShapeError("the model has one input", "inputs", "one array", got or "none", "give that one array alone")
     return values[0]
 
 

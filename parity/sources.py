@@ -11,7 +11,7 @@ from parity.errors import ParityError, UnsupportedError
 from parity.files import read_file
 from parity.frameworks import framework, owner
 from parity.network import Network, Recurrent
-from parity.returns import Returns, explain_network
+from parity.returns import Returns, explain_layer, explain_network
 
 Source: TypeAlias = Any
 """A path, a live Keras layer or model, a torch module, an onnx.ModelProto, a Network or one of its recurrent layers."""
@@ -156,7 +156,8 @@ def explain(source: Source) -> Returns:
     """What Keras, torch and ONNX return for a recurrent layer, and how the values correspond.
 
     Args:
-        source: anything with exactly one recurrent layer; `read(model).recurrent[k]` picks one of several.
+        source: anything with exactly one recurrent layer; `read(model).recurrent[k]` picks one of several. A live Keras layer
+            may have any merge mode and any option that does not change what it returns, and need not be built.
 
     Raises:
         UnsupportedError: several recurrent layers.
@@ -166,6 +167,10 @@ def explain(source: Source) -> Returns:
         >>> explain(torch.nn.LSTM(20, 64)).shapes
         '[(batch, time, 64), (batch, 64), (batch, 64)]'
     """
+    if not isinstance(source, (str, os.PathLike, Opened, Network, Recurrent)) and owner(source) == "keras":
+        asked = framework("keras").returned_by(source)
+        if asked is not None:
+            return explain_layer(**asked)
     opened = open_source(source)
     if len(opened.network.recurrent) != 1:
         raise UnsupportedError(

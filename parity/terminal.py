@@ -13,12 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from parity.findings import Findings, describe
-from parity.judge import REFERENCE, Row
+from parity.judge import LIMIT, REFERENCE, Row
 from parity.layouts import LAYOUTS, axis_groups
 from parity.network import Embedding, Layer, Recurrent, layer_facts
 from parity.recurrent import pack
 from parity.returns import Returns, explain_network, shape_text
 from parity.sources import Opened
+
+_WIDE = 140
+"""Columns of a terminal that has room for engines against each other beside engines against the reference."""
 
 _SIGNS = {"agree": ("ok", "green"), "disagree": ("DISAGREE", "bold red"), "undecided": ("undecided", "yellow")}
 
@@ -55,6 +58,8 @@ def show_comparison(comparison: Findings) -> None:
     sign, style = _SIGNS[comparison.verdict]
     out.print(f"[{style}]{sign}[/] {escape(comparison.sentence)}", soft_wrap=True)
     pairs = list(dict.fromkeys((row.left, row.right) for row in comparison.table))
+    if out.width < _WIDE:
+        pairs = [pair for pair in pairs if pair[1] == REFERENCE] or pairs
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("max difference (x floor)")
     for left, right in pairs:
@@ -64,6 +69,13 @@ def show_comparison(comparison: Findings) -> None:
         name = quantity if rule == "run" else f"{quantity}, one step"
         table.add_row(escape(name), *(_cell(found.get(pair)) for pair in pairs))
     out.print(table)
+    asked = comparison.asked["inputs"]
+    own = "random inputs; your own: --inputs x.npz" if asked == "random" else f"inputs: {asked}"
+    out.print(
+        f"x: in units of the float32 floor; allowed {LIMIT:g} against the reference, {2 * LIMIT:g} between engines. {escape(own)}",
+        soft_wrap=True,
+        style="dim",
+    )
     for row in comparison.table:
         if row.verdict == "disagree" and row.right == REFERENCE:
             out.print(f"  {escape(describe(row))}", soft_wrap=True)
@@ -93,21 +105,11 @@ def description(opened: Opened) -> dict[str, Any]:
         "bare": network.bare,
         "details": network.details,
         "layers": [
-            layer_facts(layer) | ({"weights": _own_weights(layer)} if isinstance(layer, Recurrent) else {})
+            layer_facts(layer) | {"weights": {name: list(array.shape) for name, array in layer.arrays.items()}}
             for layer in network.layers
         ],
         "outputs": [{"name": output.name, "layer": output.layer} for output in network.outputs],
         "returns": [str(returns.shapes) for returns in explain_network(network)],
-    }
-
-
-def _own_weights(layer: Recurrent) -> dict[str, list[int]]:
-    """Canonical arrays of each direction, by name and shape."""
-    return {
-        f"{direction}.{member}": list(array.shape)
-        for direction, weights in zip(layer.spec.directions, layer.weights, strict=True)
-        for member in ("kernel", "recurrent", "bias_input", "bias_recurrent")
-        if (array := weights.member(member)) is not None
     }
 
 

@@ -28,6 +28,7 @@ from parity.running import runner
 from parity.sources import Opened, open_source
 
 _LENGTH = struct.Struct("<Q")
+_START = "import sys; sys.path.remove(''); import json; sys.path = json.loads(sys.argv[1]); import parity.worker as w; w.main()"
 
 Message = tuple[dict[str, Any], dict[str, Array]]
 
@@ -47,11 +48,11 @@ class ProcessRunner:
         self.engine = engine
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  close() ends it with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "parity.worker"],
+            # Not `-m parity.worker`: that puts the current folder, and whatever stands in it, first on the path.
+            [sys.executable, "-c", _START, json.dumps([entry for entry in sys.path if entry])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         self._tell({"path": str(opened.path), "engine": engine, "settings": asdict(settings)}, {})
 
@@ -183,7 +184,3 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()

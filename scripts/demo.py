@@ -104,11 +104,16 @@ def main(
         np.savez(inputs, sunspots=x[unseen])
         task = progress.add_task("convert to PyTorch", total=None)
         torch.save(parity.to_torch(saved).state_dict(), saved.with_suffix(".pt"))
+        port = parity.to_torch(saved)
+        port.load_state_dict(torch.load(saved.with_suffix(".pt"), weights_only=True))
         progress.update(task, description="convert to ONNX")
         parity.convert(saved, saved.with_suffix(".onnx"), overwrite=True)
         comparison = parity.compare(
             saved, inputs=inputs, progress=lambda line: progress.update(task, description=f"compare: {line}")
         )
+        progress.update(task, description="open the written files again")
+        reopened = {"torch": port, "onnxruntime": saved.with_suffix(".onnx")}
+        forecasts = {engine: parity.run(source, x[unseen]).outputs["forecast"] for engine, source in reopened.items()}
         progress.update(task, description="compared", total=1, completed=1)
     errors = forecast_errors(comparison, y[unseen], scale)
     title = f"Forecast error {HELD_BACK_FROM}-{years[-1]}, root mean square, in sunspots"
@@ -116,12 +121,18 @@ def main(
     page = save_page(comparison, reports / "sunspots.html", overwrite=True, measures=measures)
     record = save_record(comparison, reports / "sunspots.json", overwrite=True, measures=measures)
     console.print(f"\n[bold]{comparison.verdict}[/]: {comparison.sentence}", soft_wrap=True)
+    same = all(
+        np.array_equal(found, comparison.results[engine].outputs["forecast"]) for engine, found in forecasts.items()
+    )
+    console.print(
+        f"sunspots.pt and sunspots.onnx, opened again, forecast {'the same to the bit' if same else 'something else'}."
+    )
     console.print(f"{title}:")
     for label, error in errors.items():
         console.print(f"  {label:<12} {error:.4f}" + ("  (float64)" if label == REFERENCE else ""))
     shown = [path.relative_to(ROOT) if path.is_relative_to(ROOT) else path for path in (page, record)]
     console.print(f"\nLook at {shown[0]} in a browser; the numbers are in {shown[1]}.", soft_wrap=True)
-    raise typer.Exit(0 if comparison.ok else 1)
+    raise typer.Exit(0 if comparison.ok and same else 1)
 
 
 if __name__ == "__main__":

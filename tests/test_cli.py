@@ -62,7 +62,7 @@ def test_convert_every_way_for_a_bare_stack(folder: Path, capsys: pytest.Capture
     for name in names:
         code, out, _ = run(capsys, "convert", folder / source, folder / name)
         assert code == 0
-        assert "the same function" in out
+        assert "computes the same from both" in out
         source = name
     before = torch.load(folder / "gru.pt", weights_only=True)
     after = torch.load(folder / "again.pt", weights_only=True)
@@ -187,6 +187,18 @@ def _pickled(folder: Path) -> list[object]:
     return ["compare", folder / "gru.pt", "--inputs", folder / "objects.npz", "--engines", "torch"]
 
 
+def _too_large(folder: Path) -> list[object]:
+    np.savez(folder / "large.npz", x=np.full((2, 4, 3), 1e300))
+    return ["compare", folder / "gru.pt", "--inputs", folder / "large.npz", "--engines", "torch"]
+
+
+def _not_a_number(folder: Path) -> list[object]:
+    weights = torch.load(folder / "gru.pt", weights_only=True)
+    weights["weight_hh_l1"][3, 2] = float("nan")
+    torch.save(weights, folder / "nan.pt")
+    return ["convert", folder / "nan.pt", folder / "nan.onnx"]
+
+
 def _no_weights(folder: Path) -> Path:
     with zipfile.ZipFile(folder / "model.keras") as source, zipfile.ZipFile(folder / "bare.keras", "w") as target:
         for name in ("config.json", "metadata.json"):
@@ -219,6 +231,18 @@ BAD: dict[str, tuple[Any, list[str]]] = {
     "no device": (lambda f: ["compare", f / "gru.pt", "--engines", "torch", "--device", "cuda"], ["CUDA", "NVIDIA"]),
     "explain nothing": (lambda _: ["explain"], ["--layer"]),
     "explain both": (lambda f: ["explain", f / "gru.pt", "--layer", "gru"], ["one of the two"]),
+    "explain with a file's options": (lambda f: ["explain", f / "gru.pt", "--units", 3], ["--units", "leave them out"]),
+    "report of no format": (
+        lambda f: ["compare", f / "gru.pt", "--engines", "torch", "--report", f / "r.txt"],
+        ["r.txt", ".html"],
+    ),
+    "one name for two": (
+        lambda f: ["compare", f / "gru.pt", "--engines", "torch", "--report", f / "r.html", "--json", f / "r.html"],
+        [".json"],
+    ),
+    "record that is not there": (lambda f: ["report", f / "none.json", "-o", f / "x.html"], ["no such file"]),
+    "too large for float32": (_too_large, ["not finite", "float32"]),
+    "a weight that is no number": (_not_a_number, ["a weight is not finite", "nan"]),
     "merge mode": (lambda _: ["explain", "--layer", "gru", "--merge-mode", "max"], ["merge mode", "concat"]),
     "no record": (lambda f: ["report", f / "gru.pt", "-o", f / "x.html"], ["no record"]),
     "no option": (lambda f: ["compare", f / "gru.pt", "--tolerance", 1], ["--tolerance"]),
@@ -269,6 +293,30 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_assert_parity_is_the_comparison_in_words() -> None:
     module, wrong = torch.nn.LSTM(3, 5), torch.nn.LSTM(3, 5)
-    with pytest.raises(AssertionError, match=r"disagrees with the reference.*\n.*differ by") as caught:
+    with pytest.raises(AssertionError, match=r"disagrees with the reference.*\n.*largest difference") as caught:
         parity.assert_parity(module, wrong, time=6)
-    assert "times the floor where" in str(caught.value)
+    assert "largest against the floor" in str(caught.value)
+
+
+def test_zeros_test_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gru = torch.nn.GRU(3, 5, num_layers=2, bidirectional=True, bias=False)
+    torch.save(gru.state_dict(), folder / "one.pt")
+    torch.save(torch.nn.GRU(3, 5, num_layers=2, bidirectional=True, bias=False).state_dict(), folder / "other.pt")
+    np.save(folder / "zeros.npy", np.zeros((2, 6, 3)))
+    code, out, _ = run(capsys, "compare", folder / "one.pt", folder / "other.pt", "--inputs", folder / "zeros.npy")
+    assert code == 3
+    assert "everything computed is zero" in out
+    assert "all inputs are zero" in out
+
+
+def test_what_was_not_compared_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = keras.models.load_model(folder / "model.keras")
+    bare = parity.to_torch(model.layers[0])
+    torch.save(bare.state_dict(), folder / "bare.pt")
+    code, out, _ = run(capsys, "compare", folder / "model.keras", folder / "bare.pt")
+    assert code == 0
+    assert "not the outputs (classes)" in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version")[1] == f"parity {parity.__version__}\n"

@@ -230,6 +230,86 @@ def test_all_problems_of_an_onnx_graph_at_once() -> None:
     assert all(word in text for word in ("linear_before_reset=1", "clip", "Erf", "node 'curve'"))
 
 
+def test_a_module_used_twice_is_two_layers(random: np.random.Generator) -> None:
+    shared, act = torch.nn.Linear(FEATURES, FEATURES), torch.nn.ReLU()
+    module = torch.nn.Sequential(shared, act, shared, act, torch_module("gru", random, batch_first=True))
+    assert len(parity.read(module).layers) == 3
+    x = torch.from_numpy(random.standard_normal((2, 6, FEATURES)).astype(np.float32))
+    with torch.no_grad():
+        assert abs(module(x)[0] - parity.to_torch(module)(x)[0]).max() < 1e-6
+    assert parity.compare(module).ok
+
+
+@pytest.mark.parametrize("cell", [keras.layers.LSTM, keras.layers.GRU])
+def test_a_direction_without_bias(cell: Any, random: np.random.Generator) -> None:
+    layer = keras.layers.Bidirectional(cell(UNITS), backward_layer=cell(UNITS, go_backwards=True, use_bias=False))
+    parity.assert_parity(filled(layer, random))
+
+
+def _pruned() -> Any:
+    module = torch.nn.GRU(FEATURES, UNITS)
+    module.register_forward_hook(lambda *_: None)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_pruned, "hooks"),
+        (lambda: torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Softmax(dim=1), torch.nn.GRU(4, 5)), "Softmax"),
+        (lambda: torch.nn.LSTM(FEATURES, UNITS, device="meta"), "meta device"),
+    ],
+)
+def test_what_changes_a_module_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(parity.UnsupportedError, match=message):
+        parity.read(make())
+
+
+NAMES = ["forward", "train", "outputs", "steps", "values", "title", "training", "type", "lstm.a", "lstm_a"]
+
+
+def test_names_that_torch_has_taken() -> None:
+    layers = [keras.layers.LSTM(3 + i, return_sequences=True, name=name) for i, name in enumerate(NAMES)]
+    heads = [keras.layers.Dense(4, activation="relu", name="d"), keras.layers.Dense(2, name="d_activation")]
+    parity.assert_parity(keras.Sequential([keras.Input((None, FEATURES)), *layers, *heads]), engines=["torch", "keras"])
+
+
+def test_a_model_of_fixed_length(random: np.random.Generator) -> None:
+    inputs = keras.Input((10, FEATURES))
+    model = filled(keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GRU(UNITS)(inputs))), random)
+    comparison = parity.compare(model)
+    assert comparison.ok
+    assert comparison.inputs.shape[1] == 10
+    with pytest.raises(parity.ShapeError, match="another number of steps"):
+        parity.run(model, np.ones((2, 7, FEATURES)))
+
+
+def test_the_user_s_own_layer_is_what_runs(random: np.random.Generator) -> None:
+    for options in ({}, {"return_sequences": True}, {"return_state": True}):
+        layer = filled(keras.layers.Bidirectional(keras.layers.LSTM(UNITS, **options)), random)
+        assert parity.compare(layer, engines=["keras"]).ok
+        own = layer.call
+        layer.call = lambda *args, own=own, **given: keras.tree.map_structure(lambda v: v * 2, own(*args, **given))
+        assert parity.compare(layer, engines=["keras"]).verdict == "disagree"
+
+
+def test_torch_s_own_settings_do_no_harm() -> None:
+    layer = keras.layers.GRU(UNITS)
+    layer.build((None, None, FEATURES))
+    backends: Any = torch.backends
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert parity.compare(layer, engines=["torch"]).ok
+        torch.set_default_dtype(torch.float32)
+        backends.fp32_precision = "tf32"
+        assert parity.compare(layer, engines=["torch"]).ok
+    finally:
+        torch.set_default_dtype(torch.float32)
+        backends.fp32_precision = "none"
+    with torch.autocast("cpu"):
+        assert parity.compare(layer, engines=["torch"]).ok
+
+
 def tanh(x: Any) -> Any:
     """Not the function its name says."""
     return keras.ops.tanh(x) * 0.9

@@ -92,6 +92,17 @@ def test_the_last_state_equals_the_last_step(random: np.random.Generator) -> Non
     assert "state_h equals the last step of the first value" in explained.notes[0]
 
 
+def test_explain_takes_layers_that_are_not_converted() -> None:
+    inner = keras.layers.LSTM(UNITS, dropout=0.2, return_state=True)
+    explained = parity.explain(keras.layers.Bidirectional(inner, merge_mode="sum"))
+    assert (
+        explained.shapes
+        == f"[(batch, {UNITS}), (batch, {UNITS}), (batch, {UNITS}), (batch, {UNITS}), (batch, {UNITS})]"
+    )
+    assert explained.keras[0].torch == "h_n[0] + h_n[1]"
+    assert parity.explain(keras.layers.LSTM(64)).shapes == "(batch, 64)"
+
+
 def test_explain_takes_live_layers_and_says_which_one() -> None:
     layer = keras.layers.GRU(UNITS, return_sequences=True)
     layer.build((None, None, FEATURES))

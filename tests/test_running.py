@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import keras
@@ -76,7 +77,7 @@ BAD_INPUTS: list[tuple[Any, str]] = [
     (np.ones((2, 0, 3)), "empty"),
     (np.where(np.arange(24).reshape(2, 4, 3) == 17, np.nan, 1.0), r"nan at \(1, 1, 2\)"),
     (np.full((2, 4, 3), np.inf), "24 such values"),
-    (np.full((2, 4, 3), "x"), "not numbers"),
+    (np.full((2, 4, 3), "x"), "no array of numbers"),
     ({"a": np.ones((2, 4, 3)), "b": np.ones((2, 4, 3))}, "one input"),
 ]
 
@@ -118,6 +119,22 @@ def test_unknown_words() -> None:
     ):
         with pytest.raises(parity.ParityError, match=message):
             parity.run(module, x, **options)  # type: ignore[arg-type]  # that is the point
+
+
+def test_float64_inputs_stay_float64_where_asked(random: np.random.Generator) -> None:
+    module, x = torch.nn.GRU(3, 5, batch_first=True), random.standard_normal((2, 9, 3))
+    with torch.no_grad():
+        expected = copy.deepcopy(module).double()(torch.from_numpy(x))[0].numpy()
+    for engine in ("torch", "reference"):
+        assert abs(parity.run(module, x, engine, dtype="float64").sequence - expected).max() < 1e-12
+
+
+def test_tensors_and_lists_of_one_are_inputs() -> None:
+    module, x = torch.nn.GRU(3, 5), torch.ones(2, 4, 3, requires_grad=True)
+    for inputs in (x, [x], {"x": x}, [np.ones((2, 4, 3))]):
+        assert parity.run(module, inputs).sequence.shape == (2, 4, 5)
+    with pytest.raises(parity.ShapeError, match="no array of numbers"):
+        parity.run(module, [[[1.0, 2.0], [1.0]]])
 
 
 def test_unequal_layers_do_not_stack() -> None:

@@ -45,6 +45,7 @@ def test_recipe(name: str, words: list[str], tmp_path: Path) -> None:
 def test_demo(tmp_path: Path) -> None:
     out = _run(str(ROOT / "scripts" / "demo.py"), "--epochs", "2", "--reports", str(tmp_path), folder=tmp_path)
     assert "agree: keras, torch and onnxruntime agree with the float64 reference on 59 x 22 steps" in out
+    assert "opened again, forecast the same to the bit" in out
     assert re.search(r"keras +\d+\.\d+\n +torch +\d+\.\d+\n +onnxruntime +\d+\.\d+\n +reference", out)
     assert "<title>" in (tmp_path / "sunspots.html").read_text(encoding="utf-8")
     record = json.loads((tmp_path / "sunspots.json").read_text(encoding="utf-8"))

@@ -66,6 +66,19 @@ def test_a_process_that_ends_is_told(file: Path) -> None:
         apart.close()
 
 
+def test_what_stands_in_the_current_folder_is_not_run(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('ran what stood in the folder')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    apart = ProcessRunner(open_source(file), "torch", Settings())
+    try:
+        apart.ready()
+    finally:
+        apart.close()
+
+
 def test_an_empty_pipe_ends_quietly() -> None:
     answers = io.BytesIO()
     serve(io.BytesIO(b""), answers)

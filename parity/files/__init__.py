@@ -13,6 +13,7 @@ from parity.files import keras_file, safetensors_file, torch_file
 from parity.files.npz_file import read_inputs
 from parity.files.state_dict import network_from_state_dict, state_dict_from_network
 from parity.files.target import check_target, plain_errors, unfinished
+from parity.frameworks import framework
 from parity.network.graph import Network
 from parity.recurrent import Array
 
@@ -48,15 +49,12 @@ def _state_dict_format(
 
 
 def _read_onnx(path: Path) -> Network:
-    from parity.frameworks import onnx
-
-    return onnx.read_file(path)
+    network: Network = framework("onnxruntime").read_file(path)
+    return network
 
 
 def _write_onnx(network: Network, file: BinaryIO) -> None:
-    from parity.frameworks import onnx
-
-    onnx.write_file(network, file)
+    framework("onnxruntime").write_file(network, file)
 
 
 _TORCH = _state_dict_format(torch_file.read_tensors, torch_file.write_tensors)
@@ -127,7 +125,8 @@ def write_file(
 def _format(path: Path) -> Format:
     form = SUFFIXES.get(path.suffix.lower())
     if form is None:
-        remedy = "name the file by its format; an .h5 of Keras can be saved again as .keras"
+        old = path.suffix.lower() in (".h5", ".hdf5")
+        remedy = "open it in a Keras that can, and save it as .keras" if old else "name the file by its format"
         raise UnsupportedError("this suffix is not known", str(path), _known(), path.suffix or "no suffix", remedy)
     return form
 

@@ -1,4 +1,4 @@
-"""`.npz` files of inputs."""
+"""`.npz` and `.npy` files of inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parity.recurrent import Array
 
 
 def read_inputs(path: Path) -> dict[str, Array]:
-    """The arrays of an `.npz` file; nothing is unpickled.
+    """The arrays of an `.npz` file, or the one of an `.npy` file, by name; nothing is unpickled.
 
     Raises:
         FormatError: not an `.npz` file, or one that holds Python objects.
@@ -28,6 +28,12 @@ def read_inputs(path: Path) -> dict[str, Array]:
     """
     if not path.is_file():
         raise ParityError("no such file", str(path), "an .npz file", remedy="check the name and the folder")
+    if path.suffix.lower() == ".npy":
+        try:
+            return {path.stem: np.load(path, allow_pickle=False)}
+        except (ValueError, EOFError, OSError) as error:
+            remedy = "write it with numpy.save"
+            raise FormatError("an array that cannot be read", str(path), "numbers", str(error), remedy) from error
     with Archive(path, "an .npz file") as archive:
         arrays = {}
         for name in archive.names:

@@ -208,18 +208,7 @@ def _unwritable(network: Network) -> list[Problem]:
                     "a backward layer alone is no torch layer", here, "forward, or both", spec.directions[0], remedy
                 )
             )
-        facts = {
-            "kind": spec.kind,
-            "units": spec.hidden_size,
-            "directions": len(spec.directions),
-            "bias": layer.has_bias,
-        }
-        wanted = {
-            "kind": first.spec.kind,
-            "units": first.spec.hidden_size,
-            "directions": len(first.spec.directions),
-            "bias": first.has_bias,
-        }
+        facts, wanted = _facts(layer), _facts(first)
         if facts != wanted:
             expected = ", ".join(f"{key} {wanted[key]}" for key in facts if facts[key] != wanted[key])
             got = ", ".join(f"{key} {facts[key]}" for key in facts if facts[key] != wanted[key])

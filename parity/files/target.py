@@ -69,7 +69,11 @@ def _put(part: Path, path: Path, overwrite: bool) -> None:
 
 def _occupied(path: Path) -> ParityError:
     return ParityError(
-        "the file is there already", str(path), "a new file", "an existing one", "--overwrite or another name"
+        "the file is there already",
+        str(path),
+        "a new file",
+        "an existing one",
+        "--overwrite (overwrite=True in Python), or another name",
     )
 
 

@@ -101,7 +101,7 @@ def framework(engine: str) -> ModuleType:
             where=f"import {error.name}",
             expected=", ".join(_NEEDS[engine]),
             got=f"no module named '{error.name}'",
-            remedy=f"pip install 'keras-torch-parity[{_EXTRAS[engine]}]'",
+            remedy=f"pip install 'keras-torch-parity[{_EXTRAS[engine]}]', or -e '.[{_EXTRAS[engine]}]' in a checkout",
         ) from error
 
 

@@ -14,11 +14,12 @@ import numpy as np
 from parity.conventions import keras_returns, to_canonical
 from parity.errors import FormatError, MissingFrameworkError, ParityError, Problem, UnsupportedError
 from parity.frameworks import Settings, quiet_import
+from parity.layouts import Kind
 from parity.network import Network, Recurrent
 from parity.network.graph import output_values
 from parity.network.keras_config import layer_from_keras, network_from_keras
 from parity.network.keras_writing import keras_arrays, keras_from_layer, keras_from_network
-from parity.recurrent import Array
+from parity.recurrent import DIRECTIONS, Array, RecurrentSpec
 from parity.result import LayerRun, Result, Returned, State
 
 with quiet_import():
@@ -74,6 +75,23 @@ def _check_own_activations(source: keras.Layer) -> None:
                 )
     if problems:
         raise UnsupportedError(problems)
+
+
+def returned_by(source: keras.Layer) -> dict[str, Any] | None:
+    """What decides a live layer's return, as arguments of `explain_layer`; None if it is no single recurrent layer."""
+    both = isinstance(source, keras.layers.Bidirectional)
+    layer = source.forward_layer if both else source
+    kinds: dict[Any, Kind] = {keras.layers.LSTM: "lstm", keras.layers.GRU: "gru"}
+    if type(layer) not in kinds:
+        return None
+    features = layer.cell.kernel.shape[0] if layer.cell.built else 1
+    directions = DIRECTIONS if both else DIRECTIONS[:1]
+    return {
+        "spec": RecurrentSpec(kinds[type(layer)], features, layer.units, directions),
+        "return_sequences": layer.return_sequences,
+        "return_state": layer.return_state,
+        "merge_mode": source.merge_mode if both else "concat",
+    }
 
 
 def load(path: Path, network: Network) -> keras.Model:
@@ -169,18 +187,21 @@ class KerasRunner:
             x = keras.ops.convert_to_tensor(inputs.astype(dtype))
             given_states = {name: self._initial(name, states[name]) for name in self._network.specs}
             given, flat = self._compiled(self._reveal, inputs.shape[1])(x, given_states)
-            runs = {name: self._run(name, arrays) for name, arrays in flat.items()}
-            outputs = output_values(self._network, {name: _array(v) for name, v in given.items()}, runs)
+            # A model takes no initial states; away from zero its own layers, one by one, stand for it. The same where it
+            # insists on another number of steps.
+            model = isinstance(self._source, keras.Model)
+            moved = any(array.any() for state in states.values() for array in state.arrays())
+            own = not (model and (moved or self._network.time not in (None, inputs.shape[1])))
             returned: Sequence[Any] = next(iter(flat.values()))
             names = [value.name for value in self._revealed(self._network.recurrent[0])]
-            # A model takes no initial states; away from zero its own layers, one by one, stand for it.
-            from_a_state = isinstance(self._source, keras.Model) and any(
-                a.any() for s in states.values() for a in s.arrays()
-            )
-            if self._settings.dtype == "float32" and not from_a_state:
+            if self._settings.dtype == "float32" and own:
                 returned, names = self._native(x, given_states, inputs.shape[1])
-                if not self._network.bare:
-                    outputs = dict(zip(names, map(_array, returned), strict=True))
+                if not model:
+                    self._put_own(flat, returned)
+            runs = {name: self._run(name, arrays) for name, arrays in flat.items()}
+            outputs = output_values(self._network, {name: _array(v) for name, v in given.items()}, runs)
+            if self._settings.dtype == "float32" and own and not self._network.bare:
+                outputs = dict(zip(names, map(_array, returned), strict=True))
         shown = (
             Returned(name, tuple(v.shape), keras.backend.standardize_dtype(v.dtype))
             for name, v in zip(names, returned, strict=True)
@@ -200,6 +221,22 @@ class KerasRunner:
         start = states[layer.name]
         call = self._compiled(lambda x, start: self._source(x, initial_state=start), time)
         return keras.tree.flatten(call(x, start)), names
+
+    def _put_own(self, flat: dict[str, list[Any]], returned: Sequence[Any]) -> None:
+        """What the user's own layer returned takes the place of the twin's values."""
+        layer = self._network.recurrent[0]
+        revealed = self._revealed(layer)
+        shown = keras_returns(
+            layer.spec.kind, layer.bidirectional, layer.return_sequences, return_state=self._returns_state()
+        )
+        for value, array in zip(shown, returned, strict=True):
+            places = [
+                index
+                for index, own in enumerate(revealed)
+                if own.quantity == value.quantity and value.select in ("all", own.select)
+            ]
+            for place, part in zip(places, keras.ops.split(array, len(places), axis=-1), strict=True):
+                flat[layer.name][place] = part
 
     def _returns_state(self) -> bool:
         layer = getattr(self._source, "forward_layer", self._source)

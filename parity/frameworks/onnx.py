@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from parity.conventions import Value, onnx_returns, to_canonical
 from parity.errors import FormatError, MissingFrameworkError, ParityError, UnsupportedError
 from parity.frameworks import Settings
-from parity.frameworks.onnx_graph import RECURRENT_OPS, read_graph
+from parity.frameworks.onnx_graph import read_graph
+from parity.frameworks.onnx_names import Names
+from parity.frameworks.onnx_trace import RECURRENT_OPS, STEPS
 from parity.layouts import LAYOUTS, axis_groups
 from parity.network import Dense, Embedding, Layer, Network, Recurrent
 from parity.network.activations import ACTIVATIONS
@@ -40,7 +42,7 @@ def owns(source: object) -> bool:
 
 def read(source: onnx.ModelProto) -> Network:
     """Describe a model whose graph is a chain around LSTM and GRU nodes; see `read_graph`."""
-    return read_graph(source)
+    return read_graph(_checked(source, "the onnx.ModelProto"))
 
 
 def read_file(path: Path) -> Network:
@@ -57,34 +59,70 @@ def load(path: Path, network: Network | None = None) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError) as error:
+    except Exception as error:  # protobuf and onnx have no common base for what damaged bytes make them raise
         raise FormatError(
             "not an ONNX model, or a damaged one",
             str(path),
             "a serialized onnx.ModelProto",
-            str(error),
+            _words(error),
             "get the file anew",
         ) from error
+    return _checked(model, str(path))
+
+
+def _checked(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """The model, if it is whole and valid."""
     outside = [tensor.name for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
     if outside:
         raise UnsupportedError(
             "weights that stand in another file are not read",
-            where=str(path),
+            where=where,
             got=", ".join(outside),
-            remedy="load it with onnx.load and give the model itself, or save it in one piece with onnx.save",
+            remedy="load it with onnx.load and its weights beside it and give the model itself, or save it in one piece",
         )
     try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+        onnx.checker.check_model(_with_shapes(model))
+    except Exception as error:  # beside its own ValidationError: UnicodeDecodeError, ValueError
         raise FormatError(
-            "not a valid ONNX model", str(path), got=str(error).strip().split("\n")[0], remedy="export it anew"
+            "not a valid ONNX model",
+            where,
+            "a model that onnx.checker accepts",
+            _words(error),
+            "export it anew",
         ) from error
     return model
 
 
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, or a copy where every value has a shape: the checker wants one, ONNX Runtime and parity do not."""
+
+    def shapeless(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+        items = [*graph.input, *graph.output, *graph.value_info]
+        return [
+            item for item in items if item.type.HasField("tensor_type") and not item.type.tensor_type.HasField("shape")
+        ]
+
+    if not shapeless(model.graph):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for item in shapeless(copy.graph):
+        item.type.tensor_type.shape.SetInParent()
+    return copy
+
+
+def _words(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 def write_file(network: Network, file: BinaryIO) -> None:
-    """Write the network as a `.onnx` file."""
-    file.write(build(network).SerializeToString())
+    """Write the network as a `.onnx` file; where ONNX Runtime is installed, only what it loads."""
+    content = build(network).SerializeToString()
+    if importlib.util.find_spec("onnxruntime") is not None:
+        with _refusals("load"):
+            _onnxruntime().InferenceSession(content, providers=["CPUExecutionProvider"])
+    file.write(content)
 
 
 def build(network: Network, opset: int | None = None) -> onnx.ModelProto:
@@ -107,17 +145,21 @@ class _Builder:
 
     def __init__(self, network: Network, opset: int) -> None:
         self._network, self._opset = network, opset
-        self._steps = "time batch" if network.bare else "batch time"
+        self._steps = STEPS if network.bare else "batch time"
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._returned: dict[str, list[str]] = {}
         self._given: dict[str, str] = {}
+        # Outputs and layers keep their names; everything between gives way.
+        returns = [value.name for value in onnx_returns(network.recurrent[-1].spec.kind)]
+        self._tensor_names = Names(returns if network.bare else [output.name for output in network.outputs])
+        self._node_names = Names(layer.name for layer in network.layers)
 
     def model(self) -> onnx.ModelProto:
         """The whole model, checked."""
         network = self._network
         axes = self._steps.split()
-        source = "X" if network.bare else "input"
+        source = self._tensor_names.unique("X" if network.bare else "input")
         kind = TensorProto.INT64 if network.tokens else TensorProto.FLOAT
         features = [] if network.tokens else [network.layers[0].input_size]
         entry = helper.make_tensor_value_info(source, kind, [*axes, *features])
@@ -140,43 +182,45 @@ class _Builder:
         if isinstance(layer, Recurrent):
             return self._add_recurrent(layer, value)
         if isinstance(layer, Embedding):
-            return self._node("Gather", [self._constant(f"{layer.name}.table", layer.table), value], layer.name)
+            table = self._constant(f"{layer.name}.table", layer.table)
+            return self._node("Gather", [table, value], f"{layer.name}.rows", layer)
         return self._add_dense(layer, value)
 
     def _add_recurrent(self, layer: Recurrent, value: str) -> str:
         spec = layer.spec
         packed = pack(LAYOUTS["onnx", spec.kind], spec, layer.weights)
         x = self._rearranged(
-            value, f"{self._steps} input", "time batch input", f"{layer.name}.X", {"input": spec.input_size}
+            value, f"{self._steps} input", f"{STEPS} input", f"{layer.name}.X", {"input": spec.input_size}
         )
         names = [self._constant(f"{layer.name}.{name}", array) for name, array in packed.items()]
         attributes: dict[str, Any] = {"hidden_size": spec.hidden_size, "direction": _ONNX_DIRECTIONS[spec.directions]}
         if spec.kind == "gru":
             attributes["linear_before_reset"] = 1
-        outputs = [f"{layer.name}.{value.name}" for value in onnx_returns(spec.kind)]
+        outputs = [self._tensor_names.unique(f"{layer.name}.{value.name}") for value in onnx_returns(spec.kind)]
         self._nodes.append(helper.make_node(_OPS[spec.kind], [x, *names], outputs, name=layer.name, **attributes))
         self._returned[layer.name] = outputs
         shown = layer.values[0]
         if self._network.bare:
-            shown = Value(shown.name, "sequence", "time batch (direction hidden)")
+            shown = Value(shown.name, "sequence", f"{STEPS} (direction hidden)")
             if layer is self._network.layers[-1]:
                 return outputs[0]
         return self._shown(layer, shown, f"{layer.name}.output")
 
     def _add_dense(self, layer: Dense, value: str) -> str:
         kernel = self._constant(f"{layer.name}.kernel", layer.kernel)
-        value = self._node("MatMul", [value, kernel], f"{layer.name}.product")
+        value = self._node("MatMul", [value, kernel], f"{layer.name}.product", layer)
         if layer.bias is not None:
             value = self._node("Add", [value, self._constant(f"{layer.name}.bias", layer.bias)], f"{layer.name}.sum")
         if layer.activation == "linear":
             return value
         op = ACTIVATIONS[layer.activation].onnx
-        return self._node(op, [value], f"{layer.name}.{layer.activation}", **({"axis": -1} if op == "Softmax" else {}))
+        along: dict[str, Any] = {"axis": len(self._shape_of(layer.name)) - 1} if op == "Softmax" else {}
+        return self._node(op, [value], f"{layer.name}.{layer.activation}", **along)
 
     def _shown(self, layer: Recurrent, value: Value, name: str) -> str:
         """One of a layer's values, out of what its node returns."""
-        source = next(row for row in onnx_returns(layer.spec.kind) if row.quantity == value.quantity)
-        tensor, axes = f"{layer.name}.{source.name}", source.axes
+        rows = zip(onnx_returns(layer.spec.kind), self._returned[layer.name], strict=True)
+        tensor, axes = next((name, row.axes) for row, name in rows if row.quantity == value.quantity)
         if value.select in DIRECTIONS:
             index = self._constant(f"{name}.direction", np.asarray(DIRECTIONS.index(value.select), np.int64))
             tensor = self._node("Gather", [tensor, index], f"{name}.selected", axis=axes.split().index("direction"))
@@ -206,7 +250,7 @@ class _Builder:
                 tensor = self._shown(layer, output.value, f"{output.name}.value")
                 sizes: dict[str, int | str] = {**layer.spec.sizes, "batch": "batch", "time": "time"}
                 shown = list(output.value.shape(sizes))
-            self._nodes.append(helper.make_node("Identity", [tensor], [output.name], name=f"{output.name}.output"))
+            self._give(tensor, output.name)
             infos.append(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, shown))
         return infos
 
@@ -232,17 +276,25 @@ class _Builder:
             tensor = tensors[-1]
             if value.quantity != "sequence" and len(tensors) > 1:
                 tensor = self._node("Concat", tensors, f"{value.name}.stacked", axis=0)
-            self._nodes.append(helper.make_node("Identity", [tensor], [value.name], name=f"{value.name}.output"))
+            self._give(tensor, value.name)
             sizes: dict[str, int | str] = {**last.spec.sizes, "batch": "batch", "time": "time"}
             sizes["direction"] = len(last.spec.directions) * (1 if value.quantity == "sequence" else len(tensors))
             infos.append(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, list(value.shape(sizes))))
         return infos
 
-    def _node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        self._nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
-        return name
+    def _give(self, tensor: str, output: str) -> None:
+        name = self._node_names.unique(f"{output}.output")
+        self._nodes.append(helper.make_node("Identity", [tensor], [output], name=name))
+
+    def _node(self, op: str, inputs: list[str], name: str, layer: Layer | None = None, **attributes: Any) -> str:
+        """Adds a node and gives its tensor's name; the node that stands for a layer has the layer's."""
+        tensor = self._tensor_names.unique(name)
+        node_name = layer.name if layer else self._node_names.unique(name)
+        self._nodes.append(helper.make_node(op, inputs, [tensor], name=node_name, **attributes))
+        return tensor
 
     def _constant(self, name: str, array: Array) -> str:
+        name = self._tensor_names.unique(name)
         self._initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
@@ -291,9 +343,8 @@ def _refusals(verb: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = str(error).strip().split("\n")[0]
         raise ParityError(
-            f"ONNX Runtime does not {verb} this model", got=words, remedy="look at the graph there"
+            f"ONNX Runtime does not {verb} this model", got=_words(error), remedy="look at the graph there"
         ) from error
 
 
@@ -305,9 +356,7 @@ class OnnxRunner:
     def __init__(self, model: onnx.ModelProto, network: Network, settings: Settings, ort: Any) -> None:
         self._network, self._settings, self._ort = network, settings, ort
         self._own = [output.name for output in model.graph.output]
-        self._time_major = (
-            network.details.get("input axes", "time batch" if network.bare else "batch time") == "time batch"
-        )
+        self._time_major = _takes_time_first(model)
         instrumented, self._states, self._values = instrument(model, network)
         self._input = next(i.name for i in model.graph.input if i.name not in _fixed_names(model))
         options = ort.SessionOptions()
@@ -364,8 +413,12 @@ def instrument(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    inputs, outputs = ({item.name for item in items} for items in (graph.input, graph.output))
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = {item.name for item in graph.input} - constants
+    outputs = {item.name for item in graph.output}
+    names = Names(inputs | constants | {name for node in graph.node for name in (*node.input, *node.output)})
     nodes = [node for node in graph.node if node.op_type in RECURRENT_OPS]
+    _open_shapes(graph)
     states: dict[str, list[str]] = {}
     values: dict[str, list[str]] = {}
     for layer, node in zip(network.recurrent, nodes, strict=True):
@@ -374,8 +427,7 @@ def instrument(
         states[layer.name] = []
         for position, state in enumerate(spec.states, start=5):
             if node.input[position] not in inputs:
-                name = f"parity.{layer.name}.initial_{state}"
-                node.input[position] = name
+                name = node.input[position] = names.unique(f"parity.{layer.name}.initial_{state}")
                 shape = [len(spec.directions), None, spec.hidden_size]
                 graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
             states[layer.name].append(node.input[position])
@@ -383,11 +435,44 @@ def instrument(
         node.output.extend([""] * (len(returns) - len(node.output)))
         for position, value in enumerate(returns):
             if not node.output[position]:
-                node.output[position] = f"parity.{layer.name}.{value.name}"
+                node.output[position] = names.unique(f"parity.{layer.name}.{value.name}")
             if node.output[position] not in outputs:
                 graph.output.append(helper.make_tensor_value_info(node.output[position], TensorProto.FLOAT, None))
         values[layer.name] = list(node.output)
     return copy, states, values
+
+
+def _open_shapes(graph: onnx.GraphProto) -> None:
+    """Forget every fixed length of batch and time: a model is run on other shapes than it was exported with."""
+    constants = {tensor.name for tensor in graph.initializer}
+    states = {name for node in graph.node if node.op_type in RECURRENT_OPS for name in node.input[5:7]}
+    for item in graph.input:
+        if item.name not in constants:
+            dims = item.type.tensor_type.shape.dim
+            for dim in dims[1:2] if item.name in states else dims[:2]:
+                dim.Clear()
+    for item in graph.output:
+        item.type.tensor_type.ClearField("shape")
+    del graph.value_info[:]
+
+
+def _takes_time_first(model: onnx.ModelProto) -> bool:
+    """Whether the model's input is (time, batch, ...): the first recurrent node's first axis, followed back to the input."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" or (node.op_type == "Identity" and node.input[0] in constants):
+            constants.update(node.output)
+    producers = {name: node for node in model.graph.node for name in node.output if name}
+    tensor = next(node.input[0] for node in model.graph.node if node.op_type in RECURRENT_OPS)
+    axis = 0
+    while tensor in producers:
+        node = producers[tensor]
+        if node.op_type == "Transpose":
+            permutation = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
+            axis = permutation[axis] if permutation else -1 - axis
+        tensor = next(name for name in node.input if name not in constants)
+    (rank,) = (len(item.type.tensor_type.shape.dim) or 3 for item in model.graph.input if item.name == tensor)
+    return axis in (0, -rank)
 
 
 def _fixed_names(model: onnx.ModelProto) -> set[str]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from parity.conventions import CANONICAL_AXES, Value, to_canonical, torch_returns
 from parity.errors import FormatError, MissingFrameworkError, Problem, UnsupportedError
+from parity.files.torch_file import NESTED
 from parity.frameworks import Settings
 from parity.layouts import LAYOUTS, Kind
 from parity.network import Dense, Embedding, Layer, Network, Output, Recurrent
@@ -56,21 +57,28 @@ class Chain(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.title = network.name
-        self.outputs: tuple[Output, ...] = network.outputs
-        self.values: dict[str, tuple[Value, ...]] = {layer.name: layer.values for layer in network.recurrent}
-        self.modules_of: dict[str, tuple[str, ...]] = {}
+        self._title = network.name
+        self._outputs: tuple[Output, ...] = network.outputs
+        self._values: dict[str, tuple[Value, ...]] = {layer.name: layer.values for layer in network.recurrent}
+        self._names: dict[str, tuple[str, ...]] = {}
         for layer in network.layers:
-            modules = _build_layer(layer)
-            names = [layer.name.replace(".", "_") + suffix for suffix in ("", "_activation")[: len(modules)]]
-            self.modules_of[layer.name] = tuple(names)
-            for name, module in zip(names, modules, strict=True):
-                self.add_module(name, module)
+            names = []
+            for suffix, module in zip(("", "_activation"), _build_layer(layer), strict=False):
+                names.append(self._free_name(layer.name + suffix))
+                self.add_module(names[-1], module)
+            self._names[layer.name] = tuple(names)
+
+    def _free_name(self, wanted: str) -> str:
+        """The user's name, changed only where torch allows it no module: dots, and names an attribute already has."""
+        name = wanted.replace(".", "_") or "layer"
+        while hasattr(self, name):
+            name += "_"
+        return name
 
     def forward(self, x: torch.Tensor) -> Any:
         """The model's outputs."""
         outputs, returned = self.steps(x, {})
-        if self.outputs:
+        if self._outputs:
             return outputs[0] if len(outputs) == 1 else outputs
         last = list(returned.values())[-1]
         states = [torch.cat(parts) for parts in zip(*(flat[1:] for flat in returned.values()), strict=True)]
@@ -83,17 +91,17 @@ class Chain(nn.Module):
         value = x
         given: dict[str, torch.Tensor] = {}
         returned: dict[str, tuple[torch.Tensor, ...]] = {}
-        for layer, names in self.modules_of.items():
+        for layer, names in self._names.items():
             for name in names:
                 module = self.get_submodule(name)
-                if layer in self.values:
+                if layer in self._values:
                     returned[layer] = _flat(module(value, states.get(layer)))
-                    value = _shown(self.values[layer][0], returned[layer])
+                    value = _shown(self._values[layer][0], returned[layer])
                 else:
                     value = module(value)
             given[layer] = value
         outputs = [
-            given[out.layer] if out.value is None else _shown(out.value, returned[out.layer]) for out in self.outputs
+            given[out.layer] if out.value is None else _shown(out.value, returned[out.layer]) for out in self._outputs
         ]
         return outputs, returned
 
@@ -111,11 +119,15 @@ def read(source: nn.Module) -> Network:
     """
     details = {"torch": str(torch.__version__)}
     if isinstance(source, Chain):
-        return Network(source.title, tuple(_read_chain(source)), source.outputs, ENGINE, details)
+        return Network(source._title, tuple(_read_chain(source)), source._outputs, ENGINE, details)
     problems: list[Problem] = []
     layers: list[Layer] = []
-    children = list(source.named_children()) if type(source) is nn.Sequential else [("", source)]
+    # Not named_children(): that names a module which is used twice only once.
+    children = list(source._modules.items()) if type(source) is nn.Sequential else [("", source)]
     for position, (name, module) in enumerate(children):
+        if module is None:
+            continue
+        problems += _altered(name, module)
         following = layers[-1] if layers else None
         if type(module) in _ACTIVATIONS and isinstance(following, Dense) and following.activation == "linear":
             layers[-1] = Dense(following.name, following.kernel, following.bias, _ACTIVATIONS[type(module)])
@@ -169,7 +181,7 @@ def load(path: Path, network: Network) -> nn.Module:
             tensors = importlib.import_module("safetensors.torch").load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = tensors.get("state_dict", tensors)
+        tensors = next((tensors[key] for key in NESTED if key in tensors), tensors)
         prefix = next((name.partition("weight_ih_l0")[0] for name in tensors if "weight_ih_l0" in name), "")
         module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, strict=True)
     except (RuntimeError, ValueError, KeyError, AttributeError, OSError, pickle.UnpicklingError) as error:
@@ -213,7 +225,8 @@ class TorchRunner:
     def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
         """Run on inputs (batch, time, features) or (batch, time) integers."""
         x = self._tensor(inputs)
-        with torch.no_grad(), _products(self._settings.tf32):
+        plain = torch.autocast(self._settings.device, enabled=False)
+        with torch.no_grad(), plain, _products(self._settings.tf32):
             if isinstance(self._module, Chain):
                 hx = {name: _hx([self._tensor(a) for a in state.arrays()]) for name, state in states.items()}
                 tensors, flat = self._module.steps(x, hx)
@@ -250,7 +263,7 @@ class TorchRunner:
         if self._time_major:
             x = x.swapaxes(0, 1)
         if isinstance(self._module, nn.Sequential):
-            *before, last = self._module.children()
+            *before, last = self._module._modules.values()
             for module in before:
                 x = module(x)
             return _flat(last(x, hx))
@@ -287,16 +300,27 @@ class TorchRunner:
 
 @contextmanager
 def _products(tf32: bool) -> Iterator[None]:
-    """float32 products in float32: 'medium' precision turns them into bfloat16 even on a CPU, and cuDNN takes TF32 by default."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    """float32 products in float32: 'medium' precision turns them into bfloat16 even on a CPU, and cuDNN takes TF32 by default.
+
+    torch has had two ways to say so and refuses the older one once the newer was used; the newer is taken where it is there.
+    """
+    on_cuda = "tf32" if tf32 else "ieee"
+    backends: Any = torch.backends
+    if hasattr(backends, "fp32_precision"):
+        wanted: list[tuple[Any, str, Any]] = [
+            *((part, "fp32_precision", on_cuda) for part in (backends.cuda.matmul, backends.cudnn.rnn)),
+            *((part, "fp32_precision", "ieee") for part in (backends.mkldnn.matmul, backends.mkldnn.rnn)),
+        ]
+    else:
+        wanted = [(part, "allow_tf32", tf32) for part in (backends.cuda.matmul, backends.cudnn)]
+    kept = [(part, name, getattr(part, name)) for part, name, _ in wanted]
+    for part, name, value in wanted:
+        setattr(part, name, value)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
-        torch.set_float32_matmul_precision(precision)
+        for part, name, value in kept:
+            setattr(part, name, value)
 
 
 def _hx(states: Sequence[torch.Tensor]) -> Any:
@@ -335,11 +359,11 @@ def _build_layer(layer: Layer) -> list[nn.Module]:
         module = _build_stack((layer,))
         return [module if "forward" in layer.spec.directions else Reversed(module)]
     if isinstance(layer, Embedding):
-        embedding = nn.Embedding(layer.input_size, layer.output_size)
+        embedding = nn.Embedding(layer.input_size, layer.output_size, dtype=torch.float32)
         with torch.no_grad():
             embedding.weight.copy_(torch.from_numpy(layer.table.copy()))
         return [embedding]
-    linear = nn.Linear(layer.input_size, layer.output_size, bias=layer.bias is not None)
+    linear = nn.Linear(layer.input_size, layer.output_size, bias=layer.bias is not None, dtype=torch.float32)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(layer.kernel.T.copy()))
         if layer.bias is not None:
@@ -359,10 +383,14 @@ def _build_stack(layers: Sequence[Recurrent]) -> nn.LSTM | nn.GRU:
         bias=first.has_bias,
         batch_first=True,
         bidirectional=first.bidirectional,
+        dtype=torch.float32,
     )
     layout = LAYOUTS["torch", first.spec.kind]
     parameters = dict(module.named_parameters())
     with torch.no_grad():
+        # Where one direction alone has no bias, torch has a place for it all the same, filled with random numbers.
+        for parameter in parameters.values():
+            parameter.zero_()
         for depth, layer in enumerate(layers):
             for weights, suffix in zip(layer.weights, _SUFFIXES.values(), strict=False):
                 for name, array in pack(layout, layer.spec, [weights]).items():
@@ -371,9 +399,9 @@ def _build_stack(layers: Sequence[Recurrent]) -> nn.LSTM | nn.GRU:
 
 
 def _read_chain(chain: Chain) -> Iterator[Layer]:
-    for name, module_names in chain.modules_of.items():
+    for name, module_names in chain._names.items():
         modules = [chain.get_submodule(module_name) for module_name in module_names]
-        problems: list[Problem] = []
+        problems = [problem for module in modules for problem in _altered(name, module)]
         layers = _read_module(name, modules[0], problems)
         if problems or len(layers) != 1:
             raise UnsupportedError(
@@ -381,7 +409,7 @@ def _read_chain(chain: Chain) -> Iterator[Layer]:
             )
         layer = layers[0]
         if isinstance(layer, Recurrent):
-            sequences = chain.values[name][0].quantity == "sequence"
+            sequences = chain._values[name][0].quantity == "sequence"
             yield Recurrent(name, layer.spec, layer.weights, return_sequences=sequences)
         elif isinstance(layer, Dense) and len(modules) > 1:
             yield Dense(name, layer.kernel, layer.bias, _ACTIVATIONS[type(modules[1])])
@@ -392,6 +420,11 @@ def _read_chain(chain: Chain) -> Iterator[Layer]:
 def _read_module(name: str, module: nn.Module, problems: list[Problem]) -> list[Layer]:
     """One module as layers; what cannot be kept goes to `problems`."""
     where = f"module '{name}'" if name else "the module"
+    meta = [key for key, tensor in module.named_parameters() if tensor.is_meta]
+    if meta:
+        remedy = "load the weights first: module.to_empty(device='cpu'), then load_state_dict"
+        problems.append(Problem("weights that are not there (meta device)", where, "numbers", ", ".join(meta), remedy))
+        return []
     doubtful = [key for key, tensor in module.named_parameters() if tensor.dtype != torch.float32]
     if doubtful:
         got = ", ".join(f"{key}: {module.get_parameter(key).dtype}" for key in doubtful)
@@ -424,6 +457,17 @@ def _read_module(name: str, module: nn.Module, problems: list[Problem]) -> list[
     remedy = "give the nn.LSTM or nn.GRU inside it; an own forward() is not read"
     problems.append(_refused(f"{where} is a {type(module).__qualname__}", module, remedy))
     return []
+
+
+def _altered(name: str, module: nn.Module) -> Iterator[Problem]:
+    """What makes a module compute something else than its class says: hooks (weight_norm and pruning are hooks too), an own
+    forward, a Softmax along another axis than the last."""
+    where = f"module '{name}' ({type(module).__name__})" if name else type(module).__name__
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        remedy = "remove the hooks (torch.nn.utils.remove_weight_norm, prune.remove, handle.remove()) before converting"
+        yield Problem("hooks or a forward of its own change what the module computes", where, "none", remedy=remedy)
+    if isinstance(module, nn.Softmax) and module.dim not in (-1, 2):
+        yield Problem("this Softmax is not along the features", where, "dim=-1", f"dim={module.dim}", "set dim=-1")
 
 
 def _refused(what: str, module: nn.Module, remedy: str) -> Problem:

@@ -38,6 +38,11 @@ class Dense:
         return int(self.kernel.shape[1])
 
     @property
+    def arrays(self) -> dict[str, Array]:
+        """Its weights by name."""
+        return {"kernel": self.kernel} | ({} if self.bias is None else {"bias": self.bias})
+
+    @property
     def facts(self) -> dict[str, object]:
         """What people want to know of it beside its sizes."""
         return {"activation": self.activation, "bias": self.bias is not None}

@@ -33,6 +33,11 @@ class Embedding:
         return int(self.table.shape[1])
 
     @property
+    def arrays(self) -> dict[str, Array]:
+        """Its weights by name."""
+        return {"table": self.table}
+
+    @property
     def facts(self) -> dict[str, object]:
         """What people want to know of it beside its sizes."""
         return {"vocabulary": self.input_size}

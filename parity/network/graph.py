@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from parity.conventions import Value
-from parity.errors import UnsupportedError
+from parity.errors import ParityError, Problem, UnsupportedError
 from parity.network.dense import Dense
 from parity.network.embedding import Embedding
 from parity.network.recurrent import Recurrent
@@ -35,7 +35,7 @@ class Output:
     value: Value | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """A model, free of any framework.
 
@@ -46,6 +46,7 @@ class Network:
             return is the framework's own: the sequence and the final states.
         origin: the framework it was read from.
         details: what else the source says of itself (producer, version, format), for people to read.
+        time: the number of steps that the source insists on, None for any.
 
     Example:
         >>> from parity.recurrent import Weights
@@ -59,8 +60,10 @@ class Network:
     outputs: tuple[Output, ...] = ()
     origin: str = ""
     details: dict[str, str] = field(default_factory=dict)
+    time: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_finite()
         if not self.recurrent:
             raise UnsupportedError(
                 "no recurrent layer in the model",
@@ -69,6 +72,26 @@ class Network:
                 got=", ".join(f"{type(layer).__name__} '{layer.name}'" for layer in self.layers) or "no layers",
                 remedy="parity converts models around LSTM and GRU layers; give it one that has such a layer",
             )
+
+    def __repr__(self) -> str:
+        layers = ", ".join(
+            f"{layer.name}: {type(layer).__name__} {layer.input_size}->{layer.output_size}" for layer in self.layers
+        )
+        return f"Network('{self.name}', {layers})"
+
+    def _check_finite(self) -> None:
+        """Through a weight that is no number every comparison would be one of NaN with NaN."""
+        problems = []
+        for layer in self.layers:
+            for name, array in layer.arrays.items():
+                # The sum is finite unless an element is not, or unless it overflows: then look closer.
+                if not np.isfinite(array.sum(dtype=np.float64)) and not np.isfinite(array).all():
+                    index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+                    where = f"layer '{layer.name}', {name}, canonical index {index}"
+                    remedy = "mend or retrain the model: it computes no numbers"
+                    problems.append(Problem("a weight is not finite", where, "a number", str(array[index]), remedy))
+        if problems:
+            raise ParityError(problems)
 
     @property
     def recurrent(self) -> tuple[Recurrent, ...]:

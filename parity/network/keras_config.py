@@ -203,7 +203,8 @@ def network_from_keras(
     shape = chain.input_shape
     size = shape[-1] if shape and isinstance(shape[-1], int) and not isinstance(plans[0], _EmbeddingPlan) else None
     title = name or str(serialized["config"].get("name") or "model")
-    return Network(title, tuple(_with_weights(plans, arrays, size)), outputs, "keras")
+    time = shape[1] if shape and len(shape) > 1 and isinstance(shape[1], int) else None
+    return Network(title, tuple(_with_weights(plans, arrays, size)), outputs, "keras", time=time)
 
 
 def layer_from_keras(serialized_layer: Config, arrays: Sequence[Array]) -> Layer:

@@ -49,7 +49,9 @@ class LayerClass:
 _INERT = Option()
 _FLAG = Option((True, False))
 _ON_ITS_OWN = "set {}: without a mask it changes nothing"
-_DROPOUT = Option((0, None), "set it to 0: it is inert at inference")
+_DROPOUT = Option(
+    (0, None), "build the layer again with 0 and give it the weights (set_weights): dropout is inert at inference"
+)
 _QUANTIZED = Option((None,), "convert the float32 model, quantize the result")
 
 COMMON = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parity.conventions import Value, keras_returns
-from parity.recurrent import RecurrentSpec, Weights
+from parity.layouts import CANONICAL_AXES
+from parity.recurrent import Array, RecurrentSpec, Weights
 from parity.reference import Float64, Rounding, Trajectory, run_layer
 from parity.result import State
 
@@ -52,6 +53,16 @@ class Recurrent:
     def values(self) -> tuple[Value, ...]:
         """What the layer hands over, in Keras's order: the value the next layer takes, then every state."""
         return keras_returns(self.spec.kind, self.bidirectional, self.return_sequences, return_state=True)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Its canonical weights, by direction and name."""
+        return {
+            f"{direction}.{member}": array
+            for direction, weights in zip(self.spec.directions, self.weights, strict=True)
+            for member in CANONICAL_AXES
+            if (array := weights.member(member)) is not None
+        }
 
     @property
     def facts(self) -> dict[str, object]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.errors import FormatError
+from parity.errors import FormatError, ParityError
 from parity.findings import Findings, describe
 from parity.floor import LOST, Band
 from parity.judge import LIMIT, REFERENCE, Judgement
@@ -77,6 +77,8 @@ def read_record(path: Path) -> Record:
     Raises:
         FormatError: not JSON, or not a record of this version.
     """
+    if not path.is_file():
+        raise ParityError("no such file", str(path), "a record", "nothing there", "check the name and the folder")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -88,6 +90,11 @@ def read_record(path: Path) -> Record:
         raise FormatError(
             "this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema)
         )
+    verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}
+    derived = next((verdict for verdict in ("disagree", "undecided") if verdict in verdicts), "agree")
+    if record.get("verdict") != derived:
+        got = f"verdict {record.get('verdict')!r}, but rows that {derived}"
+        raise FormatError("the record contradicts itself", str(path), f"verdict {derived!r}", got, "compare again")
     return dict(record)
 
 
