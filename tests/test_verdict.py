@@ -353,7 +353,8 @@ def test_tiny_layers_and_zero_inputs_agree(
     for bias in (0.0, 0.3):
         layer = torch_layer(kind, random, units=units, bias=bias)
         comparison = parity.compare(layer, inputs=normal(random, time, size), engines=["torch", "onnxruntime"])
-        assert comparison.verdict == "agree"
+        # Where nothing but zeros is computed nothing was tested.
+        assert comparison.verdict == ("agree" if bias or size else "undecided")
 
 
 @dataclass
