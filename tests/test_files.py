@@ -831,7 +831,7 @@ def test_targets_that_cannot_be(tmp_path: Path) -> None:
 def test_an_existing_file_is_kept_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.PT"
     path.write_bytes(b"mine")
-    with pytest.raises(ParityError, match="--overwrite .* or another name"):
+    with pytest.raises(ParityError, match=r"--overwrite .* or another name"):
         write_file(stack(), path)
     assert path.read_bytes() == b"mine"
     write_file(stack(), path, overwrite=True)
