@@ -144,3 +144,6 @@ LAYOUTS: dict[tuple[str, Kind], Layout] = {
         _onnx("gru", "z:z r:r h:n"),
     )
 }
+
+CHECKPOINT_KEYS = ("state_dict", "model_state_dict")
+"""Where a torch checkpoint keeps the state dict, if it holds more than that."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.files.archive import Archive
+from parity.layouts import CHECKPOINT_KEYS
 from parity.recurrent import Array
 
 STORAGES: dict[str, np.dtype[Any] | None] = {
@@ -36,7 +37,6 @@ STORAGES: dict[str, np.dtype[Any] | None] = {
 }
 """torch's storages and NumPy's types for them; None where NumPy has none."""
 
-NESTED = ("state_dict", "model_state_dict")
 _SAVE_STATE = "save the numbers only: torch.save(module.state_dict(), path)"
 _ALIGNMENT, _HEADER_BYTES, _ZIP64_BYTES, _ZIP_DATE = 64, 30, 20, (1980, 1, 1, 0, 0, 0)
 _MOST_PICKLE_BYTES, _MOST_REUSE = 1 << 26, 16
@@ -216,7 +216,7 @@ def _check_memo(content: bytes) -> None:
 
 def _views(archive: Archive, found: object) -> dict[str, _View]:
     if isinstance(found, dict) and not any(isinstance(value, _View) for value in found.values()):
-        nested = [key for key in NESTED if isinstance(found.get(key), dict)]
+        nested = [key for key in CHECKPOINT_KEYS if isinstance(found.get(key), dict)]
         if len(nested) > 1:
             raise archive.fault("it has several state dicts", "one", ", ".join(nested), _SAVE_STATE)
         found = found[nested[0]] if nested else found

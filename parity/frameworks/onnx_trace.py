@@ -76,6 +76,7 @@ class Tracer:
         states = {name for node in self._graph.node if node.op_type in RECURRENT_OPS for name in node.input[5:7]}
 
         def is_zero(name: str) -> bool:
+            """Follows a tensor back to where its numbers come from."""
             while name in producers and producers[name].op_type in _PASSES_ZEROS:
                 name = producers[name].input[0]
             if name in self._constants:

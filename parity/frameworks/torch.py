@@ -17,9 +17,8 @@ from torch import nn
 
 from parity.conventions import CANONICAL_AXES, Value, to_canonical, torch_returns
 from parity.errors import FormatError, MissingFrameworkError, Problem, UnsupportedError
-from parity.files.torch_file import NESTED
 from parity.frameworks import Settings
-from parity.layouts import LAYOUTS, Kind
+from parity.layouts import CHECKPOINT_KEYS, LAYOUTS, Kind
 from parity.network import Dense, Embedding, Layer, Network, Output, Recurrent
 from parity.network.activations import ACTIVATIONS
 from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights, pack, unpack
@@ -181,7 +180,7 @@ def load(path: Path, network: Network) -> nn.Module:
             tensors = importlib.import_module("safetensors.torch").load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = next((tensors[key] for key in NESTED if key in tensors), tensors)
+        tensors = next((tensors[key] for key in CHECKPOINT_KEYS if key in tensors), tensors)
         prefix = next((name.partition("weight_ih_l0")[0] for name in tensors if "weight_ih_l0" in name), "")
         module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, strict=True)
     except (RuntimeError, ValueError, KeyError, AttributeError, OSError, pickle.UnpicklingError) as error:
