@@ -111,6 +111,9 @@ def compare(
         "device": device,
         "tf32": tf32,
     }
+    bands = judgement.floor.bands.values()
+    silent = [band.quantity.name for band in bands if not band.reference.any()]
+    notes += [f"{name} is zero everywhere: what is wrong behind it cannot show" for name in silent]
     notes += [*_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
     return Comparison(opened, participants, given, judgement, asked, tuple(notes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -291,8 +292,36 @@ def test_the_user_s_own_layer_is_what_runs(random: np.random.Generator) -> None:
         layer = filled(keras.layers.Bidirectional(keras.layers.LSTM(UNITS, **options)), random)
         assert parity.compare(layer, engines=["keras"]).ok
         own = layer.call
-        layer.call = lambda *args, own=own, **given: keras.tree.map_structure(lambda v: v * 2, own(*args, **given))
-        assert parity.compare(layer, engines=["keras"]).verdict == "disagree"
+        for wrong in range(5 if options.get("return_state") else 1):
+
+            def call(*args: Any, own: Any = own, wrong: int = wrong, **given: Any) -> Any:
+                values = keras.tree.flatten(own(*args, **given))
+                values[wrong] = values[wrong] * 2
+                return values if len(values) > 1 else values[0]
+
+            layer.call = call
+            assert parity.compare(layer, engines=["keras"]).verdict == "disagree", (options, wrong)
+
+
+def test_a_head_that_gives_zeros_is_said() -> None:
+    heads = [keras.layers.LSTM(UNITS), keras.layers.Dense(2, activation="relu", name="head")]
+    model = keras.Sequential([keras.Input((None, FEATURES)), *heads])
+    model.layers[-1].set_weights([model.layers[-1].get_weights()[0], np.full(2, -9.0)])
+    assert any("zero everywhere" in note for note in parity.compare(model, engines=["torch"]).notes)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_last_state_there_and_back_through_files(
+    bidirectional: bool, tmp_path: Path, random: np.random.Generator
+) -> None:
+    cell = keras.layers.GRU(UNITS)
+    layers = [keras.Input((None, FEATURES)), keras.layers.Bidirectional(cell) if bidirectional else cell]
+    model = filled(keras.Sequential(layers), random)
+    model.save(tmp_path / "a.keras")
+    parity.convert(tmp_path / "a.keras", tmp_path / "a.onnx")
+    parity.convert(tmp_path / "a.onnx", tmp_path / "b.keras")
+    same(keras.models.load_model(tmp_path / "b.keras").get_weights(), model.get_weights())
+    parity.assert_parity(tmp_path / "a.keras", tmp_path / "b.keras", tmp_path / "a.onnx")
 
 
 # In a process of its own: torch refuses its older settings for good once the newer ones were used.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,17 +228,21 @@ class KerasRunner:
         """What the user's own layer returned takes the place of the twin's values."""
         layer = self._network.recurrent[0]
         revealed = self._revealed(layer)
+        own: defaultdict[int, list[Any]] = defaultdict(list)
         shown = keras_returns(
             layer.spec.kind, layer.bidirectional, layer.return_sequences, return_state=self._returns_state()
         )
         for value, array in zip(shown, returned, strict=True):
             places = [
                 index
-                for index, own in enumerate(revealed)
-                if own.quantity == value.quantity and value.select in ("all", own.select)
+                for index, row in enumerate(revealed)
+                if row.quantity == value.quantity and value.select in ("all", row.select)
             ]
             for place, part in zip(places, keras.ops.split(array, len(places), axis=-1), strict=True):
-                flat[layer.name][place] = part
+                own[place].append(part)
+        for place, candidates in own.items():
+            # Where it returned one quantity twice (output and state_h), the one that is further off is judged.
+            flat[layer.name][place] = max(candidates, key=partial(_distance, flat[layer.name][place]))
 
     def _returns_state(self) -> bool:
         layer = getattr(self._source, "forward_layer", self._source)
@@ -339,6 +345,12 @@ def _has_gpu() -> bool:
     if backend == "torch":
         return bool(importlib.import_module("torch").cuda.is_available())
     return any(device.platform == "gpu" for device in importlib.import_module("jax").devices())
+
+
+def _distance(left: Any, right: Any) -> float:
+    """The largest difference; a value that is no number is the furthest of all."""
+    difference = np.abs(_array(left) - _array(right)).max()
+    return float(difference) if np.isfinite(difference) else float("inf")
 
 
 def _array(tensor: Any) -> Array:

@@ -337,6 +337,9 @@ def _onnxruntime() -> Any:
         ) from error
 
 
+_FOR_ONE_SIZE = "if it was exported for one batch or length, export it with dynamic_axes; parity runs it on several"
+
+
 @contextmanager
 def _refusals(verb: str) -> Iterator[None]:
     """ONNX Runtime's own exceptions have no common base below Exception; each becomes a message."""
@@ -344,7 +347,7 @@ def _refusals(verb: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ParityError(
-            f"ONNX Runtime does not {verb} this model", got=_words(error), remedy="look at the graph there"
+            f"ONNX Runtime does not {verb} this model", got=_words(error), remedy=_FOR_ONE_SIZE
         ) from error
 
 

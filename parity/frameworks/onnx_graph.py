@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,15 +111,22 @@ class _Reader(Tracer):
             "opset": str(self._opset or "not stated"),
             "input axes": STEPS if self._time_major else "batch time",
         }
-        layers = tuple(self._layers.values())
         name = self._graph.name or "model"
         outputs = [self._traced.get(item.name) for item in self._graph.output]
         if all(map(self._is_own, outputs)) and not all(traced and traced.axes[0] == "batch" for traced in outputs):
-            return Network(name, layers, (), "onnxruntime", details)
+            return Network(name, tuple(self._layers.values()), (), "onnxruntime", details)
+        self._end_with_state(outputs)
         named = tuple(self._output(item.name, traced) for item, traced in zip(self._graph.output, outputs, strict=True))
         if self._problems:
             raise UnsupportedError(self._problems)
-        return Network(name, layers, named, "onnxruntime", details)
+        return Network(name, tuple(self._layers.values()), named, "onnxruntime", details)
+
+    def _end_with_state(self, outputs: Sequence[Traced | None]) -> None:
+        """A last layer whose sequence nobody takes gives its final state on, as Keras says it."""
+        last = self._layers.get(self._last or "")
+        taken = any(traced and traced.layer == self._last and traced.quantity == "sequence" for traced in outputs)
+        if isinstance(last, Recurrent) and not taken:
+            self._layers[last.name] = replace(last, return_sequences=False)
 
     def _is_own(self, traced: Traced | None) -> bool:
         """Whether an output is what a bare stack gives: the last sequence or final states, as a node or as torch returns them."""
