@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from parity.findings import Findings, describe
+from parity.frameworks import ENGINES
 from parity.judge import LIMIT, REFERENCE, Row
 from parity.layouts import LAYOUTS, axis_groups
 from parity.network import Embedding, Layer, Recurrent, layer_facts
@@ -130,10 +131,7 @@ def show_network(opened: Opened) -> None:
         )
     out.print(table)
     for layer in network.recurrent:
-        layout = LAYOUTS[
-            "keras" if network.origin == "keras" else "onnx" if network.origin == "onnxruntime" else "torch",
-            layer.spec.kind,
-        ]
+        layout = LAYOUTS[ENGINES.get(network.origin, "torch"), layer.spec.kind]
         per_call = layer.weights if any("direction" in tensor.axes for tensor in layout.tensors) else layer.weights[:1]
         shapes = {name: array.shape for name, array in pack(layout, layer.spec, per_call).items()}
         axes = {tensor.name: tensor.axes for tensor in layout.tensors}

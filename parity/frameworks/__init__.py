@@ -23,11 +23,10 @@ from parity.recurrent import Array
 from parity.result import Result, State
 
 ENGINES = {"keras": "keras", "torch": "torch", "onnxruntime": "onnx"}
-"""Engine name -> module of this package that runs it."""
+"""Engine name -> module of this package that runs it, named like the package whose objects it owns."""
 
 _NEEDS = {"keras": ("tensorflow", "keras"), "torch": ("torch",), "onnxruntime": ("onnx", "onnxruntime")}
 _EXTRAS = {"keras": "keras", "torch": "torch", "onnxruntime": "onnx"}
-_OWNED_WHEN_IMPORTED = {"keras": "keras", "torch": "torch", "onnxruntime": "onnx"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def owner(source: object) -> str | None:
         >>> owner("model.keras") is None
         True
     """
-    for engine, imported in _OWNED_WHEN_IMPORTED.items():
+    for engine, imported in ENGINES.items():
         if imported in sys.modules and framework(engine).owns(source):
             return engine
     return None

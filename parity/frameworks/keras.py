@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.conventions import keras_returns, to_canonical
+from parity.conventions import Value, keras_returns, to_canonical
 from parity.errors import FormatError, MissingFrameworkError, ParityError, Problem, UnsupportedError
 from parity.frameworks import Settings, quiet_import
 from parity.layouts import Kind
@@ -216,11 +216,8 @@ class KerasRunner:
             returned = keras.tree.flatten(self._compiled(self._source, time)(x))
             names = [output.name for output in self._network.outputs]
             return returned, names or [f"output {index}" for index in range(len(returned))]
-        layer = self._network.recurrent[0]
-        state = self._returns_state()
-        shown = keras_returns(layer.spec.kind, layer.bidirectional, layer.return_sequences, return_state=state)
-        names = [value.name for value in shown]
-        start = states[layer.name]
+        names = [value.name for value in self._own_values()]
+        start = states[self._network.recurrent[0].name]
         call = self._compiled(lambda x, start: self._source(x, initial_state=start), time)
         return keras.tree.flatten(call(x, start)), names
 
@@ -229,10 +226,7 @@ class KerasRunner:
         layer = self._network.recurrent[0]
         revealed = self._revealed(layer)
         own: defaultdict[int, list[Any]] = defaultdict(list)
-        shown = keras_returns(
-            layer.spec.kind, layer.bidirectional, layer.return_sequences, return_state=self._returns_state()
-        )
-        for value, array in zip(shown, returned, strict=True):
+        for value, array in zip(self._own_values(), returned, strict=True):
             places = [
                 index
                 for index, row in enumerate(revealed)
@@ -244,9 +238,13 @@ class KerasRunner:
             # Where it returned one quantity twice (output and state_h), the one that is further off is judged.
             flat[layer.name][place] = max(candidates, key=partial(_distance, flat[layer.name][place]))
 
-    def _returns_state(self) -> bool:
-        layer = getattr(self._source, "forward_layer", self._source)
-        return bool(layer.return_state)
+    def _own_values(self) -> tuple[Value, ...]:
+        """What the user's own layer returns, which is less than its twin does."""
+        layer = self._network.recurrent[0]
+        live = getattr(self._source, "forward_layer", self._source)
+        return keras_returns(
+            layer.spec.kind, layer.bidirectional, layer.return_sequences, return_state=bool(live.return_state)
+        )
 
     def _reveal(self, x: Any, states: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         """What every layer gives on, and everything the recurrent ones compute, flat."""
