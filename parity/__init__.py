@@ -2,6 +2,7 @@
 
     read(source)                  a path or live object -> Network
     to_torch, to_keras, to_onnx   convert a path or live object
+    form_of(converted)            native or composed, and why -> Form
     convert(source, target)       convert a file to a file, by suffix
     run(source, inputs, engine)   run it in one engine -> Result
     compare(*sources)             run it in every engine and judge -> Comparison
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
     from parity.comparison import Comparison, assert_parity, compare
     from parity.conversion import convert
     from parity.errors import FormatError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
+    from parity.forms import Form
     from parity.network import Network
     from parity.result import Result
     from parity.returns import Returns
     from parity.running import run
-    from parity.sources import explain, read, to_keras, to_onnx, to_torch
+    from parity.sources import explain, form_of, read, to_keras, to_onnx, to_torch
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Comparison": "comparison",
+    "Form": "forms",
     "FormatError": "errors",
     "MissingFrameworkError": "errors",
     "Network": "network",
@@ -42,6 +45,7 @@ _HOMES = {
     "compare": "comparison",
     "convert": "conversion",
     "explain": "sources",
+    "form_of": "sources",
     "read": "sources",
     "run": "running",
     "to_keras": "sources",
@@ -51,6 +55,7 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "Form",
     "FormatError",
     "MissingFrameworkError",
     "Network",
@@ -63,6 +68,7 @@ __all__ = [
     "compare",
     "convert",
     "explain",
+    "form_of",
     "read",
     "run",
     "to_keras",

@@ -36,6 +36,7 @@ class Layer(str, Enum):
 
     lstm = "lstm"
     gru = "gru"
+    rnn = "rnn"
 
 
 class Device(str, Enum):
@@ -108,14 +109,25 @@ def compare(
         list[Path], typer.Argument(help="One file to compare with its conversions, or several with each other.")
     ],
     engines: Annotated[
-        str | None, typer.Option(help="Of keras, torch, onnxruntime; comma-separated. [default: all installed]")
+        str | None,
+        typer.Option(
+            help="Of keras, torch, onnxruntime, keras:tensorflow, keras:torch, keras:jax; comma-separated. "
+            "[default: the installed ones of the first three]"
+        ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to run.")] = Device.cpu,
     inputs: Annotated[
         Path | None, typer.Option(help="An .npz file with one array, batch first. [default: random]")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Samples of random inputs.")] = 3,
-    time: Annotated[int, typer.Option(min=1, help="Steps of random inputs.")] = 17,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Samples of random inputs. [default: 3, or as many as lengths]")
+    ] = None,
+    time: Annotated[
+        int | None, typer.Option(min=1, help="Steps of random inputs. [default: 17, or the largest length]")
+    ] = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="Valid steps of each sample, the rest being padding: 7,3,1. [default: all]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random inputs.")] = 0,
     tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
@@ -145,6 +157,7 @@ def compare(
             *sources,
             inputs=inputs,
             engines=[name.strip() for name in engines.split(",")] if engines else None,
+            lengths=None if lengths is None else _integers(lengths),
             batch=batch,
             time=time,
             seed=seed,
@@ -160,6 +173,14 @@ def compare(
     raise typer.Exit(EXIT_CODES[compared.verdict])
 
 
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        remedy = "a number of steps for each sample, as in --lengths 7,3,1"
+        raise ParityError("these are no lengths", "--lengths", "integers with commas between", text, remedy) from None
+
+
 @app.command()
 def explain(
     context: typer.Context,
@@ -173,14 +194,23 @@ def explain(
     return_state: Annotated[bool, typer.Option("--return-state")] = False,
     bidirectional: Annotated[bool, typer.Option("--bidirectional")] = False,
     merge_mode: Annotated[str, typer.Option(help="concat, sum, mul, ave or none.")] = "concat",
+    go_backwards: Annotated[bool, typer.Option("--go-backwards")] = False,
+    num_layers: Annotated[int, typer.Option(min=1, help="Layers of a stack; a list of cells in Keras.")] = 1,
+    proj_size: Annotated[int | None, typer.Option(min=1, help="Features of torch's projected h.")] = None,
+    unbatched: Annotated[
+        bool, typer.Option("--unbatched", help="Call torch with one sample, (time, features).")
+    ] = False,
+    packed: Annotated[
+        bool, typer.Option("--packed", help="Call torch with a PackedSequence, Keras with a mask.")
+    ] = False,
+    cell: Annotated[bool, typer.Option("--cell", help="The single-step cell, such as LSTMCell.")] = False,
 ) -> None:
     """Say why a layer returns three values, four or five, which is which, and where they are in torch and ONNX.
 
     Example: parity explain --layer lstm --units 64 --return-sequences --return-state
     """
     from parity import terminal
-    from parity.recurrent import DIRECTIONS, RecurrentSpec
-    from parity.returns import explain_layer, explain_network, merge_mode_named
+    from parity.returns import CALLS, explain_layer, explain_network, merge_mode_named, specs_of
 
     if (source is None) == (layer is None):
         raise ParityError(
@@ -198,14 +228,19 @@ def explain(
     if source is not None:
         from parity.sources import read
 
-        for returns in explain_network(read(source), batch or "batch", time or "time"):
-            terminal.show_returns(returns)
+        terminal.show_explained(list(explain_network(read(source), batch or "batch", time or "time")))
     elif layer is not None:
-        spec = RecurrentSpec(layer.value, features, units, DIRECTIONS if bidirectional else DIRECTIONS[:1])
+        asked = [name for name, on in zip(CALLS[1:], (unbatched, packed, cell), strict=True) if on]
+        if len(asked) > 1:
+            raise ParityError(
+                "these exclude each other", "--unbatched, --packed, --cell", "one of them", ", ".join(asked)
+            )
+        specs = specs_of(layer.value, features, units, num_layers, bidirectional, go_backwards, proj_size)
         mode = merge_mode_named(merge_mode)
-        terminal.show_returns(
-            explain_layer(spec, return_sequences, return_state, mode, batch or "batch", time or "time")
-        )
+        state = return_state or cell
+        call = asked[0] if asked else CALLS[0]
+        explained = explain_layer(specs, return_sequences, state, mode, batch or "batch", time or "time", call)
+        terminal.show_explained([explained])
 
 
 def _given(context: typer.Context, name: str) -> bool:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
+from numpy.typing import ArrayLike
+
+from parity.errors import EngineError, MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
 from parity.files import read_inputs
 from parity.findings import Findings
-from parity.frameworks import ENGINES, Runner, Settings
+from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, engine_error, family, raised_by_framework
 from parity.judge import judge
 from parity.network import Network
 from parity.recurrent import Array
-from parity.result import Inputs, Result, State, check_states
-from parity.running import REFERENCE, check_inputs, random_inputs, runner
+from parity.result import Inputs, Result, State, as_numbers, check_states
+from parity.running import REFERENCE, check_inputs, check_mask, random_inputs, runner
 from parity.sources import Opened, Source, open_source
-from parity.worker import ProcessRunner
+from parity.worker import ProcessRunner, warm
 
 Progress = Callable[[str], None]
 
@@ -58,14 +59,18 @@ def compare(
     inputs: Inputs | str | Path | None = None,
     engines: Sequence[str] | None = None,
     initial_state: object = None,
-    batch: int = 3,
-    time: int = 17,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    batch: int | None = None,
+    time: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     tf32: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Run sources on the same inputs and judge whether they compute the same.
+
+    An engine that raises an error or crashes while it runs is reported as failed; the verdict is then undecided, unless others disagree.
 
     One source is compared with its own conversions, in every installed engine; several with each other, each in its own engine.
     The first one is what the float64 reference computes.
@@ -74,9 +79,11 @@ def compare(
         sources: paths, live layers or models, onnx.ModelProto, Networks; at least one.
         inputs: (batch, time, features) or (batch, time) integers, batch first, or the path of an `.npz` file that holds them;
             random if None.
-        engines: of "keras", "torch", "onnxruntime"; every source is run in each of them.
+        engines: of "keras", "torch", "onnxruntime", and "keras:tensorflow", "keras:torch", "keras:jax", each of which runs in a process of
+            its own; every source is run in each of them.
         initial_state: see `run`; of the first source's layers, handed to the others by position.
-        batch, time, seed: of random inputs.
+        lengths, mask: see `run`.
+        batch, time, seed: of random inputs; 3 samples of 17 steps, or as many as `lengths` or `mask` say.
         device, tf32: see `run`.
         progress: called with a line for every step of the work.
 
@@ -96,17 +103,19 @@ def compare(
     opened = tuple(open_source(source) for source in sources)
     first = opened[0].network
     _check_comparable(opened)
-    origin, given = _given_inputs(first, inputs, batch, time, seed)
+    origin, given = _given_inputs(first, inputs, *_sizes(lengths, mask, batch, time), seed)
+    valid = check_mask(lengths, mask, given.shape[0], given.shape[1])
     states = check_states(first.specs, initial_state, given.shape[0])
-    with ExitStack() as processes:
-        settings = Settings(device, "float32", tf32)
-        participants, runners, notes = _participants(opened, engines, settings, say, processes)
-        say("reference and floor")
-        judgement = judge(first, runners, given, states, seed, say)
+    participants, runners, notes = _participants(opened, engines, Settings(device, "float32", tf32), say)
+    say("reference and floor")
+    judgement = judge(first, runners, given, states, seed, say, mask=valid)
+    notes += [f"{label} failed: {text}" for label, text in judgement.failures.items()]
     asked = {
         "inputs": origin,
         "engines": list(engines) if engines else None,
         "initial_state": "zeros" if initial_state is None else "given",
+        "lengths": None if lengths is None else as_numbers(lengths, "lengths").tolist(),
+        "mask": None if mask is None else "given",
         "seed": seed,
         "device": device,
         "tf32": tf32,
@@ -115,7 +124,19 @@ def compare(
     silent = [band.quantity.name for band in bands if not band.reference.any()]
     notes += [f"{name} is zero everywhere: what is wrong behind it cannot show" for name in silent]
     notes += [*_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
-    return Comparison(opened, participants, given, judgement, asked, tuple(notes))
+    compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid)
+    return replace(compared, notes=(*compared.notes, *compared.padding))
+
+
+def _sizes(lengths: ArrayLike | None, mask: ArrayLike | None, batch: int | None, time: int | None) -> tuple[int, int]:
+    """How many samples and steps random inputs have."""
+    samples, steps = 3, 17
+    valid = None if lengths is None else as_numbers(lengths, "lengths")
+    if valid is not None and valid.ndim == 1 and valid.size and valid.dtype.kind in "iu":
+        samples, steps = valid.size, int(valid.max())
+    elif mask is not None and (shape := as_numbers(mask, "mask").shape)[1:]:
+        samples, steps = shape[:2]
+    return samples if batch is None else batch, steps if time is None else time
 
 
 def _given_inputs(
@@ -179,29 +200,28 @@ def _participants(
     engines: Sequence[str] | None,
     settings: Settings,
     say: Progress,
-    processes: ExitStack,
 ) -> tuple[dict[str, tuple[Opened, str]], dict[str, Runner], list[str]]:
-    """Labels, what runs under each, and what was left out; processes that were started end with `processes`."""
+    """Labels, what runs under each, and what was left out."""
     wanted = [
         (source, engine)
         for source in opened
         for engine in engines or ([source.engine or REFERENCE] if len(opened) > 1 else ENGINES)
     ]
     waiting: dict[int, ProcessRunner] = {}
+    for _, engine in wanted:
+        if engine != REFERENCE:
+            family(engine)  # an unknown one is refused before anything is started
     for number, (source, engine) in enumerate(wanted):
-        if len(wanted) > 1 and _better_apart(source, engine):
-            say(f"{engine}: start a process for {source.label}")
-            waiting[number] = ProcessRunner(source, engine, settings)
-            processes.callback(waiting[number].close)
+        if engine in KERAS_BACKENDS or (len(wanted) > 1 and _better_apart(source, engine)):
+            say(f"{engine}: a process for {source.label}")
+            waiting[number] = warm(engine, settings).begin(source)
     loaded: dict[int, Runner] = {}
     notes: list[str] = []
     # Those in processes of their own go on loading while the others load here, and come last.
     for number, (source, engine) in sorted(enumerate(wanted), key=lambda item: item[0] in waiting):
         say(f"{engine}: load {source.label}")
         try:
-            if number in waiting:
-                waiting[number].ready()
-            loaded[number] = waiting.get(number) or runner(source, engine, settings)
+            loaded[number] = _loaded(source, engine, settings, waiting.get(number))
         except (MissingFrameworkError, UnsupportedError) as error:
             if engines or engine == source.engine:
                 raise
@@ -218,6 +238,34 @@ def _participants(
         own = source is opened[0]
         runners[label] = loaded[number] if own else _Aligned(loaded[number], opened[0].network, source.network)
     return participants, runners, notes
+
+
+def _loaded(source: Opened, engine: str, settings: Settings, waiting: ProcessRunner | None) -> Runner:
+    """A runner; where the engine itself fails as it loads, one that says so when it is run."""
+    try:
+        if waiting is None:
+            return runner(source, engine, settings)
+        waiting.ready()
+    except EngineError as error:
+        return _Failed(engine, error)
+    except ParityError:
+        raise
+    except Exception as error:
+        if not raised_by_framework(error):
+            raise
+        return _Failed(engine, engine_error(engine, error))
+    return waiting
+
+
+class _Failed:
+    """Stands for an engine that could not load its source."""
+
+    def __init__(self, engine: str, error: EngineError) -> None:
+        self.engine, self._error = engine, error
+
+    def __call__(self, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
+        """Raise what went wrong."""
+        raise self._error
 
 
 def _better_apart(source: Opened, engine: str) -> bool:
@@ -243,9 +291,9 @@ class _Aligned:
         both = not first.bare and not own.bare
         self._outputs = {o.name: f.name for o, f in zip(own.outputs, first.outputs, strict=True)} if both else {}
 
-    def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
+    def __call__(self, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
         """Run, and rename what comes out."""
-        result = self._inner(inputs, {own: states[name] for own, name in self._layers.items()})
+        result = call(self._inner, inputs, {own: states[name] for own, name in self._layers.items()}, mask)
         return replace(
             result,
             outputs={name: result.outputs[own] for own, name in self._outputs.items()},

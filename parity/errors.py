@@ -61,5 +61,9 @@ class ShapeError(ParityError):
     """Arrays whose sizes do not fit the model or each other."""
 
 
+class EngineError(ParityError):
+    """An engine that raised an error of its own, or whose process ended: says what it said last."""
+
+
 class MissingFrameworkError(ParityError):
     """A framework or device that is needed and not there: says the pip extra or driver to install."""

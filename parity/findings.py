@@ -21,7 +21,8 @@ class Findings:
         inputs: what every engine got, batch first.
         judgement: the rows and what they rest on.
         asked: the options of the call, for the record.
-        notes: what a reader should know: engines left out, blind spots of these inputs.
+        notes: what a reader should know: engines left out or failed, blind spots of these inputs.
+        mask: (batch, time) of bool, True where a step is valid; None where all are.
     """
 
     sources: tuple[Opened, ...]
@@ -30,6 +31,7 @@ class Findings:
     judgement: Judgement
     asked: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    mask: Array | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -48,8 +50,21 @@ class Findings:
 
     @property
     def results(self) -> dict[str, Result]:
-        """What each participant computed, by label, and the reference."""
+        """What each participant that did not fail computed, by label, and the reference."""
         return {**self.judgement.results, REFERENCE: self.judgement.floor.result}
+
+    @property
+    def padding(self) -> tuple[str, ...]:
+        """Which engines put other things at padded steps than others, in words: a difference of convention, which is not judged."""
+        differing: dict[tuple[str, str], list[Row]] = {}
+        for row in self.table:
+            if row.padding_outside:
+                differing.setdefault((row.left, row.right), []).append(row)
+        return tuple(
+            f"{left} and {right} differ in what padding holds, a convention that is not judged: "
+            + ", ".join(f"{row.quantity} by up to {row.padding_error:.3g}" for row in rows)
+            for (left, right), rows in differing.items()
+        )
 
     @property
     def sentence(self) -> str:
@@ -83,11 +98,28 @@ def describe(row: Row) -> str:
 
 
 def _sentence(findings: Findings) -> str:
-    names = list(findings.participants)
+    failures = findings.judgement.failures
+    names = [name for name in findings.participants if name not in failures]
+    if not failures:
+        return _judged(findings, names)
+    failed = "; ".join(f"{name} failed ({text})" for name, text in failures.items())
+    if not findings.table:
+        return f"Undecided: {failed}."
+    if findings.judgement.rows_verdict == "disagree":
+        return f"{_judged(findings, names)} Besides, {failed}."
+    rest = f" {_judged(findings, names)}" if names else ""
+    return f"Undecided: {failed}.{rest}"
+
+
+def _judged(findings: Findings, names: list[str]) -> str:
+    """What the rows say of the engines that ran."""
+    verdict = findings.judgement.rows_verdict
     who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     verb = "agree" if len(names) > 1 else "agrees"
     batch, time = findings.inputs.shape[:2]
     size = f"{batch} x {time} steps"
+    if findings.mask is not None:
+        size += f", {int((~findings.mask).sum())} of them padding"
     rows = findings.table
     bad = [row for row in rows if row.verdict == "disagree"]
     if bad:
@@ -99,10 +131,13 @@ def _sentence(findings: Findings) -> str:
         )
         basis = f"the reference of {findings.sources[0].label}"
         return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}."
+    if all(row.rule != "run" for row in rows):
+        return f"Undecided: all of {size} is padding, so there is nothing to compare."
     most = max((row.times_floor for row in rows if row.right == REFERENCE), default=0.0)
     measured = f"at most {most:.2g} times the float32 floor, where {rows[0].limit:g} is allowed"
-    if findings.verdict == "agree":
-        return f"{who} {verb} with the float64 reference on {size}: {measured}."
+    if verdict == "agree":
+        padding = " They differ only in padding, by convention." if findings.padding else ""
+        return f"{who} {verb} with the float64 reference on {size}: {measured}.{padding}"
     horizon = findings.judgement.floor.horizon
     if not findings.judgement.informative:
         return "Undecided: on these inputs everything computed is zero, which a wrong model could compute as well."

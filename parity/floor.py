@@ -6,6 +6,7 @@ With u = 2**-24, the size of a rounding is
 
     of x @ M + b   u * (sqrt(n * sum x^2 M^2) + |b| + |x @ M + b|)   for n terms: the worst order of summation, in the mean
     of sigmoid     3 u absolute             of tanh, exp    5 u relative
+    of any other function                   3 u absolute and 5 u relative
     of a product, a sum or a state          u relative
 
 the last two lines being what the frameworks' own kernels were measured to do (scripts/calibrate.py keeps all of it honest).
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from parity.network.graph import Network
 from parity.recurrent import Array, Direction
-from parity.reference import Float64, Trajectory
+from parity.reference import Float64, Mask, Trajectory
 from parity.result import LayerRun, Result, State
 
 UNIT = 2.0**-24
@@ -87,12 +88,14 @@ class Band:
         reference: the quantity in float64.
         floor: its float32 noise, of the same axes with the last of length 1.
         comparable: where the floor has not yet grown to the size of the signal, like `floor`.
+        padded: where a mask leaves the step out, so that what stands there is a convention, like `floor`; None for nowhere.
     """
 
     quantity: Quantity
     reference: Float64
     floor: Float64
     comparable: NDArray[np.bool_]
+    padded: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +129,8 @@ def quantities(network: Network, result: Result) -> Iterator[tuple[Quantity, Arr
         >>> [quantity.name for quantity, _ in quantities(Network("gru", (layer,)), result)]
         ['sequence', 'h_n']
     """
-    if not network.bare:
-        for name, array in result.outputs.items():
-            yield Quantity(f"output {name}", ("batch", "time", "unit") if array.ndim == 3 else ("batch", "unit")), array
+    for name, array in result.outputs.items():
+        yield Quantity(f"output {name}", ("batch", "time", "unit") if array.ndim == 3 else ("batch", "unit")), array
     alone = len(network.recurrent) == 1
     for name, run in result.layers.items():
         prefix, directions = "" if alone else f"{name}.", network.specs[name].directions
@@ -140,7 +142,12 @@ def quantities(network: Network, result: Result) -> Iterator[tuple[Quantity, Arr
 
 
 def measure(
-    network: Network, inputs: Array, states: Mapping[str, State], replicas: int | None = None, seed: int = 0
+    network: Network,
+    inputs: Array,
+    states: Mapping[str, State],
+    replicas: int | None = None,
+    seed: int = 0,
+    mask: Mask | None = None,
 ) -> Floor:
     """Run the reference and its replicas.
 
@@ -150,6 +157,7 @@ def measure(
         states: the initial state of every recurrent layer.
         replicas: 16 unless told otherwise, up to 64 for layers of few units, 8 where the run is large.
         seed: of the rounding signs.
+        mask: (batch, time), True where a step is valid; None for all.
 
     Returns:
         The reference and the floor; the batch is cut into slices so that memory stays bounded.
@@ -165,6 +173,7 @@ def measure(
             {name: State(*(a[:, start : start + rows] for a in state.arrays())) for name, state in states.items()},
             replicas,
             seed + start,
+            None if mask is None else mask[start : start + rows],
         )
         for start in range(0, batch, rows)
     ]
@@ -201,7 +210,10 @@ def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0, repli
     batch, time = inputs.shape[:2]
     flops_per_step = _flops(network, 1, 1)
     count = int(min(batch * time, max(_FEWEST_STEPS, min(_MOST_STEPS, _STEP_FLOPS / flops_per_step))))
-    chosen = np.sort(np.random.default_rng(seed).choice(batch * time, count, replace=False))
+    # A step that a mask leaves out changes nothing; without any other, there is nothing to compare but that.
+    valid = np.flatnonzero(_valid_everywhere(floor, batch, time).ravel())
+    candidates = valid if valid.size else np.arange(batch * time)
+    chosen = np.sort(np.random.default_rng(seed).choice(candidates, min(count, candidates.size), replace=False))
     single = inputs.reshape(batch * time, 1, *inputs.shape[2:])[chosen]
     states = {
         name: State(*(array[:, chosen].astype(np.float32) for array in path.before().arrays()))
@@ -209,6 +221,13 @@ def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0, repli
     }
     samples = np.stack(np.unravel_index(chosen, (batch, time)), axis=1)
     return OneStep(single, states, samples, measure(network, single, states, replicas, seed))
+
+
+def _valid_everywhere(floor: Floor, batch: int, time: int) -> Mask:
+    """Steps that no layer's mask leaves out, (batch, time)."""
+    masks = [path.mask for path in floor.trajectories.values() if path.mask is not None]
+    together: Mask = np.logical_and.reduce([np.ones((batch, time), bool), *masks])
+    return together
 
 
 def _affordable(network: Network, batch: int, time: int) -> int:
@@ -248,7 +267,9 @@ def _filled(spread: Float64, quantity: Quantity) -> Float64:
     return filled
 
 
-def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], replicas: int, seed: int) -> Floor:
+def _measure_rows(
+    network: Network, inputs: Array, states: Mapping[str, State], replicas: int, seed: int, mask: Mask | None
+) -> Floor:
     batch = inputs.shape[0]
     groups = replicas + 1
     rounding = Float32Rounding(groups, batch, seed)
@@ -256,7 +277,8 @@ def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], 
     tiled_states = {
         name: State(*(np.tile(a, (1, groups, 1)) for a in state.arrays())) for name, state in states.items()
     }
-    outputs, paths = network.compute(tiled, tiled_states, rounding)
+    tiled_mask = None if mask is None else np.tile(mask, (groups, 1))
+    outputs, paths = network.compute(tiled, tiled_states, rounding, tiled_mask)
     all_runs = Result("replicas", outputs, {name: path.run for name, path in paths.items()})
     result = Result(
         "reference",
@@ -277,12 +299,15 @@ def _measure_rows(network: Network, inputs: Array, states: Mapping[str, State], 
 
 def _first_rows(run: LayerRun, batch: int) -> LayerRun:
     sequence = None if run.sequence is None else run.sequence[:batch]
-    return LayerRun(State(*(a[:, :batch] for a in run.final.arrays())), sequence)
+    last = None if run.last is None else run.last[:, :batch]
+    return LayerRun(State(*(a[:, :batch] for a in run.final.arrays())), sequence, last)
 
 
 def _first_path(path: Trajectory, batch: int) -> Trajectory:
     initial = State(*(a[:, :batch] for a in path.initial.arrays()))
-    return Trajectory(path.directions, path.h[:batch], None if path.c is None else path.c[:batch], initial)
+    c = None if path.c is None else path.c[:batch]
+    mask = None if path.mask is None else path.mask[:batch]
+    return Trajectory(path.directions, path.h[:batch], c, initial, mask, path.fill)
 
 
 def _bands(
@@ -311,8 +336,22 @@ def _bands(
             lost = np.broadcast_to(
                 any_lost.reshape([-1 if index == axis else 1 for index in range(spread.ndim)]), spread.shape
             )
-        bands[quantity.name] = Band(quantity, reference, floor, ~lost)
+        bands[quantity.name] = Band(quantity, reference, floor, ~lost, _padded(quantity, spread, trajectories))
     return Floor(result, trajectories, bands, replicas, _horizon(lost_steps, trajectories))
+
+
+def _padded(quantity: Quantity, spread: Float64, paths: Mapping[str, Trajectory]) -> NDArray[np.bool_] | None:
+    """Where a quantity shows a convention: at steps that a mask leaves out, and in the states of samples without any valid step."""
+    own = [path.mask for name, path in paths.items() if quantity.name.startswith(f"{name}.") or len(paths) == 1]
+    masks = [mask for mask in own or [path.mask for path in paths.values()] if mask is not None]
+    if not masks:
+        return None
+    left_out = ~masks[-1] if "time" in quantity.axes else ~masks[-1].any(axis=1)
+    if not left_out.any():
+        return None
+    order = [quantity.axes.index(axis) for axis in ("batch", "time") if axis in quantity.axes]
+    shape = [length if index in order else 1 for index, length in enumerate(spread.shape)]
+    return np.broadcast_to(left_out.reshape(shape), spread.shape)
 
 
 def _from_then_on(lost: NDArray[np.bool_], path: Trajectory) -> NDArray[np.bool_]:
@@ -347,8 +386,10 @@ def _join(parts: list[Floor]) -> Floor:
         paths = [part.trajectories[name] for part in parts]
         initials = [joined(list(arrays), 1) for arrays in zip(*(p.initial.arrays() for p in paths), strict=True)]
         cells = [p.c for p in paths if p.c is not None]
+        masks = [p.mask for p in paths if p.mask is not None]
         h, c = joined([p.h for p in paths], 0), joined(cells, 0) if cells else None
-        trajectories[name] = Trajectory(path.directions, h, c, State(*initials))
+        mask = joined(masks, 0) if masks else None
+        trajectories[name] = Trajectory(path.directions, h, c, State(*initials), mask, path.fill)
         layers[name] = trajectories[name].run
     bands = {}
     for key, band in first.bands.items():
@@ -359,6 +400,7 @@ def _join(parts: list[Floor]) -> Floor:
             joined([piece.reference for piece in pieces], axis),
             joined([piece.floor for piece in pieces], axis),
             joined([piece.comparable for piece in pieces], axis),
+            _padded(band.quantity, joined([piece.floor for piece in pieces], axis), trajectories),
         )
     horizon = min((part.horizon for part in parts if part.horizon is not None), default=None)
     result = Result("reference", outputs, layers, settings=first.result.settings)
@@ -398,6 +440,10 @@ class Float32Rounding:
     def tanh(self, value: Float64, site: str) -> Float64:
         """Relative."""
         return self._perturbed(value, TANH_ERROR * np.abs(value[: self._batch]), site)
+
+    def smooth(self, value: Float64, site: str) -> Float64:
+        """Absolute near zero, relative far from it."""
+        return self._perturbed(value, SIGMOID_ERROR + TANH_ERROR * np.abs(value[: self._batch]), site)
 
     def product(self, value: Float64, site: str) -> Float64:
         """Relative, one rounding."""

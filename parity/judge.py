@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from parity.errors import ParityError
 from parity.floor import Band, Floor, OneStep, Quantity, measure, one_step, quantities
-from parity.frameworks import Runner
+from parity.frameworks import Runner, call, engine_error, raised_by_framework
 from parity.network.graph import Network
 from parity.recurrent import Array
 from parity.result import Result, State
@@ -42,6 +43,9 @@ class Row:
         outside: how many elements exceed the limit, of `total` comparable ones.
         first_step: the first time step outside, where the quantity has a time axis.
         note: why no number could be computed, such as shapes that differ.
+        padding_error: the largest absolute difference at steps that a mask leaves out. What stands there is a convention of each
+            framework, so nothing above counts those steps.
+        padding_outside: how many elements differ there by more than the limit.
     """
 
     rule: Rule
@@ -59,6 +63,8 @@ class Row:
     total: int
     first_step: int | None
     note: str = ""
+    padding_error: float = 0.0
+    padding_outside: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +76,8 @@ class Judgement:
     steps: OneStep
     results: dict[str, Result]
     step_results: dict[str, Result] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    """What each engine that could not be judged to the end said last, by label."""
 
     @property
     def informative(self) -> bool:
@@ -78,7 +86,14 @@ class Judgement:
 
     @property
     def verdict(self) -> Verdict:
-        """disagree if any row does, else undecided if any row is or if nothing but zeros was computed, else agree."""
+        """What the rows say, but never agree where an engine failed: then undecided, unless the others disagree."""
+        return "undecided" if self.failures and self.rows_verdict == "agree" else self.rows_verdict
+
+    @property
+    def rows_verdict(self) -> Verdict:
+        """disagree if any row does, else undecided if any row is or if nothing but zeros or padding was computed, else agree."""
+        if not any(row.rule == "run" for row in self.rows):
+            return "undecided"
         if not self.informative and not any(row.verdict == "disagree" for row in self.rows):
             return "undecided"
         verdicts = {row.verdict for row in self.rows}
@@ -93,8 +108,12 @@ def judge(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     replicas: int | None = None,
+    mask: Array | None = None,
 ) -> Judgement:
     """Run everything on the same inputs and judge it by both rules.
+
+    An engine that fails does not keep the others from being judged: what a runner raises as a ParityError, or a framework in this
+    process as an error of its own, stands in the judgement's `failures`. Any other exception is a mistake in parity, and is raised.
 
     Args:
         network: the description the reference computes.
@@ -104,18 +123,31 @@ def judge(
         seed: of the rounding signs and of the choice of steps.
         progress: called with a line for every step of the work.
         replicas: how many runs the floor is measured with; see `parity.floor.measure`.
+        mask: (batch, time) of bool, True where a step is valid; None where all are.
     """
-    floor = measure(network, inputs, states, replicas, seed)
+    floor = measure(network, inputs, states, replicas, seed, mask)
     steps = one_step(network, inputs, floor, seed, replicas)
-    results, step_results = {}, {}
+    results, step_results, failures = {}, {}, {}
     for label, runner in runners.items():
         if progress:
             progress(f"{label}: run")
-        results[label] = runner(inputs, states)
-        step_results[label] = runner(steps.inputs, steps.states)
+        try:
+            results[label] = call(runner, inputs, states, mask)
+            step_results[label] = runner(steps.inputs, steps.states)
+        except ParityError as error:
+            failures[label] = _failure(error)
+        except Exception as error:
+            if not raised_by_framework(error):
+                raise
+            failures[label] = _failure(engine_error(runner.engine, error))
     single = [_in_the_run(row, steps) for row in _rows("one step", network, steps.floor, step_results)]
     rows = [*_rows("run", network, floor, results), *single]
-    return Judgement(tuple(rows), floor, steps, results, step_results)
+    return Judgement(tuple(rows), floor, steps, results, step_results, failures)
+
+
+def _failure(error: ParityError) -> str:
+    """An error in a line."""
+    return "; ".join(f"{p.what}: {p.got}" if p.got else p.what for p in error.problems)
 
 
 def _in_the_run(row: Row, steps: OneStep) -> Row:
@@ -138,6 +170,8 @@ def _rows(rule: Rule, network: Network, floor: Floor, results: Mapping[str, Resu
     rows = []
     for name, band in floor.bands.items():
         shown = {label: arrays[name] for label, arrays in found.items() if name in arrays}
+        if band.padded is not None and band.padded.all():
+            continue
         rows += [_row(rule, band, (label, array), (REFERENCE, band.reference)) for label, array in shown.items()]
         if rule == "run":
             rows += [_row(rule, band, left, right) for left, right in combinations(shown.items(), 2)]
@@ -167,14 +201,15 @@ def _row(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Arra
             note,
         )
     error = np.abs(left[1].astype(np.float64) - right[1].astype(np.float64))
+    padded = np.broadcast_to(False if band.padded is None else band.padded, error.shape)
     finite = np.isfinite(error)
     ratio = np.where(finite, error / np.maximum(band.floor, np.finfo(float).tiny), np.inf)
-    comparable = np.broadcast_to(band.comparable, ratio.shape)
-    judged = np.where(comparable | ~finite, ratio, 0.0)
+    comparable = np.broadcast_to(band.comparable, ratio.shape) & ~padded
+    judged = np.where((comparable | ~finite) & ~padded, ratio, 0.0)
     outside = ~(judged <= limit)
-    place = np.unravel_index(int(np.argmax(np.where(finite, error, np.inf))), error.shape)
+    place = np.unravel_index(int(np.argmax(np.where(padded, -1.0, np.where(finite, error, np.inf)))), error.shape)
     worst = np.unravel_index(int(np.argmax(judged)), judged.shape)
-    verdict: Verdict = "disagree" if outside.any() else "agree" if comparable.all() else "undecided"
+    verdict: Verdict = "disagree" if outside.any() else "agree" if (comparable | padded).all() else "undecided"
     return Row(
         rule,
         band.quantity.name,
@@ -190,6 +225,8 @@ def _row(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Arra
         int(outside.sum()),
         int(comparable.sum()),
         _first_step(band.quantity, outside),
+        padding_error=float(np.where(padded, error, 0.0).max()),
+        padding_outside=int((padded & ~(ratio <= limit)).sum()),
     )
 
 

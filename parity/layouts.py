@@ -2,14 +2,16 @@
 
 A layout is data. Patterns are in einops notation over the axes
 
-    direction  forward, backward          source  the input's bias, the recurrence's bias
-    gate       in the layout's own order  hidden, input, state  sizes of the layer
+    direction  forward, backward             source  the input's bias, the recurrence's bias
+    gate       in the layout's own order     hidden, input, state  sizes of the layer (state: of h, which a projection makes smaller)
+    peephole   the gates that see the cell state, in the layout's own order
 
 and each gate is written as the framework's own letter, a colon, and the canonical letter it stands for.
 No gate letter and no axis order is written anywhere else.
 
-Sources: Keras 3 `keras/src/layers/rnn/{lstm,gru}.py`; the torch documentation of `nn.LSTM` and `nn.GRU`
-(weight_ih_l[k]: `(W_ii|W_if|W_ig|W_io)`, `(W_ir|W_iz|W_in)`); the ONNX operator specification of LSTM (`W[iofc]`) and GRU (`W[zrh]`).
+Sources: Keras 3 `keras/src/layers/rnn/{lstm,gru,simple_rnn}.py`; the torch documentation of `nn.LSTM`, `nn.GRU` and `nn.RNN`
+(weight_ih_l[k]: `(W_ii|W_if|W_ig|W_io)`, `(W_ir|W_iz|W_in)`, weight_hr_l[k]); the ONNX operator specification of LSTM (`W[iofc]`,
+`P[iof]`), GRU (`W[zrh]`) and RNN.
 """
 
 from __future__ import annotations
@@ -17,18 +19,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["lstm", "gru"]
-KINDS: tuple[Kind, ...] = ("lstm", "gru")
+Kind = Literal["lstm", "gru", "rnn"]
+KINDS: tuple[Kind, ...] = ("lstm", "gru", "rnn")
 
-GATES: dict[Kind, tuple[str, ...]] = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}
+GATES: dict[Kind, tuple[str, ...]] = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "rnn": ("n",)}
 """The canonical gate order."""
+
+PEEPHOLES: dict[Kind, tuple[str, ...]] = {"lstm": ("i", "f", "o"), "gru": (), "rnn": ()}
+"""The gates that may see the cell state (Gers & Schmidhuber 2000), in canonical order; o sees the new one."""
+
+SLOTS: dict[Kind, tuple[str, ...]] = {
+    "lstm": ("gate", "candidate", "output"),
+    "gru": ("gate", "candidate"),
+    "rnn": ("candidate",),
+}
+"""Where a cell applies a function, in the order of ONNX's `activations`: to its gates, to the candidate, to c before it becomes h."""
 
 GATE_MEANINGS: dict[Kind, dict[str, str]] = {
     "lstm": {"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate"},
     "gru": {"r": "reset gate", "z": "update gate", "n": "candidate"},
+    "rnn": {"n": "candidate"},
 }
 
-STATES: dict[Kind, tuple[str, ...]] = {"lstm": ("h", "c"), "gru": ("h",)}
+STATES: dict[Kind, tuple[str, ...]] = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
 """The states a cell carries from step to step, in the order every framework returns them."""
 
 CANONICAL_AXES = {
@@ -36,6 +49,8 @@ CANONICAL_AXES = {
     "recurrent": "gate hidden state",
     "bias_input": "gate hidden",
     "bias_recurrent": "gate hidden",
+    "peepholes": "peephole hidden",
+    "projection": "state hidden",
 }
 """Axes of the canonical weights of one direction of one layer (`parity.recurrent.Weights`)."""
 
@@ -66,11 +81,13 @@ class Tensor:
     """One array of a framework: its name there, its axes, and the canonical arrays it holds.
 
     Several members stand along the axis `source` if the pattern has one; otherwise the array is their sum.
+    `order` is that of an axis `peephole`, written as the layout's own order is.
     """
 
     name: str
     axes: str
     members: tuple[str, ...]
+    order: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +107,23 @@ class Layout:
     @property
     def gates(self) -> tuple[str, ...]:
         """The canonical letters, in the order the framework stores them."""
-        return tuple(pair.partition(":")[2] for pair in self.order.split())
+        return _canonical_letters(self.order)
+
+    def letters(self, tensor: Tensor) -> tuple[str, ...]:
+        """The canonical letters along a tensor's gate or peephole axis, in the order the framework stores them; none without one.
+
+        Example:
+            >>> layout = LAYOUTS["onnx", "lstm"]
+            >>> [layout.letters(tensor) for tensor in layout.tensors if tensor.name == "P"]
+            [('i', 'o', 'f')]
+        """
+        if "peephole" in tensor.axes:
+            return _canonical_letters(tensor.order)
+        return self.gates if "gate" in tensor.axes else ()
+
+
+def _canonical_letters(order: str) -> tuple[str, ...]:
+    return tuple(pair.partition(":")[2] for pair in order.split())
 
 
 def _keras(kind: Kind, order: str, bias: str) -> Layout:
@@ -106,7 +139,7 @@ def _keras(kind: Kind, order: str, bias: str) -> Layout:
     )
 
 
-def _torch(kind: Kind, order: str) -> Layout:
+def _torch(kind: Kind, order: str, *more: Tensor) -> Layout:
     return Layout(
         "torch",
         kind,
@@ -116,11 +149,12 @@ def _torch(kind: Kind, order: str) -> Layout:
             Tensor("weight_hh", "(gate hidden) state", ("recurrent",)),
             Tensor("bias_ih", "(gate hidden)", ("bias_input",)),
             Tensor("bias_hh", "(gate hidden)", ("bias_recurrent",)),
+            *more,
         ),
     )
 
 
-def _onnx(kind: Kind, order: str) -> Layout:
+def _onnx(kind: Kind, order: str, *more: Tensor) -> Layout:
     return Layout(
         "onnx",
         kind,
@@ -129,6 +163,7 @@ def _onnx(kind: Kind, order: str) -> Layout:
             Tensor("W", "direction (gate hidden) input", ("kernel",)),
             Tensor("R", "direction (gate hidden) state", ("recurrent",)),
             Tensor("B", "direction (source gate hidden)", ("bias_input", "bias_recurrent")),
+            *more,
         ),
     )
 
@@ -138,12 +173,18 @@ LAYOUTS: dict[tuple[str, Kind], Layout] = {
     for layout in (
         _keras("lstm", "i:i f:f c:g o:o", bias="(gate hidden)"),
         _keras("gru", "z:z r:r h:n", bias="source (gate hidden)"),
-        _torch("lstm", "i:i f:f g:g o:o"),
+        _keras("rnn", "h:n", bias="(gate hidden)"),
+        _torch("lstm", "i:i f:f g:g o:o", Tensor("weight_hr", "state hidden", ("projection",))),
         _torch("gru", "r:r z:z n:n"),
-        _onnx("lstm", "i:i o:o f:f c:g"),
+        _torch("rnn", "h:n"),
+        _onnx("lstm", "i:i o:o f:f c:g", Tensor("P", "direction (peephole hidden)", ("peepholes",), "i:i o:o f:f")),
         _onnx("gru", "z:z r:r h:n"),
+        _onnx("rnn", "h:n"),
     )
 }
+
+KERAS_GRU_RESET_BEFORE = _keras("gru", LAYOUTS["keras", "gru"].order, bias="(gate hidden)")
+"""Keras's GRU with `reset_after=False` keeps one bias; everything else stands where it stands with `reset_after=True`."""
 
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict")
 """Where a torch checkpoint keeps the state dict, if it holds more than that."""

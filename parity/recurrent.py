@@ -12,7 +12,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 
 from parity.errors import Problem, ShapeError
-from parity.layouts import CANONICAL_AXES, GATES, LAYOUTS, STATES, Kind, Layout, Tensor, axis_groups
+from parity.layouts import CANONICAL_AXES, GATES, LAYOUTS, PEEPHOLES, STATES, Kind, Layout, Tensor, axis_groups
 
 Array: TypeAlias = NDArray[Any]
 Direction = Literal["forward", "backward"]
@@ -32,10 +32,11 @@ class RecurrentSpec:
     """Kind and sizes of one recurrent layer.
 
     Args:
-        kind: "lstm" or "gru" (the GRU whose reset gate acts after the matrix product).
+        kind: "lstm", "gru" or "rnn".
         input_size: features per step.
         hidden_size: units per direction.
         directions: in the order of the output's halves.
+        projection_size: features of h where a projection makes them fewer than the units (torch's `proj_size`), else None.
 
     Example:
         >>> RecurrentSpec("gru", input_size=3, hidden_size=5, directions=("forward", "backward")).shape("kernel")
@@ -46,14 +47,16 @@ class RecurrentSpec:
     input_size: int
     hidden_size: int
     directions: tuple[Direction, ...] = ("forward",)
+    projection_size: int | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
         """Length of every axis a layout may name."""
         return {
             "gate": len(GATES[self.kind]),
+            "peephole": len(PEEPHOLES[self.kind]),
             "hidden": self.hidden_size,
-            "state": self.hidden_size,
+            "state": self.state_size,
             "input": self.input_size,
             "direction": len(self.directions),
             "source": 2,
@@ -65,9 +68,23 @@ class RecurrentSpec:
         return STATES[self.kind]
 
     @property
+    def state_size(self) -> int:
+        """Features of h: the units, or fewer after a projection."""
+        return self.projection_size or self.hidden_size
+
+    def state_shape(self, state: str, batch: int) -> tuple[int, int, int]:
+        """Shape of a state, "h" or "c": (direction, batch, features).
+
+        Example:
+            >>> RecurrentSpec("lstm", 3, 5, projection_size=2).state_shape("h", batch=4)
+            (1, 4, 2)
+        """
+        return len(self.directions), batch, self.state_size if state == "h" else self.hidden_size
+
+    @property
     def output_size(self) -> int:
-        """Features of the output sequence: directions times hidden size."""
-        return len(self.directions) * self.hidden_size
+        """Features of the output sequence: directions times the features of h."""
+        return len(self.directions) * self.state_size
 
     def shape(self, member: str) -> tuple[int, ...]:
         """Shape of a canonical array, by its name in `Weights`."""
@@ -82,16 +99,20 @@ class Weights:
         kernel: (gate, hidden, input).
         recurrent: (gate, hidden, state).
         bias_input: (gate, hidden), or None where the source has no such bias: it is zero.
-        bias_recurrent: likewise; only a GRU's candidate tells the two biases apart.
+        bias_recurrent: likewise; only the candidate of a GRU with `reset_after=True` tells the two biases apart.
+        peepholes: (peephole, hidden), the gates in the order of `parity.layouts.PEEPHOLES`, or None.
+        projection: (state, hidden), what makes h of o * tanh(c) where h is smaller, or None.
     """
 
     kernel: Array
     recurrent: Array
     bias_input: Array | None = None
     bias_recurrent: Array | None = None
+    peepholes: Array | None = None
+    projection: Array | None = None
 
     def member(self, name: str) -> Array | None:
-        """One of the four arrays, by name."""
+        """One of the arrays, by name."""
         value: Array | None = getattr(self, name)
         return value
 
@@ -175,7 +196,7 @@ def unpack(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> 
                 per_direction.append({})
             for member, view in views.items():
                 canonical = np.empty(spec.shape(member), view.dtype)
-                pairs += [(canonical[GATES[spec.kind].index(gate)], view[at]) for at, gate in enumerate(layout.gates)]
+                pairs += _parts(layout, tensor, canonical, view)
                 per_direction[index][member] = canonical
     copy_blockwise(*pairs)
     return tuple(Weights(**members) for members in per_direction)
@@ -192,7 +213,7 @@ def pack(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dic
         weights: one for each direction that the layout's arrays hold.
 
     Returns:
-        New arrays by the framework's names; biases are left out if no direction has any.
+        New arrays by the framework's names; biases, peepholes and the projection are left out if no direction has any.
 
     Example:
         >>> spec = RecurrentSpec("gru", input_size=1, hidden_size=1)
@@ -200,17 +221,16 @@ def pack(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dic
         >>> pack(LAYOUTS["keras", "gru"], spec, [gates])["kernel"].tolist()                 # z, r, n
         [[2.0, 1.0, 3.0]]
     """
-    has_bias = any(w.bias_input is not None or w.bias_recurrent is not None for w in weights)
     packed: dict[str, Array] = {}
     pairs: list[tuple[Array, Array]] = []
     for tensor in layout.tensors:
-        if tensor.members[0].startswith("bias") and not has_bias:
+        if not _is_present(tensor, weights):
             continue
         array = np.empty(tensor_shape(spec, tensor, len(weights)), weights[0].kernel.dtype)
         for one_direction, views in zip(weights, _views(spec, tensor, array), strict=True):
             for member, view in views.items():
                 value = _member(spec, tensor, one_direction, member)
-                pairs += [(view[at], value[GATES[spec.kind].index(gate)]) for at, gate in enumerate(layout.gates)]
+                pairs += [(part, own) for own, part in _parts(layout, tensor, value, view)]
         packed[tensor.name] = array
     copy_blockwise(*pairs)
     return packed
@@ -229,6 +249,22 @@ def merge_biases(weights: Weights) -> Array | None:
     return total
 
 
+def _is_present(tensor: Tensor, weights: Sequence[Weights]) -> bool:
+    """Whether any direction has what the tensor holds; where one has a bias, a framework keeps all of them."""
+    biases = ("bias_input", "bias_recurrent")
+    members = biases if tensor.members[0] in biases else tensor.members
+    return any(one.member(member) is not None for one in weights for member in members)
+
+
+def _parts(layout: Layout, tensor: Tensor, canonical: Array, view: Array) -> list[tuple[Array, Array]]:
+    """Matching pieces of a canonical array and of a framework's view of it, gate by gate where they have gates."""
+    letters = layout.letters(tensor)
+    if not letters:
+        return [(canonical, view)]
+    own = (PEEPHOLES if "peephole" in tensor.axes else GATES)[layout.kind]
+    return [(canonical[own.index(letter)], view[at]) for at, letter in enumerate(letters)]
+
+
 def _member(spec: RecurrentSpec, tensor: Tensor, weights: Weights, member: str) -> Array:
     summed = len(tensor.members) > 1 and "source" not in tensor.axes
     value = merge_biases(weights) if summed else weights.member(member)
@@ -239,7 +275,7 @@ def _views(spec: RecurrentSpec, tensor: Tensor, array: Array) -> list[dict[str, 
     """Views of a framework's array with the axes of its canonical members (gates still in the layout's order), per direction."""
     prefix = " ".join(axis for axis in ("direction", "source") if axis in tensor.axes)
     canonical = CANONICAL_AXES[tensor.members[0]]
-    sizes = {axis: spec.sizes[axis] for axis in ("gate", "source") if axis in tensor.axes}
+    sizes = {axis: spec.sizes[axis] for axis in ("gate", "source", "peephole") if axis in tensor.axes}
     view: Array = rearrange(array, f"{tensor.axes} -> {prefix} {canonical}", **sizes)
     members = tensor.members if "source" in tensor.axes else tensor.members[:1]
     directions = list(view) if "direction" in tensor.axes else [view]
@@ -264,7 +300,9 @@ def _check(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> 
     problems = [Problem(f"unknown weight '{name}'", where, ", ".join(known)) for name in arrays if name not in known]
     for name, tensor in known.items():
         if name not in arrays:
-            if not tensor.members[0].startswith("bias"):
+            if tensor.members[0] in ("kernel", "recurrent") or (
+                tensor.members[0] == "projection" and spec.projection_size
+            ):
                 problems.append(Problem(f"weight '{name}' is missing", where))
             continue
         expected = tensor_shape(spec, tensor, len(spec.directions))

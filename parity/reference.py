@@ -1,9 +1,16 @@
-"""The judge: float64 recurrences of LSTM and GRU, written from the published equations.
+"""The judge: float64 recurrences of LSTM, GRU and the simple RNN, written from the published equations.
 
 LSTM (Hochreiter & Schmidhuber 1997, forget gate of Gers et al. 2000):
     i, f, o = sigmoid(K x + R h + b)    g = tanh(K_g x + R_g h + b_g)    c' = f c + i g    h' = o tanh(c')
-GRU (Cho et al. 2014, reset gate after the matrix product as cuDNN, torch, Keras `reset_after=True` and ONNX `linear_before_reset=1`):
+    with peepholes (Gers & Schmidhuber 2000) i and f also see p c, o sees p c'; with a projection (Sak et al. 2014) h' = W_hr (o tanh(c'))
+GRU, reset gate after the matrix product (as cuDNN, torch, Keras `reset_after=True` and ONNX `linear_before_reset=1`):
     r, z = sigmoid(K x + b_in + R h + b_rec)    n = tanh(K_n x + b_in_n + r (R_n h + b_rec_n))    h' = z h + (1 - z) n
+GRU, reset gate before it (Cho et al. 2014; Keras `reset_after=False`, ONNX `linear_before_reset=0`):
+    n = tanh(K_n x + b_in_n + R_n (r h) + b_rec_n)
+RNN (Elman 1990):
+    h' = tanh(K x + b_in + R h + b_rec)
+
+sigmoid and tanh stand for the functions of the cell (`parity.cell.Cell`). A step that the mask leaves out keeps h and c as they are.
 
 Every intermediate value passes through a `Rounding`. The exact one changes nothing; `parity.floor` uses another that suffers the
 roundings of float32, so the floor is measured on the very same recurrences.
@@ -19,11 +26,15 @@ import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
 
-from parity.layouts import GATES
+from parity.cell import Cell, plain_cell
+from parity.conventions import Fill
+from parity.functions import FUNCTIONS, Float64, sigmoid
+from parity.layouts import GATES, PEEPHOLES
 from parity.recurrent import Array, Direction, RecurrentSpec, Weights
 from parity.result import LayerRun, State
 
-Float64 = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+"""(batch, time), True where a step is valid."""
 
 _CHUNK_BYTES = 1 << 26
 """Input projections are taken for many steps at once, but never more memory than this."""
@@ -44,6 +55,10 @@ class Rounding(Protocol):
         """The output of a tanh."""
         ...
 
+    def smooth(self, value: Float64, site: str) -> Float64:
+        """The output of any other function, whose error is absolute near zero and relative far from it."""
+        ...
+
     def product(self, value: Float64, site: str) -> Float64:
         """The output of a product, a sum or a state update."""
         ...
@@ -61,6 +76,7 @@ class Exact:
         return value
 
     tanh = sigmoid
+    smooth = sigmoid
     product = sigmoid
 
 
@@ -70,23 +86,31 @@ class Trajectory:
 
     Args:
         directions: of the layer.
-        h: (batch, time, direction, hidden), step t of every direction belongs to input step t.
-        c: the same for an LSTM, else None.
+        h: (batch, time, direction, state), step t of every direction belongs to input step t; a masked step keeps the state.
+        c: the same of c, (batch, time, direction, hidden), for an LSTM, else None.
         initial: the state before the first step of each direction.
+        mask: which steps are valid; None for all.
+        fill: what the layer gives at the others.
     """
 
     directions: tuple[Direction, ...]
     h: Float64
     c: Float64 | None
     initial: State
+    mask: Mask | None = None
+    fill: Fill = "zero"
 
     @property
     def run(self) -> LayerRun:
-        """The sequence and the final states."""
-        return LayerRun(State(*(self._final(states) for states in self._states())), self.h)
+        """The sequence as the layer gives it, and the final states."""
+        final = State(*(self._ends(states) for states in self._states()))
+        if self.mask is None:
+            return LayerRun(final, self.h)
+        shown = np.where(self._shown(self.mask), self.h, 0.0)
+        return LayerRun(final, shown, self._ends(shown))
 
     def before(self) -> State:
-        """The state before every step, (direction, batch*time, hidden): row b*time + t belongs to input step t of sample b."""
+        """The state before every step, (direction, batch*time, features): row b*time + t belongs to input step t of sample b."""
         return State(
             *(self._shifted(states, start) for states, start in zip(self._states(), self.initial.arrays(), strict=True))
         )
@@ -96,9 +120,16 @@ class Trajectory:
         if self.c is not None:
             yield self.c
 
-    def _final(self, states: Float64) -> Float64:
+    def _ends(self, states: Float64) -> Float64:
         ends = {"forward": -1, "backward": 0}
         return np.stack([states[:, ends[name], index] for index, name in enumerate(self.directions)])
+
+    def _shown(self, mask: Mask) -> Mask:
+        """Where something else than zero stands, (batch, time, direction, 1): before its first valid step a layer repeats zeros."""
+        if self.fill == "zero":
+            return mask[:, :, None, None]
+        seen = [np.logical_or.accumulate(mask[:, turn], axis=1)[:, turn] for turn in map(_turn, self.directions)]
+        return np.stack(seen, axis=2)[..., None]
 
     def _shifted(self, states: Float64, start: Array) -> Float64:
         shifted = []
@@ -109,6 +140,11 @@ class Trajectory:
         return np.stack(shifted)
 
 
+def _turn(direction: Direction) -> slice:
+    """Takes the steps of the input in the order in which a direction processes them, and back."""
+    return slice(None, None, -1 if direction == "backward" else 1)
+
+
 def run_layer(
     spec: RecurrentSpec,
     weights: Sequence[Weights],
@@ -116,6 +152,9 @@ def run_layer(
     initial: State,
     rounding: Rounding | None = None,
     site: str = "",
+    cells: Sequence[Cell] = (),
+    mask: Mask | None = None,
+    fill: Fill = "zero",
 ) -> Trajectory:
     """Run one recurrent layer in float64.
 
@@ -123,9 +162,12 @@ def run_layer(
         spec: kind and sizes.
         weights: one for each direction.
         x: (batch, time, input).
-        initial: (direction, batch, hidden) each.
+        initial: h (direction, batch, state), and c (direction, batch, hidden) for an LSTM.
         rounding: what happens to intermediate values, nothing by default.
         site: a name for this layer, passed on to `rounding`.
+        cells: the options of each direction's cell, plain by default.
+        mask: (batch, time), True where a step is valid; None for all.
+        fill: what the layer gives at the other steps.
 
     Example:
         >>> spec = RecurrentSpec("gru", input_size=2, hidden_size=3)
@@ -136,87 +178,145 @@ def run_layer(
     rounding = rounding or Exact()
     paths = []
     for index, direction in enumerate(spec.directions):
-        turn = slice(None, None, -1 if direction == "backward" else 1)
+        turn = _turn(direction)
         start = [np.asarray(state[index], np.float64) for state in initial.arrays()]
-        path = _run_direction(spec, weights[index], x[:, turn], start, rounding, f"{site}.{direction}")
+        cell = cells[index] if cells else plain_cell(spec.kind)
+        steps = _Steps(spec, weights[index], cell, rounding, f"{site}.{direction}")
+        path = steps.run(x[:, turn], start, None if mask is None else mask[:, turn])
         paths.append([states[:, turn] for states in path])
     stacked = [np.stack(states, axis=2) for states in zip(*paths, strict=True)]
-    return Trajectory(spec.directions, stacked[0], stacked[1] if len(stacked) > 1 else None, initial)
-
-
-def _run_direction(
-    spec: RecurrentSpec, weights: Weights, x: Float64, states: list[Float64], rounding: Rounding, site: str
-) -> list[Float64]:
-    """States after each step in processing order, (batch, time, hidden) each."""
-    batch, time, _ = x.shape
-    gates, hidden = len(GATES[spec.kind]), spec.hidden_size
-    kernel, recurrent = (
-        rearrange(_float64(m), "gate hidden column -> column (gate hidden)")
-        for m in (weights.kernel, weights.recurrent)
-    )
-    bias_input, bias_recurrent = (
-        np.zeros(gates * hidden) if bias is None else _float64(bias).ravel()
-        for bias in (weights.bias_input, weights.bias_recurrent)
-    )
-    step = _STEPS[spec.kind]
-    path = [np.empty((batch, time, hidden)) for _ in states]
-    chunk = max(1, _CHUNK_BYTES // (8 * batch * gates * hidden))
-    for start in range(0, time, chunk):
-        inputs = x[:, start : start + chunk]
-        projected = rounding.affine(inputs @ kernel + bias_input, inputs, kernel, bias_input, f"{site}.input")
-        for offset in range(inputs.shape[1]):
-            # One matrix product for all rows; with an axis of steps between, NumPy would take one vector product for each.
-            product = (states[0] @ recurrent + bias_recurrent)[:, None]
-            recurred = rounding.affine(product, states[0][:, None], recurrent, bias_recurrent, f"{site}.recurrent")
-            from_input, from_state = (
-                dict(zip(GATES[spec.kind], z.reshape(batch, gates, hidden).swapaxes(0, 1), strict=True))
-                for z in (projected[:, offset], recurred[:, 0])
-            )
-            states = step(from_input, from_state, states, rounding, site)
-            for kept, state in zip(path, states, strict=True):
-                kept[:, start + offset] = state
-    return path
+    return Trajectory(spec.directions, stacked[0], stacked[1] if len(stacked) > 1 else None, initial, mask, fill)
 
 
 Gates = dict[str, Float64]
 
 
-def _lstm_step(x: Gates, r: Gates, states: list[Float64], rounding: Rounding, site: str) -> list[Float64]:
-    z = {gate: rounding.product(x[gate] + r[gate], f"{site}.{gate}.sum") for gate in x}
-    i, f, o = (rounding.sigmoid(sigmoid(z[gate]), f"{site}.{gate}") for gate in ("i", "f", "o"))
-    g = rounding.tanh(np.tanh(z["g"]), f"{site}.g")
-    kept, added = rounding.product(f * states[1], f"{site}.kept"), rounding.product(i * g, f"{site}.added")
-    c = rounding.product(kept + added, f"{site}.c")
-    shown = rounding.tanh(np.tanh(c), f"{site}.shown")
-    return [rounding.product(o * shown, f"{site}.h"), c]
+class _Steps:
+    """One direction of a layer, step by step."""
+
+    def __init__(self, spec: RecurrentSpec, weights: Weights, cell: Cell, rounding: Rounding, site: str) -> None:
+        self._spec, self._cell, self._rounding, self._site = spec, cell, rounding, site
+        self._gates = GATES[spec.kind]
+        # A GRU whose reset gate acts before the product has two products with its state in every step.
+        self._late = ("n",) if spec.kind == "gru" and not cell.reset_after else ()
+        early = tuple(gate for gate in self._gates if gate not in self._late)
+        self._kernel = _columns(weights.kernel)
+        self._bias = _bias(weights.bias_input, self._kernel)
+        recurrent, bias = _float64(weights.recurrent), _bias(weights.bias_recurrent, self._kernel)
+        by_gate = dict(zip(self._gates, zip(recurrent, bias.reshape(len(self._gates), -1), strict=True), strict=True))
+        self._recurrent = {
+            gates: (_columns(np.stack([by_gate[g][0] for g in gates])), np.concatenate([by_gate[g][1] for g in gates]))
+            for gates in (early, self._late)
+            if gates
+        }
+        self._early = early
+        self._peepholes = (
+            None
+            if weights.peepholes is None
+            else dict(zip(PEEPHOLES[spec.kind], _float64(weights.peepholes), strict=True))
+        )
+        self._projection = None if weights.projection is None else _float64(weights.projection).T
+
+    def run(self, x: Float64, states: list[Float64], mask: Mask | None) -> list[Float64]:
+        """States after each step in processing order, (batch, time, features) each."""
+        batch, time, _ = x.shape
+        step = {"lstm": self._lstm, "gru": self._gru, "rnn": self._rnn}[self._spec.kind]
+        path = [np.empty((batch, time, state.shape[-1])) for state in states]
+        chunk = max(1, _CHUNK_BYTES // (8 * batch * self._kernel.shape[1]))
+        for start in range(0, time, chunk):
+            inputs = x[:, start : start + chunk]
+            product = inputs @ self._kernel + self._bias
+            projected = self._rounding.affine(product, inputs, self._kernel, self._bias, f"{self._site}.input")
+            for offset in range(inputs.shape[1]):
+                before, states = states, step(self._by_gate(projected[:, offset], self._gates), states)
+                if mask is not None:
+                    valid = mask[:, start + offset, None]
+                    states = [np.where(valid, new, old) for new, old in zip(states, before, strict=True)]
+                for kept, state in zip(path, states, strict=True):
+                    kept[:, start + offset] = state
+        return path
+
+    def _by_gate(self, z: Float64, gates: Sequence[str]) -> Gates:
+        return dict(zip(gates, z.reshape(len(z), len(gates), -1).swapaxes(0, 1), strict=True))
+
+    def _recurred(self, h: Float64, gates: tuple[str, ...]) -> Gates:
+        matrix, bias = self._recurrent[gates]
+        # One matrix product for all rows; with an axis of steps between, NumPy would take one vector product for each.
+        product = (h @ matrix + bias)[:, None]
+        site = f"{self._site}.recurrent" if gates == self._early else f"{self._site}.recurrent.late"
+        return self._by_gate(self._rounding.affine(product, h[:, None], matrix, bias, site)[:, 0], gates)
+
+    def _apply(self, slot: str, value: Float64, name: str) -> Float64:
+        """The function of a slot on what it gets, cut to the clip."""
+        function = self._cell.function(self._spec.kind, slot)
+        if self._cell.clip is not None and slot != "output":
+            value = np.clip(value, -self._cell.clip, self._cell.clip)
+        noise = FUNCTIONS[function.name].noise
+        # Measured: the tanh of ONNX Runtime's RNN is good absolutely, not relatively.
+        noise = "smooth" if (self._spec.kind, noise) == ("rnn", "tanh") else noise
+        rounded: Float64 = getattr(self._rounding, noise)(function(value), f"{self._site}.{name}")
+        return rounded
+
+    def _product(self, value: Float64, name: str) -> Float64:
+        return self._rounding.product(value, f"{self._site}.{name}")
+
+    def _seeing(self, z: Gates, gate: str, c: Float64) -> Float64:
+        """What a gate's function gets, the cell state seen through its peephole included."""
+        if self._peepholes is None:
+            return z[gate]
+        seen = self._product(self._peepholes[gate] * c, f"{gate}.peephole")
+        return self._product(z[gate] + seen, f"{gate}.seeing")
+
+    def _lstm(self, x: Gates, states: list[Float64]) -> list[Float64]:
+        r = self._recurred(states[0], self._early)
+        z = {gate: self._product(x[gate] + r[gate], f"{gate}.sum") for gate in x}
+        i = self._apply("gate", self._seeing(z, "i", states[1]), "i")
+        f = (
+            self._product(1.0 - i, "f")
+            if self._cell.input_forget
+            else self._apply("gate", self._seeing(z, "f", states[1]), "f")
+        )
+        g = self._apply("candidate", z["g"], "g")
+        kept, added = self._product(f * states[1], "kept"), self._product(i * g, "added")
+        c = self._product(kept + added, "c")
+        o = self._apply("gate", self._seeing(z, "o", c), "o")
+        h = self._product(o * self._apply("output", c, "shown"), "h")
+        if self._projection is None:
+            return [h, c]
+        product, none = (h @ self._projection)[:, None], np.zeros(self._projection.shape[1])
+        projected = self._rounding.affine(product, h[:, None], self._projection, none, f"{self._site}.projection")
+        return [projected[:, 0], c]
+
+    def _gru(self, x: Gates, states: list[Float64]) -> list[Float64]:
+        r = self._recurred(states[0], self._early)
+        reset, update = (
+            self._apply("gate", self._product(x[gate] + r[gate], f"{gate}.sum"), gate) for gate in ("r", "z")
+        )
+        if self._late:
+            kept_part = self._recurred(self._product(reset * states[0], "reset"), self._late)["n"]
+        else:
+            kept_part = self._product(reset * r["n"], "reset")
+        n = self._apply("candidate", self._product(x["n"] + kept_part, "n.sum"), "n")
+        kept = self._product(update * states[0], "kept")
+        added = self._product((1.0 - update) * n, "added")
+        return [self._product(kept + added, "h")]
+
+    def _rnn(self, x: Gates, states: list[Float64]) -> list[Float64]:
+        r = self._recurred(states[0], self._early)
+        return [self._apply("candidate", self._product(x["n"] + r["n"], "n.sum"), "n")]
 
 
-def _gru_step(x: Gates, r: Gates, states: list[Float64], rounding: Rounding, site: str) -> list[Float64]:
-    reset, update = (
-        rounding.sigmoid(sigmoid(rounding.product(x[gate] + r[gate], f"{site}.{gate}.sum")), f"{site}.{gate}")
-        for gate in ("r", "z")
-    )
-    kept_part = rounding.product(reset * r["n"], f"{site}.reset")
-    n = rounding.tanh(np.tanh(rounding.product(x["n"] + kept_part, f"{site}.n.sum")), f"{site}.n")
-    kept = rounding.product(update * states[0], f"{site}.kept")
-    added = rounding.product((1.0 - update) * n, f"{site}.added")
-    return [rounding.product(kept + added, f"{site}.h")]
+def _columns(matrix: Array) -> Float64:
+    joined: Float64 = rearrange(_float64(matrix), "gate hidden column -> column (gate hidden)")
+    return joined
 
 
-_STEPS = {"lstm": _lstm_step, "gru": _gru_step}
+def _bias(bias: Array | None, kernel: Float64) -> Float64:
+    return np.zeros(kernel.shape[1]) if bias is None else _float64(bias).ravel()
 
 
 def _float64(array: Array) -> Float64:
     return np.asarray(array, np.float64)
 
 
-def sigmoid(x: Float64) -> Float64:
-    """1 / (1 + exp(-x)), accurate in both tails.
-
-    Example:
-        >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
-        [0.0, 0.5, 1.0]
-    """
-    tail = np.exp(-np.abs(x))
-    result: Float64 = np.where(x >= 0, 1.0, tail) / (1.0 + tail)
-    return result
+__all__ = ["Exact", "Float64", "Mask", "Rounding", "Trajectory", "run_layer", "sigmoid"]

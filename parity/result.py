@@ -20,8 +20,8 @@ class State:
     """States of one recurrent layer between two steps.
 
     Args:
-        h: (direction, batch, hidden).
-        c: the same for an LSTM, None for a GRU.
+        h: (direction, batch, features); features are the units, or fewer after a projection.
+        c: (direction, batch, hidden) for an LSTM, else None.
     """
 
     h: Array
@@ -39,11 +39,14 @@ class LayerRun:
     Args:
         final: the state after the last step each direction processes (the backward one ends at the first input step).
         sequence: (batch, time, direction, hidden), step t of every direction belongs to input step t; None where the engine
-            does not show it (the inner layers of a stacked `torch.nn.LSTM`).
+            does not show it (the inner layers of a stacked `torch.nn.LSTM`). At masked steps it holds what the engine puts there.
+        last: (direction, batch, hidden), the sequence at the step each direction processes last, where that is not final.h: a mask can
+            make them differ (`zero_output_for_mask`, a sample without a valid step).
     """
 
     final: State
     sequence: Array | None = None
+    last: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,7 @@ def zero_state(spec: RecurrentSpec, batch: int, dtype: str = "float32") -> State
         >>> zero_state(RecurrentSpec("lstm", 3, 5), batch=2).c.shape
         (1, 2, 5)
     """
-    shape = (len(spec.directions), batch, spec.hidden_size)
-    return State(*(np.zeros(shape, dtype) for _ in spec.states))
+    return State(*(np.zeros(spec.state_shape(state, batch), dtype) for state in spec.states))
 
 
 def check_states(
@@ -166,12 +168,12 @@ def check_states(
             states[name] = zero_state(spec, batch, dtype)
             continue
         arrays = by_layer[name]
-        shape = (len(spec.directions), batch, spec.hidden_size)
         where = f"layer '{name}', {spec.kind} with states {' and '.join(spec.states)}"
         if len(arrays) != len(spec.states):
             problems.append(Problem("wrong number of initial states", where, str(len(spec.states)), str(len(arrays))))
             continue
         for label, array in zip(spec.states, arrays, strict=True):
+            shape = spec.state_shape(label, batch)
             if array.shape != shape:
                 expected = f"{shape}, that is (direction, batch, hidden)"
                 problems.append(Problem(f"initial {label} has the wrong shape", where, expected, str(array.shape)))

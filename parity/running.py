@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from parity.errors import Problem, ShapeError
-from parity.frameworks import Runner, Settings, framework
+from parity.frameworks import KERAS_BACKENDS, Runner, Settings, call, framework
 from parity.network import Network
 from parity.network.embedding import Embedding
 from parity.recurrent import Array
@@ -23,18 +24,25 @@ def run(
     inputs: Inputs,
     engine: str | None = None,
     initial_state: object = None,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     tf32: bool = False,
 ) -> Result:
     """Run a source on inputs in one engine.
 
+    The engines "keras:tensorflow", "keras:torch" and "keras:jax" each run in a process of their own, which stays alive for the next call.
+
     Args:
         source: a path, a live layer or model, an onnx.ModelProto, a Network or one of its recurrent layers.
         inputs: (batch, time, features), or (batch, time) integers for an Embedding: always batch first, whatever the
             framework's own order. One array, a list of one, or a dict of one by name; rounded to `dtype` for every engine.
-        engine: "keras", "torch", "onnxruntime" or "reference"; by default the source's own.
+        engine: "keras" (on the backend of this process), "keras:tensorflow", "keras:torch", "keras:jax", "torch", "onnxruntime" or
+            "reference"; by default the source's own.
         initial_state: None for zeros; h_0 or (h_0, c_0), each (layer, direction, batch, hidden); or a dict by layer.
+        lengths: (batch,) integers from 0 to time: how many steps of each sample are valid, the rest being padding on the right.
+        mask: (batch, time) of bool, True where a step is valid, in place of `lengths`.
         device: "cpu" or "cuda".
         dtype: "float32" or "float64"; the reference always computes in float64.
         tf32: on CUDA, whether products may be truncated to TF32. Off unless asked for; the result's settings say so.
@@ -43,7 +51,7 @@ def run(
         Outputs, sequence and final states in canonical axes, and what the framework itself returned.
 
     Raises:
-        ShapeError: inputs or states that do not fit, or are not finite.
+        ShapeError: inputs, states, lengths or a mask that do not fit, or are not finite.
         MissingFrameworkError: the engine or the device is not there; says what it would need.
         UnsupportedError: the source cannot be converted exactly, or the engine lacks the dtype.
 
@@ -59,15 +67,93 @@ def run(
     chosen = engine or opened.engine or REFERENCE
     state_dtype = "float64" if chosen == REFERENCE else dtype
     states = check_states(opened.network.specs, initial_state, x.shape[0], state_dtype)
-    return runner(opened, chosen, settings)(x, states)
+    valid = check_mask(lengths, mask, x.shape[0], x.shape[1])
+    return call(runner(opened, chosen, settings), x, states, valid)
 
 
 def runner(opened: Opened, engine: str, settings: Settings) -> Runner:
-    """Something that runs an opened source in an engine."""
+    """Something that runs an opened source in an engine: in this process, or in the one that the engine needs for itself."""
+    if engine in KERAS_BACKENDS:
+        from parity.worker import warm  # which takes `runner_here` from this module
+
+        return warm(engine, settings).load(opened)
+    return runner_here(opened, engine, settings)
+
+
+def runner_here(opened: Opened, engine: str, settings: Settings) -> Runner:
+    """Something that runs an opened source in an engine, in this very process."""
     if engine == REFERENCE:
         return ReferenceRunner(opened.network)
     made: Runner = framework(engine).runner(opened.in_engine(engine), opened.network, settings)
     return made
+
+
+def check_mask(lengths: ArrayLike | None, mask: ArrayLike | None, batch: int, time: int) -> NDArray[np.bool_] | None:
+    """Which steps are valid, as users say it, as the one mask every engine gets.
+
+    Args:
+        lengths: (batch,) integers from 0 to time, for padding on the right; or None.
+        mask: (batch, time) of bool, or of the numbers 0 and 1; or None. At most one of the two.
+        batch, time: of the inputs.
+
+    Returns:
+        (batch, time), True where a step is valid; None where all are.
+
+    Raises:
+        ShapeError: both given, or of another shape, type or range; all at once.
+
+    Example:
+        >>> check_mask([3, 1], None, batch=2, time=3).tolist()
+        [[True, True, True], [True, False, False]]
+        >>> check_mask([3, 3], None, batch=2, time=3) is None
+        True
+    """
+    problems: list[Problem] = []
+    if lengths is not None and mask is not None:
+        remedy = "lengths for padding on the right, a mask for any other"
+        problems.append(Problem("lengths and a mask are both given", "lengths, mask", "one of the two", "both", remedy))
+    valid: Array = np.ones((batch, time), bool)
+    if lengths is not None and not _length_problems(lengths, batch, time, problems):
+        valid = np.arange(time) < as_numbers(lengths, "lengths")[:, None]
+    if mask is not None and not _mask_problems(mask, batch, time, problems):
+        valid = as_numbers(mask, "mask").astype(bool)
+    if problems:
+        raise ShapeError(problems)
+    return None if valid.all() else valid
+
+
+def _length_problems(lengths: ArrayLike, batch: int, time: int, problems: list[Problem]) -> bool:
+    """Add what is wrong with lengths; whether anything is."""
+    known = len(problems)
+    array = as_numbers(lengths, "lengths")
+    if array.shape != (batch,):
+        problems.append(
+            Problem(
+                "the lengths have the wrong shape", "lengths", f"({batch},)", str(array.shape), "one for each sample"
+            )
+        )
+    if array.dtype.kind not in "iu":
+        problems.append(Problem("the lengths are no integers", "lengths", "integers", f"dtype {array.dtype}"))
+    outside = array[~((array >= 0) & (array <= time))]
+    if outside.size:
+        expected = f"0 to {time}, the number of steps"
+        problems.append(
+            Problem("lengths outside the inputs", "lengths", expected, ", ".join(map(str, outside[:5].tolist())))
+        )
+    return len(problems) > known
+
+
+def _mask_problems(mask: ArrayLike, batch: int, time: int, problems: list[Problem]) -> bool:
+    """Add what is wrong with a mask; whether anything is."""
+    known = len(problems)
+    array = as_numbers(mask, "mask")
+    if array.shape != (batch, time):
+        remedy = "batch first, one value for every step: True where it is valid"
+        problems.append(Problem("the mask has the wrong shape", "mask", f"({batch}, {time})", str(array.shape), remedy))
+    strange = array[(array != 0) & (array != 1)]
+    if strange.size:
+        problems.append(Problem("the mask is not of True and False", "mask", "bool, or 0 and 1", str(strange.flat[0])))
+    return len(problems) > known
 
 
 def check_inputs(network: Network, inputs: Inputs, dtype: str = "float32") -> Array:
@@ -171,9 +257,9 @@ class ReferenceRunner:
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
-        """Run on inputs (batch, time, features) or (batch, time) integers."""
-        outputs, paths = self._network.compute(inputs, states)
+    def __call__(self, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
+        """Run on inputs (batch, time, features) or (batch, time) integers, all or those steps that the mask says are valid."""
+        outputs, paths = self._network.compute(inputs, states, mask=mask)
         runs = {name: path.run for name, path in paths.items()}
         returned = tuple(Returned(name, array.shape, "float64") for name, array in outputs.items())
         settings = {"numpy": np.__version__, "device": "cpu", "dtype": "float64"}

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from parity.errors import ParityError, UnsupportedError
 from parity.files import read_file
-from parity.frameworks import framework, owner
+from parity.forms import Form
+from parity.frameworks import family, framework, owner
 from parity.network import Network, Recurrent
 from parity.returns import Returns, explain_layer, explain_network
 
@@ -47,7 +48,7 @@ class Opened:
     def in_engine(self, engine: str) -> Any:
         """A live object of an engine: the source itself where it is that engine's own, else its conversion."""
         module = framework(engine)
-        if engine != self.engine:
+        if family(engine) != self.engine:
             return module.build(self.network)
         return self.live if self.path is None else module.load(self.path, self.network)
 
@@ -94,7 +95,7 @@ def read(source: Source) -> Network:
     Example:
         >>> import torch
         >>> read(torch.nn.GRU(3, 5, num_layers=2)).recurrent[1].spec
-        RecurrentSpec(kind='gru', input_size=5, hidden_size=5, directions=('forward',))
+        RecurrentSpec(kind='gru', input_size=5, hidden_size=5, directions=('forward',), projection_size=None)
     """
     return open_source(source).network
 
@@ -152,15 +153,41 @@ def to_onnx(source: Source, opset: int | None = None) -> Any:
     return framework("onnxruntime").build(read(source), opset)
 
 
-def explain(source: Source) -> Returns:
-    """What Keras, torch and ONNX return for a recurrent layer, and how the values correspond.
+def form_of(converted: Any) -> Form:
+    """Whether what `to_torch`, `to_keras` or `to_onnx` gave is the framework's own layers (native) or a composition, and why.
 
     Args:
-        source: anything with exactly one recurrent layer; `read(model).recurrent[k]` picks one of several. A live Keras layer
-            may have any merge mode and any option that does not change what it returns, and need not be built.
+        converted: a torch module, a Keras layer or model, or an onnx.ModelProto that parity made.
 
     Raises:
-        UnsupportedError: several recurrent layers.
+        ParityError: parity did not make it.
+
+    Example:
+        >>> import keras
+        >>> layer = keras.layers.GRU(5, reset_after=False); layer.build((None, None, 3))
+        >>> form_of(to_torch(layer)).native
+        False
+    """
+    engine = owner(converted)
+    form: Form | None = None if engine is None else framework(engine).form(converted)
+    if form is None:
+        raise ParityError(
+            "parity did not make this, so it cannot say how",
+            expected="what to_torch, to_keras or to_onnx gave",
+            got=f"{type(converted).__module__}.{type(converted).__qualname__}",
+        )
+    return form
+
+
+def explain(source: Source) -> Returns:
+    """What Keras, torch and ONNX return for a recurrent layer, or for one stack of them, and how the values correspond.
+
+    Args:
+        source: anything with exactly one recurrent layer or bare stack (torch's `num_layers`, Keras's `RNN` of a list of cells);
+            `read(model).recurrent[k]` picks one layer of a model. A live Keras layer need not be built, nor be one that is converted.
+
+    Raises:
+        UnsupportedError: a model with several recurrent layers.
 
     Example:
         >>> import torch
@@ -172,15 +199,15 @@ def explain(source: Source) -> Returns:
         if asked is not None:
             return explain_layer(**asked)
     opened = open_source(source)
-    if len(opened.network.recurrent) != 1:
+    explained = list(explain_network(opened.network))
+    if len(explained) != 1:
         raise UnsupportedError(
             "several recurrent layers: which one?",
             where=opened.label,
             got=", ".join(layer.name for layer in opened.network.recurrent),
             remedy="explain(read(source).recurrent[k])",
         )
-    (returns,) = explain_network(opened.network)
-    return returns
+    return explained[0]
 
 
-__all__ = ["Opened", "Source", "explain", "open_source", "read", "to_keras", "to_onnx", "to_torch"]
+__all__ = ["Opened", "Source", "explain", "form_of", "open_source", "read", "to_keras", "to_onnx", "to_torch"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from parity.findings import Findings, describe
 from parity.frameworks import ENGINES
 from parity.judge import LIMIT, REFERENCE, Row
 from parity.layouts import LAYOUTS, axis_groups
-from parity.network import Embedding, Layer, Recurrent, layer_facts
+from parity.network import Bidirectional, Dense, Embedding, Layer, Recurrent, layer_facts
 from parity.recurrent import pack
 from parity.returns import Returns, explain_network, shape_text
 from parity.sources import Opened
@@ -80,6 +81,8 @@ def show_comparison(comparison: Findings) -> None:
     for row in comparison.table:
         if row.verdict == "disagree" and row.right == REFERENCE:
             out.print(f"  {escape(describe(row))}", soft_wrap=True)
+    for label, text in comparison.judgement.failures.items():
+        out.print(f"[bold red]FAILED[/] {escape(label)}: {escape(text)}", soft_wrap=True)
     for note in comparison.notes:
         out.print(f"note: {escape(note)}", soft_wrap=True)
 
@@ -92,9 +95,12 @@ def _cell(row: Row | None) -> str:
     return f"[{style}]{row.max_error:.1e} ({row.times_floor:.2g}x){mark}[/]"
 
 
-def show_returns(returns: Returns) -> None:
-    """A layer's return, value by value."""
-    say(str(returns))
+def show_explained(explained: Sequence[Returns]) -> None:
+    """What layers return, value by value; what is the same for all of them once."""
+    for returns in explained:
+        say(returns.text(context=len(explained) == 1) + ("\n" if len(explained) > 1 else ""))
+    if len(explained) > 1:
+        say("\n".join(replace(explained[-1], ways=()).context()))
 
 
 def description(opened: Opened) -> dict[str, Any]:
@@ -155,9 +161,19 @@ def _kind(layer: Layer) -> str:
 
 def _options(layer: Layer) -> str:
     if isinstance(layer, Recurrent):
-        passed = "every step" if layer.return_sequences else "the last state"
-        bias = "bias" if layer.has_bias else "no bias"
-        return f"{layer.spec.hidden_size} units, {' and '.join(layer.spec.directions)}, {bias}, passes on {passed}"
-    if isinstance(layer, Embedding):
-        return f"vocabulary {layer.input_size}"
-    return f"{layer.activation}, {'bias' if layer.bias is not None else 'no bias'}"
+        return _recurrent_options(layer)
+    if isinstance(layer, Bidirectional):
+        parts = "; ".join(f"{inner.name}: {_kind(inner)}, {_recurrent_options(inner)}" for inner in layer.recurrent)
+        return f"merge_mode {layer.merge_mode}, {parts}"
+    if isinstance(layer, Dense):
+        return f"{layer.activation}, {'bias' if layer.bias is not None else 'no bias'}"
+    words = {"vocabulary": f"vocabulary {layer.input_size}"} if isinstance(layer, Embedding) else {}
+    return ", ".join(words.get(name, f"{name}={value}") for name, value in layer.facts.items())
+
+
+def _recurrent_options(layer: Recurrent) -> str:
+    passed = "every step" if layer.return_sequences else "the last state"
+    usual = f"{layer.spec.hidden_size} units, {' and '.join(layer.spec.directions)}, {'bias' if layer.has_bias else 'no bias'}"
+    shown = ("merge_mode", "reverse", "stateful", "unroll", "dropout", "recurrent_dropout")
+    flags = [f"{name}={layer.facts[name]}" for name in shown if name in layer.facts]
+    return ", ".join([usual, *layer.peculiarities, f"passes on {passed}", *flags])

@@ -1,17 +1,20 @@
-"""Measures what the README states: python scripts/bench.py [copies] [compare] [help]; all of them by default.
+"""Measures what the README states: python scripts/bench.py [copies] [compare] [help] [grid]; all of them by default.
 
 Every figure is a ratio of two things timed in turn, so that a machine whose speed drifts does no harm; medians of several rounds.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +24,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import parity
+from grid.cases import FRAMEWORKS, Config, configurations
+from grid.judging import CONVERTERS
+from matrix import chosen, judge_all, warm_up
 from parity.recurrent import LAYOUTS, RecurrentSpec, pack, unpack
 
 HAND_WRITTEN = """
@@ -57,6 +64,8 @@ onnx.save(parity.to_onnx("model.keras"), "model.onnx")
 """
 
 Row = tuple[str, str, float, float, float]
+
+_GRID_SAMPLE = 60
 
 
 def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: int, title: str) -> tuple[float, float]:
@@ -113,17 +122,57 @@ def help_(rounds: int) -> list[Row]:
     return [("parity --help", 'python -c "import typer"', ours, plain, ours / plain)]
 
 
+def grid(rounds: int) -> list[Row]:
+    """The grid of scripts/matrix.py, against a loop that rebuilds the source of every case and calls `predict` on source and target."""
+    warnings.simplefilter("ignore")
+    configs = chosen(None, _GRID_SAMPLE, 0)
+    warm_up()
+    for framework in FRAMEWORKS:
+        some = next(config for config in configurations() if config.framework == framework)
+        judge_all([some])
+        _naively(some)
+    ours, plain, cases = 0.0, 0.0, 0
+    for config in track(configs, "grid", console=Console(stderr=True), transient=True):
+        start = time.perf_counter()
+        ((*outcomes,),) = judge_all([config])
+        middle = time.perf_counter()
+        _naively(config)
+        ours, plain = ours + middle - start, plain + time.perf_counter() - middle
+        cases += len(outcomes)
+    name, other = f"a naive loop over the grid, {cases / plain:.1f} cases/s", f"scripts/matrix.py, {cases / ours:.1f} cases/s"
+    return [(name, other, plain, ours, plain / ours)]
+
+
+def _naively(config: Config) -> None:
+    """Every case by itself: build, predict, convert, predict, subtract."""
+    keras_side, sides = importlib.import_module("grid.keras_side"), {}
+    eager = keras_side.computed
+    keras_side.computed = keras_side.predicted
+    try:
+        for target in config.targets:
+            sides = {name: importlib.import_module(f"grid.{name}_side") for name in (config.framework, target)}
+            # Some have no functional model in Keras, some no conversion: there the naive loop stops early, to its advantage.
+            with suppress(ValueError, parity.UnsupportedError):
+                live = sides[config.framework].live(config)
+                converted = CONVERTERS[target](live.source)
+                found = sides[target].called(converted, live, parity.read(live.source).bare)
+                if found is not None:
+                    [np.abs(a.array - b).max() for a, b in zip(live.outputs, found.outputs, strict=False) if a.array.shape == b.shape]
+    finally:
+        keras_side.computed = eager
+
+
 def run_python(arguments: Sequence[str], folder: str | None = None) -> None:
     """Run this interpreter in a process of its own; fails if it does."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True)
 
 
-PARTS = {"copies": copies, "compare": compare, "help": help_}
+PARTS = {"copies": copies, "compare": compare, "help": help_, "grid": grid}
 
 
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help="copies, compare, help; all by default.")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(help="copies, compare, help, grid; all by default.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each whole process is run.")] = 5,
 ) -> None:
     """Print what was timed, against what, and the ratio."""

@@ -1,8 +1,9 @@
 """Is the limit of the verdict honest? Measures error/floor of every installed engine on correct models, from calm to chaotic.
 
-Every case is a random network (kind, sizes, gain, biases, stack, directions, layers around it), random inputs (constant, sparse,
-uniform or normal, 1e-4 to 10) and random or zero initial states, judged as `parity compare` judges. All engines compute the very
-same network, so every "disagree" is a false alarm: the script then names the case and exits with 1.
+Every case is a random network (kind, sizes, gain, biases, stack, directions, functions and other options of its cells, layers around
+it), random inputs (constant, sparse, uniform or normal, 1e-4 to 10), random or zero initial states and sometimes a mask, judged as
+`parity compare` judges. All engines compute the very same network, so every "disagree" is a false alarm: the script then names the
+case and exits with 1.
 
     python scripts/calibrate.py --cases 300 --seed 1 --engines torch,onnxruntime --json calibration.json
 """
@@ -13,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -23,23 +24,46 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from parity.cell import Cell, plain_cell
 from parity.errors import MissingFrameworkError, UnsupportedError
 from parity.frameworks import ENGINES, Runner, Settings, framework
+from parity.functions import FUNCTIONS, Function
 from parity.judge import LIMIT, REFERENCE, Judgement, judge
-from parity.layouts import GATES, KINDS, Kind
+from parity.layouts import GATES, KINDS, SLOTS, Kind
 from parity.network import Dense, Embedding, Layer, Network, Output, Recurrent
 from parity.recurrent import Array, Direction, RecurrentSpec, Weights
+from parity.reference import Mask
 from parity.result import State
 from parity.running import runner
 from parity.sources import Opened
 
 Pattern = Literal["normal", "uniform", "constant", "sparse", "steps"]
 Around = Literal["bare", "dense", "embedding"]
+Special = Literal["plain", "functions", "reset before", "peepholes", "projection", "clip", "input forget"]
 Choices: TypeAlias = tuple[Any, ...]
 
 DIRECTIONS: tuple[tuple[Direction, ...], ...] = (("forward",), ("forward",), ("backward",), ("forward", "backward"))
 PATTERNS: tuple[Pattern, ...] = ("normal", "normal", "uniform", "constant", "sparse", "steps")
 AROUND: tuple[Around, ...] = ("bare", "bare", "bare", "dense", "embedding")
+SPECIALS: dict[Kind, tuple[Special, ...]] = {
+    "lstm": ("plain", "plain", "functions", "peepholes", "projection", "clip", "input forget"),
+    "gru": ("plain", "plain", "functions", "reset before", "clip"),
+    "rnn": ("plain", "plain", "functions", "clip"),
+}
+GATE_FUNCTIONS = (
+    Function("sigmoid"),
+    Function("hard_sigmoid", 0.2, 0.5),
+    Function("hard_sigmoid", 1 / 6, 0.5),
+    Function("softsign"),
+)
+OTHER_FUNCTIONS = tuple(
+    Function(name, row.alpha, row.beta)
+    for name, row in FUNCTIONS.items()
+    # A jump turns the smallest rounding into a large difference: where rounding decides, nothing can be said.
+    if name not in ("exponential", "thresholded_relu")
+)
+UNBOUNDED_GAIN = 0.7
+"""A function without bounds blows up under more than this: there is nothing to compare in infinities."""
 ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "softmax")
 MOST_WORK, QUICK_WORK = 4e8, 2e7
 VOCABULARY = 50
@@ -63,6 +87,8 @@ class Case:
     scale: float
     states: bool
     around: Around
+    special: Special
+    masked: bool
 
 
 @dataclass(frozen=True)
@@ -88,21 +114,25 @@ def draw_case(seed: int, quick: bool) -> Case:
         return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
     while True:
+        kind = one_of(KINDS)
+        special = one_of(SPECIALS[kind])
         case = Case(
             seed=seed,
-            kind=one_of(KINDS),
+            kind=kind,
             units=round(log_uniform(1, 256)),
             features=round(log_uniform(1, 64)),
             time=round(log_uniform(1, 100 if quick else 1000)),
             batch=round(log_uniform(1, 12)),
             layers=one_of((1, 1, 1, 2, 3)),
             directions=one_of(DIRECTIONS),
-            gain=round(log_uniform(0.3, 6), 3),
+            gain=round(log_uniform(0.3, UNBOUNDED_GAIN if special == "functions" else 6), 3),
             bias=one_of((0.0, 0.1, 0.5, 1.0, 2.0)),
             inputs=one_of(PATTERNS),
             scale=float(f"{log_uniform(1e-4, 10):.2g}"),
             states=one_of((True, False)),
             around=one_of(AROUND),
+            special=special,
+            masked=one_of((False, False, False, True)),
         )
         if "forward" not in case.directions and case.around == "bare" and case.layers > 1:
             continue
@@ -123,10 +153,12 @@ def make_network(case: Case) -> Network:
         layers.append(_dense(random, "before", size, size + 1, str(random.choice(["tanh", "relu"]))))
         size += 1
     for depth in range(case.layers):
-        spec = RecurrentSpec(case.kind, size, case.units, case.directions)
+        projected = case.units // 2 if case.special == "projection" and case.units > 1 else None
+        spec = RecurrentSpec(case.kind, size, case.units, case.directions, projected)
         weights = tuple(_weights(random, spec, case) for _ in case.directions)
         sequences = case.around == "bare" or depth < case.layers - 1 or bool(random.integers(2))
-        layers.append(Recurrent(f"layer_{depth}", spec, weights, return_sequences=sequences))
+        cells = (_cell(random, case),) * len(case.directions)
+        layers.append(Recurrent(f"layer_{depth}", spec, weights, return_sequences=sequences, cells=cells))
         size = spec.output_size
     if case.around == "bare":
         return Network("calibrate", tuple(layers), (), "torch")
@@ -160,10 +192,35 @@ def make_states(case: Case, network: Network) -> dict[str, State]:
     size = float(case.states)
     states = {}
     for name, spec in network.specs.items():
-        shape = (len(spec.directions), case.batch, spec.hidden_size)
-        h, c = np.tanh(_normal(random, shape, size)), _normal(random, shape, 1.5 * size)
+        h = np.tanh(_normal(random, spec.state_shape("h", case.batch), size))
+        c = _normal(random, spec.state_shape("c", case.batch), 1.5 * size)
         states[name] = State(h, c if "c" in spec.states else None)
     return states
+
+
+def make_mask(case: Case) -> Mask | None:
+    """Valid steps, (batch, time): lengths, or holes anywhere, but at least one valid step in every sample."""
+    if not case.masked:
+        return None
+    random = np.random.default_rng([case.seed, 4])
+    if case.seed % 2:
+        return np.arange(case.time) < random.integers(1, case.time + 1, (case.batch, 1))
+    mask = random.uniform(size=(case.batch, case.time)) < 0.7
+    mask[np.arange(case.batch), random.integers(0, case.time, case.batch)] = True
+    return mask
+
+
+def _cell(random: np.random.Generator, case: Case) -> Cell:
+    plain = plain_cell(case.kind)
+    if case.special == "functions":
+        gate, *others = (
+            choices[int(random.integers(len(choices)))] for choices in (GATE_FUNCTIONS, *[OTHER_FUNCTIONS] * 2)
+        )
+        chosen = {"gate": gate, "candidate": others[0], "output": others[1]}
+        return replace(plain, functions=tuple(chosen[slot] for slot in SLOTS[case.kind]))
+    if case.special == "clip":
+        return replace(plain, clip=float(f"{random.uniform(0.2, 3):.2g}"))
+    return replace(plain, reset_after=case.special != "reset before", input_forget=case.special == "input forget")
 
 
 def _normal(random: np.random.Generator, shape: tuple[int, ...], size: float) -> Array:
@@ -173,9 +230,14 @@ def _normal(random: np.random.Generator, shape: tuple[int, ...], size: float) ->
 def _weights(random: np.random.Generator, spec: RecurrentSpec, case: Case) -> Weights:
     kernel = _normal(random, spec.shape("kernel"), spec.input_size**-0.5)
     recurrent = _normal(random, spec.shape("recurrent"), case.gain * spec.hidden_size**-0.5)
-    if not case.bias:
-        return Weights(kernel, recurrent)
-    return Weights(kernel, recurrent, *(_normal(random, spec.shape("bias_input"), case.bias) for _ in range(2)))
+    more: dict[str, Array] = {}
+    if case.bias:
+        more |= {name: _normal(random, spec.shape(name), case.bias) for name in ("bias_input", "bias_recurrent")}
+    if case.special == "peepholes":
+        more["peepholes"] = _normal(random, spec.shape("peepholes"), 0.3)
+    if spec.projection_size:
+        more["projection"] = _normal(random, spec.shape("projection"), spec.hidden_size**-0.5)
+    return Weights(kernel, recurrent, **more)
 
 
 def _dense(random: np.random.Generator, name: str, size: int, units: int, activation: str) -> Dense:
@@ -190,7 +252,15 @@ def measure_case(case: Case, engines: list[str], replicas: int | None = None) ->
     for name in engines:
         with suppress(UnsupportedError):
             runners[name] = runner(Opened("calibrate", network, None), name, Settings())
-    judgement = judge(network, runners, make_inputs(case), make_states(case, network), case.seed, replicas=replicas)
+    judgement = judge(
+        network,
+        runners,
+        make_inputs(case),
+        make_states(case, network),
+        case.seed,
+        replicas=replicas,
+        mask=make_mask(case),
+    )
     return [_outcome(case, engine, judgement) for engine in runners]
 
 

@@ -23,9 +23,9 @@ from parity.result import Result, State
 FEATURES, UNITS, LABELS = 3, 5, 2
 
 HOMES = {
-    "torch": "parity.frameworks.torch",
-    "onnxruntime": "parity.frameworks.onnx",
-    "keras": "parity.network.keras_writing",
+    "torch": "parity.frameworks.torch_build",
+    "onnxruntime": "parity.frameworks.onnx_cells",
+    "keras": "parity.network.keras_layer_writing",
 }
 """The module in which each engine's weights are packed, and the table row is looked up."""
 
@@ -163,7 +163,7 @@ def one_bias_dropped(weights: Sequence[Weights]) -> list[Weights]:
 
 
 def torch_directions_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parity.frameworks.torch._SUFFIXES", {"forward": "_reverse", "backward": ""})
+    monkeypatch.setattr("parity.frameworks.torch_build.SUFFIXES", {"forward": "_reverse", "backward": ""})
 
 
 def onnx_directions_swapped(weights: Sequence[Weights]) -> list[Weights]:
@@ -171,9 +171,9 @@ def onnx_directions_swapped(weights: Sequence[Weights]) -> list[Weights]:
 
 
 def keras_directions_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.network import keras_writing
+    from parity.network import keras_layer_writing
 
-    honest = keras_writing.keras_arrays
+    honest = keras_layer_writing.keras_arrays
 
     def arrays(layer: Any) -> list[Array]:
         found = honest(layer)
@@ -188,45 +188,48 @@ def backward_not_flipped(engine: str) -> Patch:
 
     def read(values: Sequence[Value], arrays: Sequence[Array], directions: int) -> dict[Any, Array]:
         found = to_canonical(values, arrays, directions)
+        if "sequence" not in found:
+            return found
         sequence = found["sequence"].copy()
         sequence[:, :, -1] = sequence[:, ::-1, -1]
         return {**found, "sequence": sequence}
 
-    module = HOMES[engine].replace("network.keras_writing", "frameworks.keras")
+    module = f"parity.frameworks.{FRAMEWORKS[engine]}_run"
     return lambda monkeypatch: monkeypatch.setattr(f"{module}.to_canonical", read)
 
 
 def torch_reversed_without_flip(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forward(self: Any, x: Any, hx: Any = None) -> Any:
-        return self.layer(x, hx)
-
-    monkeypatch.setattr("parity.frameworks.torch.Reversed.forward", forward)
+    monkeypatch.setattr("parity.frameworks.torch_layers._turned", lambda tensor, _: tensor)
 
 
 def onnx_reversed_without_flip(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {("forward",): "forward", ("backward",): "forward", DIRECTIONS: "bidirectional"}
-    monkeypatch.setattr("parity.frameworks.onnx._ONNX_DIRECTIONS", table)
+    monkeypatch.setattr("parity.frameworks.onnx_cells.ONNX_DIRECTIONS", table)
 
 
 def torch_states_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parity.frameworks.torch._hx", lambda states: tuple(states)[::-1])
+    monkeypatch.setattr("parity.frameworks.torch_run.as_hx", lambda states: tuple(states)[::-1])
 
 
 def onnx_states_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.frameworks.onnx import instrument
+    from parity.frameworks.onnx_instrument import Instrumented, instrument
 
-    def instrumented(model: Any, network: Network) -> tuple[Any, Mapping[str, list[str]], Mapping[str, list[str]]]:
-        copy, states, values = instrument(model, network)
-        return copy, {layer: names[::-1] for layer, names in states.items()}, values
+    def instrumented(model: Any, network: Network, masked: bool = False) -> Instrumented:
+        given = instrument(model, network, masked)
+        return replace(given, states={layer: names[::-1] for layer, names in given.states.items()})
 
-    monkeypatch.setattr("parity.frameworks.onnx.instrument", instrumented)
+    monkeypatch.setattr("parity.frameworks.onnx_run.instrument", instrumented)
 
 
 def keras_states_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.frameworks.keras import KerasRunner
+    from parity.frameworks.keras_run import KerasRunner
 
     honest = KerasRunner._initial
-    monkeypatch.setattr(KerasRunner, "_initial", lambda self, name, state: honest(self, name, state)[::-1])
+
+    def initial(self: Any, name: str, state: State) -> list[list[Any]]:
+        return [states[::-1] for states in honest(self, name, state)]
+
+    monkeypatch.setattr(KerasRunner, "_initial", initial)
 
 
 def axes_mistaken(runner: str) -> Patch:
@@ -237,10 +240,10 @@ def axes_mistaken(runner: str) -> Patch:
         cls = getattr(importlib.import_module(module), name)
         honest = cls.__call__
 
-        def call(self: Any, inputs: Array, states: Mapping[str, State]) -> Result:
+        def call(self: Any, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
             right = self._time_major
             self._time_major = right != (inputs.shape[0] == inputs.shape[1])
-            result: Result = honest(self, inputs, states)
+            result: Result = honest(self, inputs, states, mask)
             self._time_major = right
             return result
 
@@ -251,28 +254,27 @@ def axes_mistaken(runner: str) -> Patch:
 
 def torch_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """`output[:, -1]` for the final state of both directions: the backward one is at [:, 0]."""
-    from parity.frameworks.torch import _shown
+    from parity.frameworks.torch_layers import Run, shown
 
-    def shown(value: Value, flat: Sequence[Any]) -> Any:
-        return flat[0][:, -1] if value.quantity == "h" else _shown(value, flat)
+    def wrong(value: Value, run: Run) -> Any:
+        return run.sequence[:, -1].flatten(1) if value.quantity == "last" else shown(value, run)
 
-    monkeypatch.setattr("parity.frameworks.torch._shown", shown)
+    monkeypatch.setattr("parity.frameworks.torch_layers.shown", wrong)
 
 
 def onnx_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same as a Gather of index -1."""
-    from parity.frameworks.onnx import _Builder
+    from parity.frameworks.onnx_build import Builder
 
-    honest = _Builder._shown
+    honest = Builder._value
 
     def shown(self: Any, layer: Recurrent, value: Value, name: str) -> str:
-        if value.quantity != "h":
+        if value.quantity not in ("h", "last"):
             return honest(self, layer, value, name)
         every = replace(layer, return_sequences=True).values[0]
-        index = self._constant(f"{name}.index", np.asarray(-1, np.int64))
-        return str(self._node("Gather", [honest(self, layer, every, f"{name}.all"), index], f"{name}.last", axis=1))
+        return str(self._a.picked(honest(self, layer, every, f"{name}.all"), 1, -1, f"{name}.last"))
 
-    monkeypatch.setattr(_Builder, "_shown", shown)
+    monkeypatch.setattr(Builder, "_value", shown)
 
 
 # ---- all of them
@@ -303,7 +305,7 @@ def weight_mutants(engine: str, kind: Kind) -> list[Mutant]:
 
 def engine_mutants(kind: Kind) -> list[Mutant]:
     both, back = DIRECTIONS, DIRECTIONS[1:]
-    torch_runner, onnx_runner = "parity.frameworks.torch.TorchRunner", "parity.frameworks.onnx.OnnxRunner"
+    torch_runner, onnx_runner = "parity.frameworks.torch_run.TorchRunner", "parity.frameworks.onnx.OnnxRunner"
     mutants = [
         Mutant("directions swapped", "torch", kind, torch_directions_swapped, both),
         Mutant("directions swapped", "onnxruntime", kind, wrong_weights("onnxruntime", onnx_directions_swapped), both),

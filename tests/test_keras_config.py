@@ -20,13 +20,15 @@ from keras import layers as kl
 
 from parity.conventions import Value
 from parity.errors import FormatError, ShapeError, UnsupportedError
-from parity.network import Dense, Embedding, Network, Output, Recurrent
-from parity.network.keras_config import layer_from_keras, network_from_keras, weight_paths
-from parity.network.keras_writing import keras_arrays, keras_from_layer, keras_from_network
+from parity.network import Bidirectional, Embedding, Masking, Network, Output, Recurrent
+from parity.network.keras_config import layers_from_keras, network_from_keras, weight_paths
+from parity.network.keras_layer_writing import keras_arrays, keras_from_layer
+from parity.network.keras_writing import keras_from_network
 from parity.recurrent import DIRECTIONS, Array, RecurrentSpec, Weights
 from parity.result import State
 
 FEATURES, BATCH, TIME = 6, 3, 7
+MEMBERS = ("kernel", "recurrent", "bias_input", "bias_recurrent")
 
 
 def randomize(layer: Any, seed: int = 1) -> Any:
@@ -200,7 +202,7 @@ def test_single_layers(make: Callable[[], Any], size: int) -> None:
     live = make()
     live.build((None, None, size))
     randomize(live)
-    layer = layer_from_keras(keras.saving.serialize_keras_object(live), live.get_weights())
+    (layer,), _ = layers_from_keras(keras.saving.serialize_keras_object(live), live.get_weights())
     assert (layer.name, layer.input_size) == (live.name, size)
     for ours, keras_own in zip(keras_arrays(layer), live.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, keras_own)
@@ -217,16 +219,20 @@ def test_functions_serialized_as_objects_are_the_built_in_ones() -> None:
     live.build((None, None, 4))
     config = keras.saving.serialize_keras_object(live)
     config["config"]["activation"] = keras.saving.serialize_keras_object(keras.activations.tanh)
-    assert isinstance(layer_from_keras(config, live.get_weights()), Recurrent)
+    assert isinstance(layers_from_keras(config, live.get_weights())[0][0], Recurrent)
     config["config"]["activation"] = {"module": "mine", "class_name": "tanh", "config": {}, "registered_name": "tanh"}
     with pytest.raises(UnsupportedError, match=r"activation=mine\.tanh|activation='mine\.tanh'"):
-        layer_from_keras(config, live.get_weights())
+        layers_from_keras(config, live.get_weights())
 
 
 # ---- refusals
 
 
 class LSTM(kl.LSTM):  # type: ignore[misc]
+    """Not Keras's own."""
+
+
+class OwnCell(kl.LSTMCell):  # type: ignore[misc]
     """Not Keras's own."""
 
 
@@ -251,9 +257,26 @@ def called_twice() -> Any:
     return keras.Model(x, layer(layer(x)))
 
 
-def masking() -> Any:
+def another_mask() -> Any:
     x = keras.Input((None, FEATURES))
-    return keras.Model(x, kl.LSTM(5, name="lstm")(kl.Masking()(x)))
+    mask = keras.ops.any(keras.ops.not_equal(x, 3.0), axis=-1)
+    return keras.Model(x, kl.LSTM(5, name="lstm")(kl.Masking(name="masking")(x), mask=mask))
+
+
+def two_masks() -> Any:
+    x = keras.Input((None, FEATURES))
+    return keras.Model(x, kl.LSTM(5)(kl.Masking(2.0, name="second")(kl.Masking(name="first")(x))))
+
+
+def masked_and_unrolled() -> Any:
+    x = keras.Input((4, FEATURES))
+    return keras.Model(x, kl.LSTM(5, unroll=True, go_backwards=True, name="lstm")(kl.Masking(name="masking")(x)))
+
+
+def unrolled_both_ways() -> Any:
+    x = keras.Input((4,), dtype="int32")
+    both = kl.Bidirectional(kl.GRU(5, unroll=True), name="both")
+    return keras.Model(x, both(kl.Embedding(9, 4, mask_zero=True, name="words")(x)))
 
 
 def wired_state() -> Any:
@@ -289,60 +312,33 @@ def of(layer: Callable[[], Any]) -> Callable[[], Any]:
 
 
 REFUSED = {
-    "go_backwards": (of(lambda: kl.LSTM(5, go_backwards=True)), "go_backwards=True", "reverse the time axis"),
-    "stateful": (
-        lambda: keras.Sequential([keras.Input((None, FEATURES), batch_size=2), kl.LSTM(5, stateful=True)]),
-        "stateful=True",
-        "initial_state",
-    ),
-    "dropout": (of(lambda: kl.LSTM(5, dropout=0.2)), "dropout=0.2", "inert at inference"),
-    "recurrent_dropout": (of(lambda: kl.GRU(5, recurrent_dropout=0.1)), "recurrent_dropout=0.1", "inert"),
-    "zero_output": (of(lambda: kl.GRU(5, zero_output_for_mask=True)), "zero_output_for_mask=True", "without a mask"),
-    "reset_after": (of(lambda: kl.GRU(5, reset_after=False)), "reset_after=False", "train with reset_after=True"),
-    "activation": (of(lambda: kl.LSTM(5, activation="relu")), "activation='relu'", "activation='tanh'"),
-    "recurrent_activation": (
-        of(lambda: kl.LSTM(5, recurrent_activation="hard_sigmoid")),
-        "recurrent_activation='hard_sigmoid'",
-        "sigmoid",
-    ),
-    "custom_activation": (of(lambda: kl.LSTM(5, activation=custom)), "activation='custom'", "activation='tanh'"),
-    "merge_mode": (of(lambda: kl.Bidirectional(kl.LSTM(5), merge_mode="sum")), "merge_mode='sum'", "concat"),
-    "inner_option": (of(lambda: kl.Bidirectional(kl.LSTM(5, dropout=0.3))), "dropout=0.3", "inert"),
+    "custom_activation": (of(lambda: kl.LSTM(5, activation=custom)), "activation='custom'", "train with one of these"),
     "backward_units": (
-        of(lambda: kl.Bidirectional(kl.LSTM(5), backward_layer=kl.LSTM(4, go_backwards=True))),
-        "units 5",
+        of(lambda: kl.Bidirectional(kl.LSTM(5), backward_layer=kl.LSTM(4, go_backwards=True), merge_mode="sum")),
+        "4 units",
         "make both alike",
     ),
-    "backward_kind": (
-        of(lambda: kl.Bidirectional(kl.LSTM(5), backward_layer=kl.GRU(5, go_backwards=True))),
-        "kind lstm",
-        "make both alike",
-    ),
-    "simple_rnn": (of(lambda: kl.SimpleRNN(5)), "SimpleRNN", "LSTM and GRU"),
-    "simple_rnn_inside": (of(lambda: kl.Bidirectional(kl.SimpleRNN(5))), "SimpleRNN", "LSTM or GRU inside"),
     "dropout_layer": (
-        lambda: keras.Sequential([keras.Input((None, FEATURES)), kl.LSTM(5), kl.Dropout(0.5, name="drop")]),
-        "layer 'drop' (Dropout)",
+        lambda: keras.Sequential([keras.Input((None, FEATURES)), kl.LSTM(5), kl.GaussianNoise(0.5, name="drop")]),
+        "layer 'drop' (GaussianNoise)",
         "leave the layer out",
     ),
+    "own_cell_class": (of(lambda: kl.RNN(OwnCell(5))), "this cell is not converted", "use LSTMCell"),
     "custom_class": (of(lambda: LSTM(5)), "a custom layer class", "keras.layers itself"),
     "mixed": (of(lambda: kl.LSTM(5, dtype="mixed_float16")), "dtype='mixed_float16'", "float32"),
-    "float64": (of(lambda: kl.LSTM(5, dtype="float64")), "dtype='float64'", "float32"),
     "dense_activation": (
         lambda: keras.Sequential([keras.Input((None, FEATURES)), kl.LSTM(5), kl.Dense(2, activation="gelu")]),
         "activation='gelu'",
         "linear",
     ),
-    "mask_zero": (
-        lambda: keras.Sequential([keras.Input((None,)), kl.Embedding(9, 4, mask_zero=True), kl.LSTM(5)]),
-        "mask_zero=True",
-        "masks are not converted",
-    ),
     "branch": (branch, "several layers take its values", "keras.Model(inputs, outputs)"),
     "initial_state": (two_inputs, "the initial state is an input of the model", "run(..., initial_state=...)"),
     "two_inputs": (two_inputs, "several inputs", "x, h, c"),
     "called_twice": (called_twice, "a layer shared by several calls", "layer 'twice' (LSTM)"),
-    "masking": (masking, "a mask goes into the layer", "layer 'masking"),
+    "another_mask": (another_mask, "a mask goes into the layer", "let Masking or Embedding"),
+    "two_masks": (two_masks, "several layers make masks", "keep one of them"),
+    "masked_and_unrolled": (masked_and_unrolled, "unroll=True under the mask of layer 'masking'", "set unroll=False"),
+    "unrolled_both_ways": (unrolled_both_ways, "unroll=True under the mask of layer 'words'", "set unroll=False"),
     "wired_state": (wired_state, "takes a state instead of the output", "return_sequences=False"),
     "wired_cell": (wired_cell, "value 2 of layer 'lstm'", "take the layer's first value"),
     "index": (last_step_by_index, "GetItem", "return_sequences=False"),
@@ -369,18 +365,18 @@ def test_every_problem_is_told_at_once() -> None:
     model = keras.Sequential(
         [
             keras.Input((None, FEATURES)),
-            kl.LSTM(5, dropout=0.2, activation="relu", return_sequences=True, name="one"),
-            kl.Dropout(0.5, name="two"),
-            kl.GRU(4, reset_after=False, name="three"),
+            kl.LSTM(5, recurrent_activation="softmax", activation="glu", return_sequences=True, name="one"),
+            kl.AlphaDropout(0.5, name="two"),
+            kl.RNN([kl.GRUCell(4), OwnCell(4, name="cell")], name="three"),
         ]
     )
     with pytest.raises(UnsupportedError) as caught:
         read(model)
-    assert [(problem.where, problem.got) for problem in caught.value.problems] == [
-        ("layer 'one' (LSTM)", "activation='relu'"),
-        ("layer 'one' (LSTM)", "dropout=0.2"),
-        ("layer 'two' (Dropout)", "Dropout"),
-        ("layer 'three' (GRU)", "reset_after=False"),
+    assert [(problem.where, problem.got.split(" of ")[0]) for problem in caught.value.problems] == [
+        ("layer 'one' (LSTM)", "activation='glu'"),
+        ("layer 'one' (LSTM)", "recurrent_activation='softmax'"),
+        ("layer 'two' (AlphaDropout)", "AlphaDropout"),
+        ("layer 'three' (RNN), 'cell' (OwnCell)", "OwnCell"),
     ]
     assert all(problem.remedy and problem.expected for problem in caught.value.problems)
 
@@ -448,10 +444,26 @@ def test_inert_options_are_accepted() -> None:
     assert network_from_keras(config, lambda name: model.get_layer(name).get_weights(), "mine").name == "mine"
 
 
-def test_weights_of_another_type_are_refused() -> None:
+def test_weights_that_are_no_floating_point_numbers_are_refused() -> None:
     model = encoder_with_states()
-    with pytest.raises(ShapeError, match="not float32"):
-        network_from_keras(serialized(), lambda n: [w.astype(np.float16) for w in model.get_layer(n).get_weights()])
+    with pytest.raises(ShapeError, match="not a floating point array"):
+        network_from_keras(serialized(), lambda n: [w.astype(np.int8) for w in model.get_layer(n).get_weights()])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_read_as_float32_and_float64_stays(dtype: str) -> None:
+    live = kl.LSTM(5, recurrent_initializer="glorot_uniform", dtype=dtype)
+    live.build((None, None, FEATURES))
+    config = keras.saving.serialize_keras_object(live)
+    (layer,), details = layers_from_keras(config, live.get_weights())
+    assert details == {"stored as": dtype}
+    for ours, keras_own in zip(keras_arrays(layer), live.get_weights(), strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_array_equal(ours, keras_own.astype(np.float32))
+    wide = [w.astype(np.float64) for w in live.get_weights()]
+    (layer,), details = layers_from_keras(config, wide)
+    assert (details, {array.dtype.name for array in keras_arrays(layer)}) == ({}, {"float64"})
+    assert keras_from_layer(layer)["config"]["dtype"] == "float64"
 
 
 # ---- writing
@@ -461,8 +473,7 @@ def recurrent(name: str, kind: Any, inputs: int, units: int, *, both: bool, sequ
     spec = RecurrentSpec(kind, inputs, units, DIRECTIONS if both else DIRECTIONS[:1])
     rng = np.random.default_rng(units)
     weights = tuple(
-        Weights(*(rng.normal(size=spec.shape(m)).astype(np.float32) for m in Weights.__dataclass_fields__))
-        for _ in spec.directions
+        Weights(*(rng.normal(size=spec.shape(m)).astype(np.float32) for m in MEMBERS)) for _ in spec.directions
     )
     return Recurrent(name, spec, weights, sequences)
 
@@ -474,9 +485,9 @@ def test_a_bare_network_gives_the_sequence_then_the_states() -> None:
     model = keras.saving.deserialize_keras_object(keras_from_network(network))
     assert [tuple(output.shape)[1:] for output in model.outputs] == [(None, 8), (5,), (5,), (4,), (4,)]
     assert model.name == "a_b"
-    for layer, name in zip(network.layers, ["r_0", "r.1"], strict=True):
+    for layer, name in zip(network.layers, ["r_0", "r_1"], strict=True):
         model.get_layer(name).set_weights(keras_arrays(layer))
-    names = ["r.1", "r_0.state_h", "r_0.state_c", "r.1.forward_state_h", "r.1.backward_state_h"]
+    names = ["r_1", "r_0.state_h", "r_0.state_c", "r_1.forward_state_h", "r_1.backward_state_h"]
     read_back = read(model)
     assert [output.name for output in read_back.outputs] == names
     for ours, keras_own in zip(reference(read_back, floats()), predictions(model, floats()), strict=True):
@@ -491,26 +502,24 @@ def test_outputs_of_other_frameworks_are_found_by_what_they_show() -> None:
         Output("same", "lstm", Value("Y_h", "h", "batch (direction hidden)")),
     )
     network = Network("n", (layer,), outputs)
-    assert keras_from_network(network)["config"]["output_layers"] == [["lstm", 0, 0], ["lstm", 0, 2], ["lstm", 0, 0]]
+    assert keras_from_network(network)["config"]["output_layers"] == [["lstm", 0, 0], ["lstm", 0, 2], ["lstm", 0, 1]]
     stacked = replace(network, outputs=(Output("Y_h", "lstm", Value("Y_h", "h", "direction batch hidden")),))
     with pytest.raises(UnsupportedError, match="no value of a Keras layer"):
         keras_from_network(stacked)
 
 
-def test_what_keras_layers_cannot_say_is_refused() -> None:
-    layer = recurrent("late", "gru", 6, 5, both=False)
-    backward = replace(layer, spec=replace(layer.spec, directions=("backward",)))
-    double = Dense("wide", np.ones((5, 2)))
-    with pytest.raises(UnsupportedError) as caught:
-        keras_from_network(Network("n", (backward, double)))
-    text = str(caught.value)
-    assert "a backward GRU alone" in text
-    assert "layer 'late'" in text
-    assert "to_keras" in text
-    assert "layer 'wide'" in text
-    assert "float64" in text
-    with pytest.raises(UnsupportedError, match="a backward GRU alone"):
-        keras_from_layer(backward)
+def test_what_not_even_a_composition_says_is_refused() -> None:
+    layer = recurrent("both", "gru", 6, 5, both=True, sequences=False)
+    masked = Network("n", (Masking("masking", 6), layer), (Output("y", "both"),))
+    with pytest.raises(UnsupportedError, match="fills masked steps otherwise"):
+        keras_from_network(masked)
+    keras_from_network(replace(masked, layers=(masked.layers[0], replace(layer, fill="repeat"))))
+    clipped = replace(layer, cells=tuple(replace(cell, clip=0.5) for cell in layer.cells), dropout=0.2)
+    with pytest.raises(UnsupportedError, match="parity's own cell has no dropout"):
+        keras_from_layer(clipped)
+    single = recurrent("one", "gru", 6, 5, both=False)
+    with pytest.raises(UnsupportedError, match="no two directions"):
+        keras_from_layer(Bidirectional("both", (single,), (replace(single, name="two"),)))
 
 
 def test_weight_paths_follow_classes_not_names() -> None:

@@ -109,6 +109,91 @@ def test_models_that_end_in_a_recurrent_layer(name: str) -> None:
     assert back.ok, str(back)
 
 
+# ---- live models whose options ONNX's operators lack: Keras and torch are the judges
+
+
+def _numbered(model: Any) -> Any:
+    """The model with random weights and biases, none of them zero."""
+    random = np.random.default_rng(len(model.weights))
+    for weight in model.weights:
+        weight.assign(random.uniform(-0.6, 0.6, weight.shape))
+    return model
+
+
+def _tokens(*layers: Any) -> Any:
+    return keras.Sequential([keras.Input((None,)), *layers])
+
+
+def _go_backwards(units: int = UNITS, **options: Any) -> Any:
+    return keras.layers.GRU(units, return_sequences=True, go_backwards=True, **options)
+
+
+def _both(layer: Any, **options: Any) -> Any:
+    return keras.layers.Bidirectional(layer, **options)
+
+
+LIVE: dict[str, Any] = {
+    "reset before": lambda: _sequential(keras.layers.GRU(UNITS, reset_after=False)),
+    "functions": lambda: _sequential(
+        keras.layers.LSTM(UNITS, activation="gelu", recurrent_activation="hard_sigmoid", return_sequences=True),
+        keras.layers.GRU(3, activation="selu"),
+    ),
+    "merge modes": lambda: _sequential(
+        _both(keras.layers.GRU(UNITS, return_sequences=True), merge_mode="sum"),
+        _both(keras.layers.LSTM(3), merge_mode="ave"),
+    ),
+    "unlike directions": lambda: _sequential(
+        _both(
+            keras.layers.GRU(UNITS, return_sequences=True),
+            backward_layer=keras.layers.LSTM(3, return_sequences=True, go_backwards=True),
+        ),
+    ),
+    "backwards": lambda: _sequential(_go_backwards(), keras.layers.SimpleRNN(3)),
+    "mask": lambda: _sequential(
+        keras.layers.Masking(),
+        keras.layers.LSTM(UNITS, return_sequences=True),
+        keras.layers.GRU(3),
+        keras.layers.Dense(2),
+    ),
+    "mask of both": lambda: _sequential(
+        keras.layers.Masking(), _both(keras.layers.LSTM(UNITS, return_sequences=True)), keras.layers.Dense(2)
+    ),
+    "mask_zero backwards": lambda: _tokens(
+        keras.layers.Embedding(7, 3, mask_zero=True), _go_backwards(), keras.layers.LSTM(3)
+    ),
+    "cells": lambda: _sequential(
+        keras.layers.RNN([keras.layers.LSTMCell(UNITS), keras.layers.GRUCell(3)], return_sequences=True)
+    ),
+    "dropout": lambda: _sequential(
+        keras.layers.LSTM(UNITS, dropout=0.3, return_sequences=True), keras.layers.Dropout(0.5), keras.layers.GRU(3)
+    ),
+}
+
+
+def _with_gaps(network: Network) -> Any:
+    """Inputs of which some steps are zero, on the left, on the right and in the middle: masked where the model masks."""
+    valid = np.array([[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1], [1, 1, 0, 1, 1, 0], [1] * 6], bool)
+    if network.tokens:
+        return np.random.default_rng(4).integers(1, network.tokens, valid.shape) * valid
+    return numbers(*valid.shape, FEATURES) * valid[..., None]
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_live_keras_models(name: str) -> None:
+    model = _numbered(LIVE[name]())
+    comparison = parity.compare(model, parity.to_onnx(model), inputs=_with_gaps(parity.read(model)))
+    assert comparison.ok, str(comparison)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_a_live_torch_projection() -> None:
+    torch.manual_seed(5)
+    module = torch.nn.LSTM(FEATURES, UNITS, 2, proj_size=3, bidirectional=True)
+    start = [np.asarray(numbers(2, 2, 3, size)) for size in (3, UNITS)]
+    comparison = parity.compare(module, parity.to_onnx(module), initial_state=start)
+    assert comparison.ok, str(comparison)
+
+
 HOSTILE = [
     *("input", "X", "q", "q.product", "q.sum", "q.kernel", "q.bias", "q.output", "q.softmax", "q.rows", "q.table"),
     *("rr", "rr.Y", "rr.Y_h", "rr.W", "rr.R", "rr.B", "rr.output", "rr.X.transposed", "rr.output.transposed", "q_1"),
@@ -283,8 +368,15 @@ def test_fixed_batch_and_time() -> None:
 # ---- damage
 
 
-def test_only_our_own_errors_on_damaged_files(tmp_path: Path) -> None:
-    whole = onnx_framework.build(parity.read(_time_major())).SerializeToString()
+def _composed() -> Network:
+    weights = [Weights(numbers(4, 2, 3, seed=at), numbers(4, 2, 2, seed=at), numbers(4, 2)) for at in range(2)]
+    layer = Recurrent("one", RecurrentSpec("lstm", 3, 2, DIRECTIONS), tuple(weights), merge_mode="ave")
+    return Network("composed", (layer,), (Output("X", "one"),))
+
+
+@pytest.mark.parametrize("make", [lambda: parity.read(_time_major()), _composed])
+def test_only_our_own_errors_on_damaged_files(make: Any, tmp_path: Path) -> None:
+    whole = onnx_framework.build(make()).SerializeToString()
     random = np.random.default_rng(5)
     path = tmp_path / "damaged.onnx"
     marks = [b"LST", b"one", b"hid", b"X\x12", b"dir"]

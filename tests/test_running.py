@@ -55,7 +55,7 @@ def test_float64(engine: str, random: np.random.Generator) -> None:
     assert result.sequence.dtype == np.float64
     # A float32 bias sum on the way to Keras is rounded once.
     assert abs(result.sequence - reference.sequence).max() < (1e-12 if engine == "torch" else 1e-7)
-    with pytest.raises(parity.UnsupportedError, match="no float64 LSTM or GRU"):
+    with pytest.raises(parity.UnsupportedError, match="no float64 LSTM, GRU or RNN"):
         parity.run(module, x, "onnxruntime", dtype="float64")
 
 

@@ -11,19 +11,21 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
 
 from parity.errors import FormatError, ParityError, Problem, ShapeError, UnsupportedError
 from parity.files.archive import FETCH_ANEW, Archive
 from parity.network.graph import Network
 from parity.network.keras_config import Stored, network_from_keras, weight_paths
-from parity.network.keras_writing import cell_arrays, keras_from_network
-from parity.network.recurrent import Recurrent
+from parity.network.keras_layer_writing import cell_arrays, dtype_of
+from parity.network.keras_writing import keras_from_network
+from parity.recurrent import Array
 
 METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
 
@@ -57,7 +59,7 @@ def read(path: Path) -> Network:
         except (FormatError, ShapeError) as error:
             raise FormatError(_in_file(path, error, FETCH_ANEW)) from error
     details = {key: str(value)[:80] for key, value in metadata.items() if key in _DETAILS}
-    return replace(network, details=details)
+    return replace(network, details={**details, **network.details})
 
 
 def write(network: Network, target: Path | BinaryIO) -> None:
@@ -162,8 +164,31 @@ def _checked(archive: Archive, dataset: Any, path: str) -> Stored:
         raise archive.fault(
             f"'{path}' claims more than the file holds", expected, f"{dataset.nbytes} bytes, {dataset.shape}"
         )
+    if dataset.dtype.kind == "V" and dataset.attrs.get("dtype") == "bfloat16":
+        return _BFloat16(dataset)
     stored: Stored = dataset
     return stored
+
+
+class _BFloat16:
+    """A dataset of bfloat16, which HDF5 does not know: Keras writes its two bytes and says so in an attribute."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self.shape: tuple[int, ...] = dataset.shape
+        self.dtype = _Bytes("bfloat16")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The numbers as float32, whose upper half a bfloat16 is."""
+        halves = np.asarray(self._dataset[()]).view(np.uint16).astype(np.uint32)
+        return (halves << 16).view(np.float32)
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    """The name of a type that NumPy does not have."""
+
+    name: str
 
 
 def _h5(network: Network, config: Mapping[str, Any]) -> bytes:
@@ -174,15 +199,15 @@ def _h5(network: Network, config: Mapping[str, Any]) -> bytes:
     with h5py.File(content, "w") as file:
         _named_group(file, "vars", config["config"]["name"])
         _named_group(file, "layers/input_layer/vars", layers[0])
+        dtype = dtype_of(network.layers)
         for layer, name in zip(network.layers, layers[1:], strict=True):
-            own = "/".join(paths[name][0].split("/")[:2])
-            if isinstance(layer, Recurrent):
-                _named_group(file, f"{own}/vars", name)
-            for path, arrays in zip(paths[name], cell_arrays(layer), strict=True):
-                cell = f"{layer.spec.kind}_cell" if isinstance(layer, Recurrent) else name
-                group = _named_group(file, path, cell)
+            places = paths[name]
+            if places and places[0].count("/") > 2:
+                _named_group(file, "/".join([*places[0].split("/")[:2], "vars"]), name)
+            for path, arrays in zip(places, cell_arrays(layer), strict=True):
+                group = _named_group(file, path, name)
                 for number, array in enumerate(arrays):
-                    group[str(number)] = array
+                    group[str(number)] = array.astype(dtype, copy=False)
     return content.getvalue()
 
 

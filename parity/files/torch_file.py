@@ -20,10 +20,14 @@ import numpy as np
 
 from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.files.archive import Archive
+from parity.files.bfloat16 import from_bfloat16
 from parity.layouts import CHECKPOINT_KEYS
 from parity.recurrent import Array
 
-STORAGES: dict[str, np.dtype[Any] | None] = {
+_BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+"""Stands for a type that NumPy does not have, of the same size."""
+
+STORAGES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),
@@ -33,9 +37,9 @@ STORAGES: dict[str, np.dtype[Any] | None] = {
     "CharStorage": np.dtype("i1"),
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
-    "BFloat16Storage": None,
+    "BFloat16Storage": _BFLOAT16,
 }
-"""torch's storages and NumPy's types for them; None where NumPy has none."""
+"""torch's storages and NumPy's types for them."""
 
 _SAVE_STATE = "save the numbers only: torch.save(module.state_dict(), path)"
 _ALIGNMENT, _HEADER_BYTES, _ZIP64_BYTES, _ZIP_DATE = 64, 30, 20, (1980, 1, 1, 0, 0, 0)
@@ -141,13 +145,6 @@ class _Unpickler(pickle.Unpickler):
         if type(key) is not str or type(length) is not int or length < 0:
             raise ValueError("a storage without a name or a length")
         dtype = STORAGES[kind.name]
-        if dtype is None:
-            raise UnsupportedError(
-                "tensors that are not float32",
-                expected="float32",
-                got=kind.name,
-                remedy="save module.float().state_dict()",
-            )
         return _Storage(dtype, key, length)
 
 
@@ -158,7 +155,7 @@ def read_tensors(path: Path) -> dict[str, Array]:
 
     Raises:
         FormatError: a damaged file, none of this format, or one that wants to call something; names it.
-        UnsupportedError: a whole module, TorchScript, the format before torch 1.6, big-endian or bfloat16 tensors.
+        UnsupportedError: a whole module, TorchScript, the format before torch 1.6, big-endian tensors.
 
     Example:
         >>> import tempfile
@@ -251,7 +248,8 @@ def _read_views(archive: Archive, root: str, views: Mapping[str, _View]) -> dict
             continue
         numbers = np.frombuffer(records[key], dtype)[view.offset :]
         strides = [stride * dtype.itemsize for stride in view.strides]
-        arrays[name] = np.lib.stride_tricks.as_strided(numbers, view.shape, strides, writeable=False).copy(order="C")
+        whole = np.lib.stride_tricks.as_strided(numbers, view.shape, strides, writeable=False).copy(order="C")
+        arrays[name] = from_bfloat16(whole["bfloat16"]) if dtype == _BFLOAT16 else whole
     return arrays
 
 
@@ -270,7 +268,7 @@ def write_tensors(arrays: Mapping[str, Array], file: BinaryIO) -> None:
     Raises:
         UnsupportedError: arrays of a type that torch has no storage for.
     """
-    names = {dtype: name for name, dtype in STORAGES.items() if dtype is not None}
+    names = {dtype: name for name, dtype in STORAGES.items() if dtype != _BFLOAT16}
     stored = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     unknown = [f"{name}: {array.dtype}" for name, array in stored.items() if array.dtype not in names]
     if unknown:

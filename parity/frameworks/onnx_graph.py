@@ -1,4 +1,4 @@
-"""Reads an ONNX graph that is a chain around LSTM and GRU nodes: every tensor is followed with the meaning of its axes."""
+"""Reads an ONNX graph that is a chain around LSTM, GRU and RNN nodes: every tensor is followed with the meaning of its axes."""
 
 from __future__ import annotations
 
@@ -6,48 +6,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import helper
 
 from parity.conventions import Value, onnx_returns
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
+from parity.frameworks.onnx_options import NODE_DIRECTIONS, Options, options_of
 from parity.frameworks.onnx_trace import (
     FEATURES,
     MERGED,
+    OWN_AXES,
     RECURRENT_OPS,
-    SEQUENCE_AXES,
     STACKED_AXES,
-    STATE_AXES,
     STEPS,
     Traced,
     Tracer,
+    layout_of,
 )
-from parity.layouts import LAYOUTS, Kind
+from parity.layouts import LAYOUTS
 from parity.network import Dense, Network, Output, Recurrent
 from parity.network.activations import ACTIVATIONS
-from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, unpack
+from parity.recurrent import Array, RecurrentSpec, unpack
 
-_DIRECTIONS: dict[str, tuple[Direction, ...]] = {
-    "forward": ("forward",),
-    "reverse": ("backward",),
-    "bidirectional": DIRECTIONS,
-}
 _ACTIVATION_OPS = {row.onnx: name for name, row in ACTIVATIONS.items() if name != "linear"}
-_CELL_ACTIVATIONS = {"lstm": ["Sigmoid", "Tanh", "Tanh"], "gru": ["Sigmoid", "Tanh"]}
 
 
-def read_graph(model: onnx.ModelProto) -> Network:
+def read_graph(model: onnx.ModelProto, known: Network | None = None) -> Network:
     """Describe an ONNX model.
 
     Args:
-        model: one chain: an input, possibly Gather (embedding) or MatMul/Add/Gemm (dense) around LSTM and GRU nodes, with
+        model: one chain: an input, possibly Gather (embedding) or MatMul/Add/Gemm (dense) around LSTM, GRU and RNN nodes, with
             the Transpose, Reshape, Squeeze and Gather that shift axes between them.
+        known: the network, where the model is one that parity composed: then it only gets the model's details.
 
     Raises:
         UnsupportedError: other operators, several data inputs, or options of the recurrent nodes that are not converted; all at once.
         FormatError: a node without the attributes or weights it must have.
     """
+    if known is not None:
+        return replace(known, origin="onnxruntime", details=details_of(model, known.bare))
     try:
         return _Reader(model).network()
     except ParityError:
@@ -60,6 +57,16 @@ def read_graph(model: onnx.ModelProto) -> Network:
             f"{type(error).__name__}: {error}",
             "export it anew",
         ) from error
+
+
+def details_of(model: onnx.ModelProto, time_major: bool) -> dict[str, str]:
+    """What a model says of itself."""
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    return {
+        "producer": f"{model.producer_name} {model.producer_version}".strip() or "not stated",
+        "opset": str(opset or "not stated"),
+        "input axes": STEPS if time_major else "batch time",
+    }
 
 
 class _Reader(Tracer):
@@ -78,6 +85,7 @@ class _Reader(Tracer):
             "Concat": self._concat,
             "Identity": self._identity,
             "Constant": self._constant,
+            "Cast": self._cast,
             **dict.fromkeys(RECURRENT_OPS, self._recurrent),
             **dict.fromkeys(_ACTIVATION_OPS, self._activation),
         }
@@ -85,7 +93,8 @@ class _Reader(Tracer):
     def network(self) -> Network:
         """The graph's description; every problem is collected before any is raised."""
         states = {n for node in self._graph.node if node.op_type in RECURRENT_OPS for n in node.input[5:7] if n}
-        data = [i for i in self._graph.input if i.name not in self._constants and i.name not in states]
+        others = states | self._constants.keys() | set(self._lengths.values())
+        data = [item for item in self._graph.input if item.name not in others]
         if len(data) != 1:
             got = ", ".join(item.name for item in data) or "none"
             remedy = "give a graph with one input of sequences; initial states may stand beside it"
@@ -106,14 +115,15 @@ class _Reader(Tracer):
         return self._finish()
 
     def _finish(self) -> Network:
-        details = {
-            "producer": f"{self._model.producer_name} {self._model.producer_version}".strip() or "not stated",
-            "opset": str(self._opset or "not stated"),
-            "input axes": STEPS if self._time_major else "batch time",
-        }
+        details = details_of(self._model, bool(self._time_major))
+        if self._stored:
+            details["stored as"] = ", ".join(sorted(self._stored))
+        if self._lengths:
+            details["sequence_lens"] = ", ".join(sorted(set(self._lengths.values())))
         name = self._graph.name or "model"
         outputs = [self._traced.get(item.name) for item in self._graph.output]
-        if all(map(self._is_own, outputs)) and not all(traced and traced.axes[0] == "batch" for traced in outputs):
+        as_in_keras = all(traced and traced.axes[0] == "batch" and "direction" not in traced.axes for traced in outputs)
+        if all(map(self._is_own, outputs)) and not as_in_keras:
             return Network(name, tuple(self._layers.values()), (), "onnxruntime", details)
         self._end_with_state(outputs)
         named = tuple(self._output(item.name, traced) for item, traced in zip(self._graph.output, outputs, strict=True))
@@ -126,15 +136,15 @@ class _Reader(Tracer):
         last = self._layers.get(self._last or "")
         taken = any(traced and traced.layer == self._last and traced.quantity == "sequence" for traced in outputs)
         if isinstance(last, Recurrent) and not taken:
-            self._layers[last.name] = replace(last, return_sequences=False)
+            self._layers[last.name] = _ending(last)
 
     def _is_own(self, traced: Traced | None) -> bool:
         """Whether an output is what a bare stack gives: the last sequence or final states, as a node or as torch returns them."""
         if traced is None or traced.select != "all" or not all(isinstance(n, Recurrent) for n in self._layers.values()):
             return False
         merged = traced.quantity == "sequence" and set(traced.axes) == {"batch", "time", MERGED}
-        of_stack = merged or traced.axes in (SEQUENCE_AXES, STACKED_AXES)
-        return traced.axes == STATE_AXES or (of_stack and traced.layer == self._last)
+        of_stack = merged or traced.axes in (*(own[0] for own in OWN_AXES.values()), STACKED_AXES)
+        return traced.axes in [own[1] for own in OWN_AXES.values()] or (of_stack and traced.layer == self._last)
 
     def _output(self, name: str, traced: Traced | None) -> Output:
         if traced is None or traced.layer is None or "stacked" in traced.axes:
@@ -161,34 +171,61 @@ class _Reader(Tracer):
     def _recurrent(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         kind = RECURRENT_OPS[node.op_type]
         before = len(self._problems)
-        self._check_options(node, kind, attributes)
-        x = self._sequence(node, node.input[0])
-        arrays = {}
-        for name, position in (("W", 1), ("R", 2), ("B", 3)):
-            if len(node.input) > position and node.input[position]:
-                array = self._constants.get(node.input[position])
-                if array is None or array.dtype != np.float32:
-                    got = "computed in the graph" if array is None else str(array.dtype)
-                    self._refuse(node, f"{name} is not a float32 constant", "a float32 initializer", got)
-                else:
-                    arrays[name] = array
+        try:
+            options = options_of(kind, attributes, self._where(node))
+        except UnsupportedError as error:
+            self._problems += error.problems
+            options = Options(NODE_DIRECTIONS["forward"], (), layout_of(node))
+        x = self._sequence(node, node.input[0], options.layout)
+        arrays = self._arrays(node)
         self._check_states(node)
+        self._check_lengths(node)
         if len(self._problems) > before or x is None:
             return
         if "W" not in arrays or arrays["W"].ndim != 3 or "R" not in arrays or arrays["R"].ndim != 3:
             raise FormatError(
                 "a recurrent node without W and R of three axes", self._where(node), "(direction, gates*hidden, input)"
             )
-        directions = _DIRECTIONS[attributes.get("direction", b"forward").decode()]
-        spec = RecurrentSpec(kind, arrays["W"].shape[2], arrays["R"].shape[2], directions)
+        spec = RecurrentSpec(kind, arrays["W"].shape[2], arrays["R"].shape[2], options.directions)
         if not self._is_next(node, x, spec.input_size):
             return
-        self._fix_axes(x)
-        layer = Recurrent(self._name(node, kind), spec, unpack(LAYOUTS["onnx", kind], spec, arrays))
+        self._fix_axes(x, options.layout)
+        weights = unpack(LAYOUTS["onnx", kind], spec, arrays)
+        layer = Recurrent(self._name(node, kind), spec, weights, cells=options.cells)
         self._layers[layer.name] = layer
-        for value, name in zip(onnx_returns(kind), node.output, strict=False):
+        for value, name in zip(onnx_returns(kind, options.layout), node.output, strict=False):
             if name:
                 self._traced[name] = Traced(layer.name, value.quantity, tuple(value.axes.split()))
+
+    def _arrays(self, node: onnx.NodeProto) -> dict[str, Array]:
+        """The weights of a recurrent node, by the operator's names; those it leaves out are not there."""
+        arrays = {}
+        for name, position in (("W", 1), ("R", 2), ("B", 3), ("P", 7)):
+            if len(node.input) > position and node.input[position]:
+                array = self._weight(node.input[position])
+                if array is None:
+                    constant = self._constants.get(node.input[position])
+                    got = "computed in the graph" if constant is None else str(constant.dtype)
+                    self._refuse(node, f"{name} is not a constant of floating-point numbers", "an initializer", got)
+                else:
+                    arrays[name] = array
+        return arrays
+
+    def _check_lengths(self, node: onnx.NodeProto) -> None:
+        """sequence_lens is an input of the graph, and the same for all nodes: then a run with a mask says it."""
+        own = self._lengths.get(node.input[4]) if len(node.input) > 4 and node.input[4] else None
+        inputs = {item.name for item in self._graph.input} - self._constants.keys()
+        remedy = "make it an input of the graph and hand lengths over as lengths or mask"
+        if own is not None and own not in inputs:
+            got = "a constant" if own in self._constants else "computed in the graph"
+            self._refuse(
+                node, "sequence_lens that is not an input of the graph is not converted", "a graph input", got, remedy
+            )
+        elif set(self._lengths.values()) not in (set(), {own}):
+            got = ", ".join(sorted({str(own), *self._lengths.values()} - {str(None)}))
+            self._refuse(
+                node, "nodes with different sequence_lens are not converted", "one graph input for all", got, remedy
+            )
 
     def _is_next(self, node: onnx.NodeProto, traced: Traced, size: int) -> bool:
         """Whether a node goes on where the chain stands: what it takes is what the last layer hands on, and of its size."""
@@ -207,38 +244,6 @@ class _Reader(Tracer):
                 "the sizes of two layers do not fit", self._where(node), f"{before.output_size} features", str(size)
             )
         return True
-
-    def _check_options(self, node: onnx.NodeProto, kind: Kind, attributes: dict[str, Any]) -> None:
-        directions = len(_DIRECTIONS.get(attributes.get("direction", b"forward").decode(), ()))
-        if not directions:
-            raise FormatError(
-                "unknown direction", self._where(node), ", ".join(_DIRECTIONS), str(attributes["direction"])
-            )
-        activations = [name.decode() for name in attributes.get("activations", [])]
-        if activations and [name.lower() for name in activations] != [
-            n.lower() for n in _CELL_ACTIVATIONS[kind] * directions
-        ]:
-            self._refuse(
-                node,
-                "other activations are not converted yet",
-                ", ".join(_CELL_ACTIVATIONS[kind]),
-                ", ".join(activations),
-            )
-        refused = {
-            "clip": ("clip" in attributes, "no clip"),
-            "input_forget": (bool(attributes.get("input_forget")), "input_forget=0"),
-            "layout": (bool(attributes.get("layout")), "layout=0"),
-            "linear_before_reset": (
-                kind == "gru" and attributes.get("linear_before_reset", 0) != 1,
-                "linear_before_reset=1",
-            ),
-        }
-        for name, (is_refused, expected) in refused.items():
-            if is_refused:
-                self._refuse(node, f"this {name} is not converted yet", expected, f"{name}={attributes.get(name, 0)}")
-        for name, position in (("sequence_lens", 4), ("P (peepholes)", 7)):
-            if len(node.input) > position and node.input[position]:
-                self._refuse(node, f"{name} is not converted yet", f"no {name}", node.input[position])
 
     def _check_states(self, node: onnx.NodeProto) -> None:
         inputs = {item.name for item in self._graph.input}
@@ -264,13 +269,15 @@ class _Reader(Tracer):
                     "make it a graph input and hand the state over as initial_state",
                 )
 
-    def _sequence(self, node: onnx.NodeProto, name: str) -> Traced | None:
+    def _sequence(self, node: onnx.NodeProto, name: str, layout: int) -> Traced | None:
         traced = self._traced.get(name)
         if traced is None or len(traced.axes) != 3:
             self._refuse(node, f"its input '{name}' is not a sequence that can be followed")
             return None
-        if set(traced.axes[:2]) == {"batch", "time"} and traced.axes[:2] != tuple(STEPS.split()):
-            self._refuse(node, "takes the batch axis for time", f"({STEPS} features)", f"({' '.join(traced.axes)})")
+        steps = tuple(axis for axis in OWN_AXES[layout][0] if axis in ("time", "batch"))
+        if set(traced.axes[:2]) == {"batch", "time"} and traced.axes[:2] != steps:
+            expected = f"({' '.join(steps)} features)"
+            self._refuse(node, "takes the batch axis for time", expected, f"({' '.join(traced.axes)})")
             return None
         traced = self._whole(traced)
         known = {"first", "second"} if "first" in traced.axes else {"batch", "time"}
@@ -280,21 +287,22 @@ class _Reader(Tracer):
             return None
         return traced
 
-    def _fix_axes(self, x: Traced) -> None:
+    def _fix_axes(self, x: Traced, layout: int) -> None:
         """The first recurrent node says which of the input's axes is time."""
         if "first" not in x.axes:
             return
-        self._time_major = x.axes[0] == "first"
-        meaning = dict(zip(x.axes[:2], ("time", "batch"), strict=True))
+        steps = [axis for axis in OWN_AXES[layout][0] if axis in ("time", "batch")]
+        meaning = dict(zip(x.axes[:2], steps, strict=True))
+        self._time_major = meaning["first"] == "time"
         for name, traced in self._traced.items():
             self._traced[name] = replace(traced, axes=tuple(meaning.get(axis, axis) for axis in traced.axes))
 
     def _matmul(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-        self._dense(node, self._constants.get(node.input[1]), None)
+        self._dense(node, self._weight(node.input[1]), None)
 
     def _gemm(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-        kernel = self._constants.get(node.input[1])
-        bias = self._constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        kernel = self._weight(node.input[1])
+        bias = self._weight(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         plain = (
             attributes.get("alpha", 1.0) == 1.0
             and attributes.get("beta", 1.0) == 1.0
@@ -308,9 +316,8 @@ class _Reader(Tracer):
     def _dense(self, node: onnx.NodeProto, kernel: Array | None, bias: Array | None) -> None:
         followed = self._follow(node)
         traced = self._whole(followed) if followed is not None else None
-        plain = kernel is not None and kernel.ndim == 2 and kernel.dtype == np.float32
-        if kernel is None or not plain or traced is None or traced.axes[-1] not in FEATURES:
-            self._refuse(node, "this product is not a dense layer of float32 on a sequence or a final state")
+        if kernel is None or kernel.ndim != 2 or traced is None or traced.axes[-1] not in FEATURES:
+            self._refuse(node, "this product is not a dense layer on a sequence or a final state")
             return
         if not self._is_next(node, traced, kernel.shape[0]):
             return
@@ -320,7 +327,7 @@ class _Reader(Tracer):
         self._put(node, Traced(layer.name, "value", (*traced.axes[:-1], "unit")))
 
     def _add(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-        constants = [self._constants.get(name) for name in node.input]
+        constants = [self._weight(name) for name in node.input]
         bias = next((array for array in constants if array is not None), None)
         traced = next((self._traced[name] for name in node.input if name in self._traced), None)
         layer = self._layers.get(traced.layer or "") if traced else None
@@ -380,4 +387,9 @@ class _Reader(Tracer):
             self._refuse(
                 node, "takes a value of the recurrent layer that is not passed on so", given.axes, " ".join(traced.axes)
             )
-        self._layers[layer.name] = replace(layer, return_sequences=sequences)
+        self._layers[layer.name] = replace(layer, return_sequences=True) if sequences else _ending(layer)
+
+
+def _ending(layer: Recurrent) -> Recurrent:
+    """The layer handing its final state on, which under a mask is that of the last valid step: as if later steps repeated it."""
+    return replace(layer, return_sequences=False, fill="repeat")

@@ -14,15 +14,18 @@ from parity.conventions import Select, onnx_returns
 from parity.errors import FormatError, Problem
 from parity.layouts import Kind
 from parity.network import Embedding, Layer, Recurrent
-from parity.recurrent import DIRECTIONS, RecurrentSpec
+from parity.recurrent import DIRECTIONS, Array, RecurrentSpec
 
-RECURRENT_OPS: dict[str, Kind] = {"LSTM": "lstm", "GRU": "gru"}
+RECURRENT_OPS: dict[str, Kind] = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 
 SEQUENCE_AXES, STATE_AXES = (tuple(value.axes.split()) for value in onnx_returns("gru"))
 """Axes of what a recurrent node returns: every step, and a final state."""
 
 STEPS = " ".join(axis for axis in SEQUENCE_AXES if axis in ("time", "batch"))
 """The order in which a recurrent node takes and returns the steps."""
+
+OWN_AXES = {layout: [tuple(value.axes.split()) for value in onnx_returns("gru", layout)] for layout in (0, 1)}
+"""Axes of the sequence and of a final state as a recurrent node itself gives them, by its layout."""
 
 STACKED_AXES = tuple("stacked" if axis == "direction" else axis for axis in STATE_AXES)
 """Final states of several nodes, joined along their first axis."""
@@ -31,6 +34,10 @@ MERGED = "(direction hidden)"
 FEATURES = (MERGED, "input", "unit")
 """What the last axis of a tensor means where a layer takes it."""
 
+FLOATS = (np.float16, np.float32, np.float64)
+"""What weights may be stored in; numpy_helper gives a bfloat16 as a type of its own, which is read as well."""
+
+_CONSTANT_FORMS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 _PASSES_ZEROS = ("Expand", "Slice", "Identity")
 
 
@@ -44,6 +51,19 @@ class Traced:
     select: Select = "all"
 
 
+def layout_of(node: onnx.NodeProto) -> int:
+    """Whether a recurrent node takes and gives batch (1) or time (0) first."""
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == "layout"), 0)
+
+
+def direct_source(graph: onnx.GraphProto, name: str) -> str:
+    """The tensor from which another one comes through changes of type alone."""
+    producers = {output: node for node in graph.node for output in node.output if output}
+    while name in producers and producers[name].op_type in ("Cast", "Identity"):
+        name = producers[name].input[0]
+    return name
+
+
 class Tracer:
     """The state of a reading, and the operators that only move axes or hand a tensor on."""
 
@@ -55,7 +75,9 @@ class Tracer:
         self._problems: list[Problem] = []
         self._time_major: bool | None = None
         self._opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+        self._stored: set[str] = set()
         self._zeros = self._zero_states()
+        self._lengths = self._length_inputs()
         self._ignored = self._only_for_zeros()
         self._uses = Counter(
             [name for node in self._followed() for name in node.input] + [item.name for item in self._graph.output]
@@ -69,6 +91,11 @@ class Tracer:
     def _last(self) -> str | None:
         """The layer that the chain has come to."""
         return next(reversed(self._layers), None)
+
+    def _length_inputs(self) -> dict[str, str]:
+        """What recurrent nodes take as sequence_lens, and the tensor from which each comes."""
+        nodes = [node for node in self._graph.node if node.op_type in RECURRENT_OPS]
+        return {name: direct_source(self._graph, name) for node in nodes for name in node.input[4:5] if name}
 
     def _zero_states(self) -> set[str]:
         """Computed initial states that are zeros whatever their shape turns out to be."""
@@ -144,7 +171,7 @@ class Tracer:
         self._put(node, replace(traced, axes=tuple(MERGED if axis == "hidden" else axis for axis in rest)))
 
     def _gather(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-        table, index = (self._constants.get(name) for name in node.input[:2])
+        table, index = self._weight(node.input[0]), self._constants.get(node.input[1])
         tokens = self._traced.get(node.input[1])
         if (
             table is not None
@@ -165,6 +192,7 @@ class Tracer:
             traced is None
             or index is None
             or index.ndim
+            or index.dtype.kind not in "iu"
             or "direction" not in traced.axes
             or axis != traced.axes.index("direction")
             or not 0 <= int(index) < len(self._spec(traced).directions)
@@ -193,10 +221,29 @@ class Tracer:
             self._put(node, traced)
 
     def _constant(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+        for name, dtype in _CONSTANT_FORMS.items():
+            if name in attributes:
+                self._constants[node.output[0]] = np.asarray(attributes[name], dtype)
+                return
         if "value" not in attributes:
-            self._refuse(node, "this form of Constant is not read", "a tensor in 'value'", ", ".join(attributes))
+            expected = ", ".join(["a tensor in 'value'", *_CONSTANT_FORMS])
+            self._refuse(node, "this form of Constant is not read", expected, ", ".join(attributes))
             return
         self._constants[node.output[0]] = numpy_helper.to_array(attributes["value"])
+
+    def _cast(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+        if node.output[0] not in self._lengths:
+            self._refuse(node, "this Cast is not one of sequence_lens")
+
+    def _weight(self, name: str) -> Array | None:
+        """A constant of floating-point numbers; half precision as the float32 numbers that it holds. None if there is none."""
+        array = self._constants.get(name)
+        if array is None or not (array.dtype in FLOATS or array.dtype.name == "bfloat16"):
+            return None
+        if array.dtype.itemsize == 2:
+            self._stored.add(array.dtype.name)
+            return array.astype(np.float32)
+        return array
 
     def _follow(self, node: onnx.NodeProto) -> Traced | None:
         traced = self._traced.get(node.input[0])

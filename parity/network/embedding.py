@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.recurrent import Array
-from parity.reference import Float64, Rounding
+from parity.reference import Float64, Mask, Rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,10 +17,12 @@ class Embedding:
     Args:
         name: the user's name for it.
         table: (vocabulary, features).
+        mask_zero: whether the integer 0 marks a step to leave out, as in Keras.
     """
 
     name: str
     table: Array
+    mask_zero: bool = False
 
     @property
     def input_size(self) -> int:
@@ -40,7 +42,11 @@ class Embedding:
     @property
     def facts(self) -> dict[str, object]:
         """What people want to know of it beside its sizes."""
-        return {"vocabulary": self.input_size}
+        return {"vocabulary": self.input_size, **({"mask_zero": True} if self.mask_zero else {})}
+
+    def mask(self, x: Array) -> Mask | None:
+        """Which steps of x, (batch, time), are valid; None for all."""
+        return x != 0 if self.mask_zero else None
 
     def compute(self, x: Array, rounding: Rounding) -> Float64:
         """The rows for x, (batch, time) integers, as (batch, time, features)."""

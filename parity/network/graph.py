@@ -10,14 +10,17 @@ import numpy as np
 
 from parity.conventions import Value
 from parity.errors import ParityError, Problem, UnsupportedError
+from parity.network.bidirectional import Bidirectional
 from parity.network.dense import Dense
+from parity.network.dropout import Dropout
 from parity.network.embedding import Embedding
+from parity.network.masking import Masking
 from parity.network.recurrent import Recurrent
 from parity.recurrent import Array, RecurrentSpec
-from parity.reference import Exact, Rounding, Trajectory
+from parity.reference import Exact, Mask, Rounding, Trajectory
 from parity.result import LayerRun, State
 
-Layer: TypeAlias = Recurrent | Dense | Embedding
+Layer: TypeAlias = Recurrent | Bidirectional | Dense | Embedding | Masking | Dropout
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Output:
 
     Args:
         name: as the framework names it.
-        layer: the layer it comes from.
-        value: which of that layer's values, for a recurrent layer; None for the only value of any other.
+        layer: the layer it comes from; for a state, the recurrent layer inside a `Bidirectional`.
+        value: which of a recurrent layer's values; None for what the layer gives to the next one.
     """
 
     name: str
@@ -68,9 +71,9 @@ class Network:
             raise UnsupportedError(
                 "no recurrent layer in the model",
                 where=self.name,
-                expected="at least one LSTM or GRU",
+                expected="at least one LSTM, GRU or RNN",
                 got=", ".join(f"{type(layer).__name__} '{layer.name}'" for layer in self.layers) or "no layers",
-                remedy="parity converts models around LSTM and GRU layers; give it one that has such a layer",
+                remedy="parity converts models around recurrent layers; give it one that has such a layer",
             )
 
     def __repr__(self) -> str:
@@ -95,8 +98,9 @@ class Network:
 
     @property
     def recurrent(self) -> tuple[Recurrent, ...]:
-        """The recurrent layers, in order."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Recurrent))
+        """The recurrent layers, in order; those inside a `Bidirectional` one by one."""
+        inner = (layer.recurrent if isinstance(layer, Bidirectional) else (layer,) for layer in self.layers)
+        return tuple(layer for group in inner for layer in group if isinstance(layer, Recurrent))
 
     @property
     def specs(self) -> dict[str, RecurrentSpec]:
@@ -114,8 +118,34 @@ class Network:
         first = self.layers[0]
         return first.input_size if isinstance(first, Embedding) else None
 
+    @property
+    def masks_itself(self) -> bool:
+        """Whether a layer of the model makes a mask of the inputs."""
+        return any(
+            isinstance(layer, Masking) or (isinstance(layer, Embedding) and layer.mask_zero) for layer in self.layers
+        )
+
+    @property
+    def shown(self) -> tuple[Output, ...]:
+        """The model's outputs; for a bare layer that merges its directions, what it returns for its sequence.
+
+        Everything else that a bare network returns can be told from the runs of its layers.
+        """
+        last = self.layers[-1]
+        if self.outputs or isinstance(last, (Dense, Embedding, Masking, Dropout)):
+            return self.outputs
+        if isinstance(last, Bidirectional):
+            if last.merge_mode is None:
+                return tuple(Output(stack[-1].name, stack[-1].name, stack[-1].given[0]) for stack in last.stacks)
+            return (Output("output", last.name),)
+        return tuple(Output(value.name, last.name, value) for value in last.given) if last.merges else ()
+
     def compute(
-        self, inputs: Array, states: Mapping[str, State], rounding: Rounding | None = None
+        self,
+        inputs: Array,
+        states: Mapping[str, State],
+        rounding: Rounding | None = None,
+        mask: Mask | None = None,
     ) -> tuple[dict[str, Array], dict[str, Trajectory]]:
         """Run the network in float64.
 
@@ -123,22 +153,39 @@ class Network:
             inputs: (batch, time, features), or (batch, time) integers for an Embedding.
             states: the initial state of every recurrent layer.
             rounding: what happens to intermediate values, nothing by default.
+            mask: (batch, time), True where a step is valid; None for all. Layers that make masks narrow it, as in Keras.
 
         Returns:
-            The model's outputs by name (none for a bare network), and every recurrent layer's steps by name.
+            The outputs in `shown` by name, and every recurrent layer's steps by name.
         """
         rounding = rounding or Exact()
         value: Array = inputs if self.tokens else np.asarray(inputs, np.float64)
-        trajectories: dict[str, Trajectory] = {}
+        paths: dict[str, Trajectory] = {}
         given: dict[str, Array] = {}
         for layer in self.layers:
+            if isinstance(layer, (Masking, Embedding)):
+                mask = _both(mask, layer.mask(value))
             if isinstance(layer, Recurrent):
-                trajectories[layer.name] = layer.compute(value, states[layer.name], rounding)
-                value = layer.values[0].of([trajectories[layer.name].run])
-            else:
+                paths[layer.name] = layer.compute(value, states[layer.name], rounding, mask)
+                value = layer.given[0].of([paths[layer.name].run])
+            elif isinstance(layer, Bidirectional):
+                found = layer.compute(value, states, rounding, mask)
+                paths |= found
+                value = layer.given({name: path.run for name, path in found.items()})[0]
+            elif isinstance(layer, Masking):
+                value = layer.compute(value)
+            elif not isinstance(layer, Dropout):
                 value = layer.compute(value, rounding)
+            if isinstance(layer, (Recurrent, Bidirectional)) and not layer.return_sequences:
+                mask = None
             given[layer.name] = value
-        return output_values(self, given, {name: path.run for name, path in trajectories.items()}), trajectories
+        return output_values(self, given, {name: path.run for name, path in paths.items()}), paths
+
+
+def _both(left: Mask | None, right: Mask | None) -> Mask | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left & right
 
 
 def layer_facts(layer: Layer) -> dict[str, object]:
@@ -148,7 +195,7 @@ def layer_facts(layer: Layer) -> dict[str, object]:
         >>> layer_facts(Dense("classes", np.ones((3, 2))))["activation"]
         'linear'
     """
-    sizes = {"input": layer.input_size, "output": layer.output_size}
+    sizes: dict[str, object] = {"input": layer.input_size, "output": layer.output_size}
     return {"name": layer.name, "family": type(layer).__name__, **sizes, **layer.facts}
 
 
@@ -156,5 +203,5 @@ def output_values(network: Network, given: Mapping[str, Array], runs: Mapping[st
     """The network's outputs by name, from what every layer gave on and every recurrent layer computed."""
     return {
         output.name: given[output.layer] if output.value is None else output.value.of([runs[output.layer]])
-        for output in network.outputs
+        for output in network.shown
     }

@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from parity.errors import FormatError, Problem, UnsupportedError
-from parity.network.keras_options import CLASSES, INPUT, MASKED, TOKENS, Config, check_options, shown
+from parity.network.keras_masks import MASKED, MaskOf, history, mask_operations, mask_problems, reference
+from parity.network.keras_options import CELLS, CLASSES, INPUT, TOKENS, Config, check_options, is_own, shown
 
 NO_CHAIN = "convert each chain of layers by itself: keras.Model(inputs, outputs)"
 _WIRED = {
@@ -46,7 +47,7 @@ def chain_of(serialized: Config, problems: list[Problem]) -> Chain:
     module, registered = serialized.get("module"), serialized.get("registered_name")
     custom = str(module).split(".")[0] != "keras" or registered not in (None, class_name)
     if custom or class_name not in MODEL_READERS:
-        layer = class_name in CLASSES and not custom
+        layer = is_own(serialized) or (class_name in {**CLASSES, **CELLS} and not custom)
         raise UnsupportedError(
             "a single layer, not a model" if layer else "only Sequential and Functional models are read",
             where,
@@ -78,15 +79,13 @@ def _sequential(config: Config, layers: Sequence[Config], problems: list[Problem
     inner = list(layers[1:] if has_input else layers)
     names = [name_of(layer) for layer in inner]
     for layer in inner[:-1]:
-        if _inner_option(layer, "return_state"):
-            expected, remedy = "return_state=False", "build the model with keras.Model(inputs, outputs)"
+        split = class_name_of(layer) == "Bidirectional" and layer["config"].get("merge_mode", "concat") is None
+        if split or _inner_option(layer, "return_state"):
+            option = "merge_mode=None" if split else "return_state=True"
+            expected, remedy = f"no {option}", "build the model with keras.Model(inputs, outputs)"
             problems.append(
                 Problem(
-                    "a Sequential hands only one value on, as Keras says",
-                    where_of(layer),
-                    expected,
-                    "return_state=True",
-                    remedy,
+                    "a Sequential hands only one value on, as Keras says", where_of(layer), expected, option, remedy
                 )
             )
     sources = {after: (before, 0) for before, after in pairwise(names)}
@@ -95,6 +94,8 @@ def _sequential(config: Config, layers: Sequence[Config], problems: list[Problem
 
 def _functional(config: Config, layers: Sequence[Config], problems: list[Problem]) -> Chain:
     before = len(problems)
+    made = mask_operations(layers)
+    layers = [layer for layer in layers if name_of(layer) not in made]
     by_name = {name_of(layer): layer for layer in layers}
     inputs = [name_of(layer) for layer in layers if class_name_of(layer) == "InputLayer"]
     if len(inputs) != 1:
@@ -104,7 +105,7 @@ def _functional(config: Config, layers: Sequence[Config], problems: list[Problem
     sources: dict[str, tuple[str, int]] = {}
     for layer in layers:
         if class_name_of(layer) != "InputLayer":
-            source = _source(layer, by_name, problems)
+            source = _source(layer, by_name, made, problems)
             if source:
                 sources[name_of(layer)] = source
     consumers: dict[str, list[str]] = {}
@@ -124,9 +125,12 @@ def _functional(config: Config, layers: Sequence[Config], problems: list[Problem
         problems.append(
             Problem("layers that the input does not reach", "the model", "one chain of layers", got, NO_CHAIN)
         )
+    chained = [by_name[name] for name in order[1:]]
+    given = {name_of(layer): mask for layer in chained if (mask := _mask(layer, made))}
+    problems += mask_problems(chained, sources, given)
     outputs = _references(config.get("output_layers"), by_name, problems)
     shape = input_shape(by_name[inputs[0]]) if inputs else None
-    return Chain([*(by_name[name] for name in order[1:]), *outside], shape, sources, outputs)
+    return Chain([*chained, *outside], shape, sources, outputs)
 
 
 MODEL_READERS: dict[str, Callable[[Config, Sequence[Config], list[Problem]], Chain]] = {
@@ -135,7 +139,15 @@ MODEL_READERS: dict[str, Callable[[Config, Sequence[Config], list[Problem]], Cha
 }
 
 
-def _source(layer: Config, by_name: Mapping[str, Config], problems: list[Problem]) -> tuple[str, int] | None:
+def _mask(layer: Config, made: Mapping[str, MaskOf]) -> MaskOf | None:
+    """The mask that a layer is called with, where it is one of the model's."""
+    found = history(layer["inbound_nodes"][0].get("kwargs", {}).get("mask"))
+    return made.get(found[0]) if found else None
+
+
+def _source(
+    layer: Config, by_name: Mapping[str, Config], made: Mapping[str, MaskOf], problems: list[Problem]
+) -> tuple[str, int] | None:
     """The layer and the index of the value that a layer takes; anything but exactly one value is a problem."""
     where, nodes = where_of(layer), layer.get("inbound_nodes")
     if not isinstance(nodes, (list, tuple)) or not nodes or not all(isinstance(node, Mapping) for node in nodes):
@@ -150,7 +162,9 @@ def _source(layer: Config, by_name: Mapping[str, Config], problems: list[Problem
     args = field(nodes[0], "args", (list, tuple), where)
     kwargs = dict(field(nodes[0], "kwargs", Mapping, where))
     given = [*args, *(kwargs.pop(key) for key in _INPUT_NAMES if key in kwargs)]
-    found = [reference for reference in map(_history, given[:1]) if reference]
+    found = [taken for taken in map(history, given[:1]) if taken]
+    if _mask(layer, made):
+        del kwargs["mask"]
     extra = {**{f"argument {position}": value for position, value in enumerate(given[1:], 2)}, **kwargs}
     for key, value in extra.items():
         if value is not None and key != "training" and not (key.startswith("argument") and isinstance(value, bool)):
@@ -163,25 +177,6 @@ def _source(layer: Config, by_name: Mapping[str, Config], problems: list[Problem
     if name not in by_name:
         raise FormatError("a layer takes a value of a layer that is not there", where, ", ".join(by_name), name)
     return name, index
-
-
-def _history(value: object) -> tuple[str, int] | None:
-    if (
-        not isinstance(value, Mapping)
-        or value.get("class_name") != "__keras_tensor__"
-        or not isinstance(value.get("config"), Mapping)
-    ):
-        return None
-    return _reference(value["config"].get("keras_history"))
-
-
-def _reference(value: object) -> tuple[str, int] | None:
-    """(layer, index) of Keras's [layer, call, index]."""
-    if isinstance(value, (list, tuple)) and len(value) == 3:
-        name, call, index = value
-        if isinstance(name, str) and isinstance(call, int) and isinstance(index, int) and index >= 0:
-            return name, index
-    return None
 
 
 def _references(value: object, by_name: Mapping[str, Config], problems: list[Problem]) -> list[tuple[str, int]]:
@@ -197,8 +192,8 @@ def _references(value: object, by_name: Mapping[str, Config], problems: list[Pro
             )
         )
         return []
-    single = _reference(value)
-    items = [single] if single else [_reference(item) for item in value] if isinstance(value, (list, tuple)) else []
+    single = reference(value)
+    items = [single] if single else [reference(item) for item in value] if isinstance(value, (list, tuple)) else []
     found = [item for item in items if item and item[0] in by_name]
     if not found or len(found) != len(items):
         raise FormatError(

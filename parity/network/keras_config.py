@@ -1,27 +1,26 @@
 """Keras configurations (what `config.json` in a `.keras` file holds) -> Network. Imports no framework.
 
 Which options keep the numbers is data: `parity.network.keras_options`. A configuration is read in three steps: its
-chain of layers (`parity.network.keras_chain`), every layer against its row of the table (`_plan`), the weights (`_with_weights`). The
-first two collect every problem of the whole model before anything is raised.
+chain of layers (`parity.network.keras_chain`), every layer (`_plan`, into the plans of `parity.network.keras_plans`), the weights
+(`_with_weights`). The first two collect every problem of the whole model before anything is raised.
 
 Source: Keras 3 `serialize_keras_object`, `Functional.get_config`, and the `get_config` of each layer.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from parity.conventions import Value, keras_returns
+from parity.conventions import MergeMode
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
-from parity.layouts import LAYOUTS, Kind, Tensor
-from parity.network.dense import Dense
-from parity.network.embedding import Embedding
 from parity.network.graph import Layer, Network, Output
+from parity.network.keras_cells import CellPlan, Reading, read_cell, read_options
 from parity.network.keras_chain import (
     MODEL_READERS,
     Chain,
@@ -33,18 +32,35 @@ from parity.network.keras_chain import (
     where_of,
 )
 from parity.network.keras_options import (
-    BACKWARD,
-    CELL_KINDS,
+    CELL_KIND_OF,
+    CELLS,
     CLASSES,
     COMMON,
-    FORWARD,
+    DTYPES,
+    KIND_OF,
+    MASK_OPERATIONS,
     OTHER_CLASSES,
+    OWN_ALIGNED,
+    OWN_CELL,
+    STACKED,
     Config,
     check_options,
+    is_own,
     plain,
+    shown,
 )
-from parity.network.recurrent import Recurrent
-from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights, tensor_shape, unpack
+from parity.network.keras_plans import (
+    BidirectionalPlan,
+    DensePlan,
+    DropoutPlan,
+    EmbeddingPlan,
+    MaskingPlan,
+    Plan,
+    StackPlan,
+    masking_problems,
+    rank_problems,
+)
+from parity.recurrent import Array
 
 
 class Stored(Protocol):
@@ -55,115 +71,18 @@ class Stored(Protocol):
         """Lengths of its axes."""
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of its numbers."""
+    def dtype(self) -> Any:
+        """Type of its numbers, of NumPy or another that has a name."""
 
 
-_OTHER_CLASS = "convert the part of the model around its LSTM and GRU layers by itself: keras.Model(inputs, outputs)"
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A layer whose options are known and whose weights are not read yet.
-
-    `rank_in` and `rank_out` are the dimensions of what it takes and gives; None where any will do and come out again.
-    """
-
-    name: str
-    where: str
-
-    rank_in: int | None = None
-
-    @property
-    def rank_out(self) -> int | None:
-        return None
-
-    def shapes(self, input_size: int) -> list[tuple[str, tuple[int, ...]]]:
-        """Name and shape of every weight, in Keras's order."""
-        raise NotImplementedError
-
-    def build(self, arrays: Sequence[Array]) -> Layer:
-        """The layer with its weights."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class _RecurrentPlan(_Plan):
-    kind: Kind = "lstm"
-    units: int = 0
-    biases: tuple[bool, ...] = (True,)
-    return_sequences: bool = False
-    return_state: bool = False
-    rank_in: int | None = 3
-
-    @property
-    def rank_out(self) -> int | None:
-        return 3 if self.return_sequences else 2
-
-    @property
-    def directions(self) -> tuple[Direction, ...]:
-        return DIRECTIONS[: len(self.biases)]
-
-    @property
-    def values(self) -> tuple[Value, ...]:
-        """What the layer hands over, as `Recurrent.values`."""
-        return keras_returns(self.kind, len(self.biases) == 2, self.return_sequences, self.return_state)
-
-    def shapes(self, input_size: int) -> list[tuple[str, tuple[int, ...]]]:
-        spec = RecurrentSpec(self.kind, input_size, self.units)
-        return [
-            (tensor.name, tensor_shape(spec, tensor, 1)) for bias in self.biases for tensor in _tensors(self.kind, bias)
-        ]
-
-    def build(self, arrays: Sequence[Array]) -> Recurrent:
-        """The layer, from its weights in the order of `layer.get_weights()`."""
-        spec = RecurrentSpec(self.kind, arrays[0].shape[0], self.units)
-        weights: list[Weights] = []
-        rest = iter(arrays)
-        for bias in self.biases:
-            named = {tensor.name: next(rest) for tensor in _tensors(self.kind, bias)}
-            weights += unpack(LAYOUTS["keras", self.kind], spec, named)
-        spec = replace(spec, directions=self.directions)
-        return Recurrent(self.name, spec, tuple(weights), self.return_sequences, self.return_state)
-
-
-@dataclass(frozen=True)
-class _DensePlan(_Plan):
-    units: int = 0
-    use_bias: bool = True
-    activation: str = "linear"
-
-    def shapes(self, input_size: int) -> list[tuple[str, tuple[int, ...]]]:
-        return [("kernel", (input_size, self.units)), *([("bias", (self.units,))] if self.use_bias else [])]
-
-    def build(self, arrays: Sequence[Array]) -> Dense:
-        return Dense(self.name, arrays[0].copy(), arrays[1].copy() if self.use_bias else None, self.activation)
-
-
-@dataclass(frozen=True)
-class _EmbeddingPlan(_Plan):
-    rows: int = 0
-    features: int = 0
-    rank_in: int | None = 2
-
-    @property
-    def rank_out(self) -> int | None:
-        return 3
-
-    def shapes(self, _: int) -> list[tuple[str, tuple[int, ...]]]:
-        return [("embeddings", (self.rows, self.features))]
-
-    def build(self, arrays: Sequence[Array]) -> Embedding:
-        return Embedding(self.name, arrays[0].copy())
-
-
-def _tensors(kind: Kind, bias: bool) -> list[Tensor]:
-    """A cell's weights in Keras's order."""
-    return [tensor for tensor in LAYOUTS["keras", kind].tensors if bias or tensor.name != "bias"]
+_OTHER_CLASS = "convert the part of the model around its recurrent layers by itself: keras.Model(inputs, outputs)"
 
 
 def network_from_keras(
-    serialized: Config, arrays: Callable[[str], Sequence[Stored]], name: str | None = None
+    serialized: Config,
+    arrays: Callable[[str], Sequence[Stored]],
+    name: str | None = None,
+    hard_sigmoid_of_keras_2: bool = False,
 ) -> Network:
     """Read a Sequential or Functional model.
 
@@ -172,9 +91,11 @@ def network_from_keras(
         arrays: the weights of a layer by its name, in the order of `layer.get_weights()`; they are read only after all
             their shapes have been checked.
         name: of the network; the model's own by default.
+        hard_sigmoid_of_keras_2: whether "hard_sigmoid" means 0.2 x + 0.5, as it did before Keras 3.
 
     Returns:
-        A network with the model's outputs, named after their layers (`lstm`, or `lstm.state_h` for a state).
+        A network with the model's outputs, named after their layers (`lstm`, or `lstm.state_h` for a state). Weights of float16 and
+        bfloat16 become float32; `details["stored as"]` says so.
 
     Raises:
         UnsupportedError: anything that is not kept exactly; all problems of the model at once.
@@ -190,39 +111,48 @@ def network_from_keras(
         2
     """
     problems: list[Problem] = []
+    reading = Reading(problems, hard_sigmoid_of_keras_2)
     chain = chain_of(serialized, problems)
-    plans = [plan for plan in (_plan(layer, problems) for layer in chain.layers) if plan]
+    plans = [plan for plan in (_plan(layer, reading) for layer in chain.layers) if plan]
     complete = len(plans) == len(chain.layers)
     by_name = {plan.name: plan for plan in plans}
+    problems += masking_problems(plans)
     problems += _wiring_problems(chain, by_name)
     if complete and not problems:
-        problems += _rank_problems(chain, plans)
+        problems += rank_problems(plans, len(chain.input_shape) if chain.input_shape else None)
     outputs = _outputs(chain, plans, problems)
     if problems:
         raise UnsupportedError(problems)
     shape = chain.input_shape
-    size = shape[-1] if shape and isinstance(shape[-1], int) and not isinstance(plans[0], _EmbeddingPlan) else None
+    size = shape[-1] if shape and isinstance(shape[-1], int) and not isinstance(plans[0], EmbeddingPlan) else None
     title = name or str(serialized["config"].get("name") or "model")
     time = shape[1] if shape and len(shape) > 1 and isinstance(shape[1], int) else None
-    return Network(title, tuple(_with_weights(plans, arrays, size)), outputs, "keras", time=time)
+    layers, details = _with_weights(plans, arrays, size)
+    return Network(title, layers, outputs, "keras", details, time)
 
 
-def layer_from_keras(serialized_layer: Config, arrays: Sequence[Array]) -> Layer:
-    """Read a single LSTM, GRU, Bidirectional, Dense or Embedding layer.
+def layers_from_keras(
+    serialized_layer: Config, arrays: Sequence[Stored], hard_sigmoid_of_keras_2: bool = False
+) -> tuple[tuple[Layer, ...], dict[str, str]]:
+    """Read a single layer or cell.
 
     Args:
         serialized_layer: what `keras.saving.serialize_keras_object(layer)` gives.
         arrays: the layer's weights, as `layer.get_weights()` gives them.
+        hard_sigmoid_of_keras_2: as `network_from_keras`.
+
+    Returns:
+        The nodes that say it, several for `RNN` around a list of cells; and what `Network.details` says of its weights.
 
     Raises:
         UnsupportedError: another class, or options that are not kept exactly; all problems at once.
         ShapeError: weights that do not fit the configuration.
     """
-    problems: list[Problem] = []
-    plan = _plan(serialized_layer, problems)
-    if plan is None or problems:
-        raise UnsupportedError(problems)
-    return next(_with_weights([plan], lambda _: arrays, None))
+    reading = Reading([], hard_sigmoid_of_keras_2)
+    plan = _plan(serialized_layer, reading)
+    if plan is None or reading.problems:
+        raise UnsupportedError(reading.problems)
+    return _with_weights([plan], lambda _: arrays, None)
 
 
 def weight_paths(serialized: Config) -> dict[str, tuple[str, ...]]:
@@ -235,39 +165,83 @@ def weight_paths(serialized: Config) -> dict[str, tuple[str, ...]]:
         >>> weight_paths({"config": {"layers": layers}})
         {'zeta': ('layers/gru/cell/vars',), 'alpha': ('layers/gru_1/cell/vars',)}
     """
+    layers = serialized["config"]["layers"]
+    groups = zip(layers, _numbered(layers), strict=True)
+    return {
+        layer["config"]["name"]: tuple(f"{path}/vars" for path in _groups(layer, f"layers/{group}"))
+        for layer, group in groups
+        if layer["class_name"] in CLASSES
+    }
+
+
+def _numbered(objects: Sequence[Config]) -> Iterator[str]:
+    """The name of each object's group among those beside it: its class in snake case, numbered from the second of that class on."""
     seen: Counter[str] = Counter()
-    paths: dict[str, tuple[str, ...]] = {}
-    for layer in serialized["config"]["layers"]:
-        if layer["class_name"] not in CLASSES:
-            continue
-        stem = layer["class_name"].lower()
-        group = f"layers/{stem}_{seen[stem]}" if seen[stem] else f"layers/{stem}"
+    for each in objects:
+        words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", str(each["class_name"]))
+        stem = re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
+        yield f"{stem}_{seen[stem]}" if seen[stem] else stem
         seen[stem] += 1
-        cells = CLASSES[layer["class_name"]].cells
-        paths[layer["config"]["name"]] = tuple(f"{group}/{cell}/vars" if cell else f"{group}/vars" for cell in cells)
-    return paths
+
+
+def _groups(serialized: Config, path: str) -> Iterator[str]:
+    """The groups of the cells of an object that stands at a path."""
+    class_name, config = serialized["class_name"], serialized["config"]
+    if class_name == "Bidirectional":
+        yield from _groups(config["layer"], f"{path}/forward_layer")
+        yield from _groups(config.get("backward_layer") or config["layer"], f"{path}/backward_layer")
+    elif class_name == OWN_ALIGNED:
+        yield from _groups(config["layer"], f"{path}/layer")
+    elif class_name == "RNN":
+        yield from _groups(config["cell"], f"{path}/cell")
+    elif class_name == STACKED:
+        for cell, group in zip(config["cells"], _numbered(config["cells"]), strict=True):
+            yield from _groups(cell, f"{path}/cells/{group}")
+    elif class_name in KIND_OF:
+        yield f"{path}/cell"
+    elif class_name not in ("Masking", "Dropout"):
+        yield path
 
 
 def _with_weights(
-    plans: Sequence[_Plan], arrays: Callable[[str], Sequence[Stored]], input_size: int | None
-) -> Iterator[Layer]:
+    plans: Sequence[Plan], arrays: Callable[[str], Sequence[Stored]], input_size: int | None
+) -> tuple[tuple[Layer, ...], dict[str, str]]:
     stored = [arrays(plan.name) for plan in plans]
     problems: list[Problem] = []
-    size = input_size
+    if input_size is None:
+        input_size = next((_features(plan, weights) for plan, weights in zip(plans, stored, strict=True) if weights), 1)
+    sizes = [input_size]
     for plan, weights in zip(plans, stored, strict=True):
-        if size is None:
-            size = weights[0].shape[0] if weights and len(weights[0].shape) == 2 else 1
-        shapes = plan.shapes(size)
-        problems += _weight_problems(plan, shapes, weights)
-        size = plan.units * len(plan.biases) if isinstance(plan, _RecurrentPlan) else shapes[0][1][-1]
+        problems += _weight_problems(plan, plan.shapes(sizes[-1]), weights)
+        sizes.append(plan.output_size(sizes[-1]))
     if problems:
         raise ShapeError(problems)
-    for plan, weights in zip(plans, stored, strict=True):
-        yield plan.build([np.asarray(weight) for weight in weights])
+    small = {_dtype_name(weight) for weights in stored for weight in weights} - {"float32", "float64"}
+    layers = [
+        layer
+        for plan, weights, size in zip(plans, stored, sizes, strict=False)
+        for layer in plan.build([_as_kept(weight) for weight in weights], size)
+    ]
+    return tuple(layers), {"stored as": ", ".join(sorted(small))} if small else {}
+
+
+def _features(plan: Plan, weights: Sequence[Stored]) -> int:
+    """Features that a layer takes, told from its first weight."""
+    own = isinstance(plan, (StackPlan, BidirectionalPlan)) and len(weights[0].shape) == 3
+    return int(weights[0].shape[-1 if own else 0]) if weights[0].shape else 1
+
+
+def _dtype_name(weight: Stored) -> str:
+    return str(getattr(weight.dtype, "name", weight.dtype))
+
+
+def _as_kept(weight: Stored) -> Array:
+    array = np.asarray(weight)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def _weight_problems(
-    plan: _Plan, shapes: list[tuple[str, tuple[int, ...]]], weights: Sequence[Stored]
+    plan: Plan, shapes: list[tuple[str, tuple[int, ...]]], weights: Sequence[Stored]
 ) -> Iterator[Problem]:
     if len(weights) != len(shapes):
         expected = f"{len(shapes)}: {', '.join(name for name, _ in shapes)}"
@@ -276,81 +250,139 @@ def _weight_problems(
     for (name, shape), weight in zip(shapes, weights, strict=True):
         if tuple(weight.shape) != shape:
             yield Problem(f"weight '{name}' has the wrong shape", plan.where, str(shape), str(tuple(weight.shape)))
-        if weight.dtype != np.float32:
-            yield Problem(
-                f"weight '{name}' is not float32", plan.where, "float32", str(weight.dtype), COMMON["dtype"].remedy
-            )
+        if _dtype_name(weight) not in DTYPES:
+            got, remedy = _dtype_name(weight), COMMON["dtype"].remedy
+            yield Problem(f"weight '{name}' is not a floating point array", plan.where, ", ".join(DTYPES), got, remedy)
 
 
-def _plan(layer: Config, problems: list[Problem]) -> _Plan | None:
-    """What a layer's configuration says; what cannot be kept goes to `problems`."""
+def _plan(layer: Config, reading: Reading) -> Plan | None:
+    """What a layer's configuration says; what cannot be kept goes to the problems."""
     class_name, config = class_name_of(layer), field(layer, "config", Mapping, "a layer")
-    where = where_of(layer)
-    if not _own_class(layer, class_name, where, problems):
+    where, name = where_of(layer), name_of(layer)
+    if class_name in CELL_KIND_OF or class_name == OWN_CELL:
+        cell = read_cell(layer, reading, "a cell")
+        return None if cell is None else StackPlan(name, where, cells=(cell,), single_step=True)
+    if not _own_class(layer, class_name, where, reading.problems):
         return None
-    known = CLASSES[class_name]
-    check_options(config, known.options, where, problems)
-    numbers = [size_of(config, key, where) for key in known.sizes]
-    name = name_of(layer)
+    check_options(config, CLASSES[class_name], where, reading.problems)
     if class_name == "Embedding":
-        return _EmbeddingPlan(name, where, rows=numbers[0], features=numbers[1])
+        rows, features = size_of(config, "input_dim", where), size_of(config, "output_dim", where)
+        return EmbeddingPlan(name, where, rows=rows, features=features, mask_zero=bool(config.get("mask_zero")))
     if class_name == "Dense":
         activation = str(plain(config.get("activation", "linear")))
-        return _DensePlan(
-            name, where, units=numbers[0], use_bias=bool(config.get("use_bias", True)), activation=activation
-        )
+        units = size_of(config, "units", where)
+        return DensePlan(name, where, units=units, use_bias=bool(config.get("use_bias", True)), activation=activation)
+    if class_name == "Masking":
+        return MaskingPlan(name, where, mask_value=_number(config, "mask_value", where))
+    if class_name == "Dropout":
+        return DropoutPlan(name, where, rate=_number(config, "rate", where))
     if class_name == "Bidirectional":
-        return _bidirectional(config, name, where, problems)
-    return _recurrent(class_name, config, name, where)
+        return _bidirectional(config, name, where, reading)
+    if class_name == OWN_ALIGNED:
+        inner = _plan(field(config, "layer", Mapping, where), reading)
+        if not isinstance(inner, StackPlan):
+            raise FormatError(
+                "this aligns no recurrent layer", where, "LSTM, GRU, SimpleRNN or RNN", shown(config["layer"])
+            )
+        return replace(inner, name=name, where=where, reverse=not inner.reverse)
+    return _stack(class_name, config, name, where, reading)
 
 
-def _recurrent(class_name: str, config: Config, name: str, where: str) -> _RecurrentPlan:
-    return _RecurrentPlan(
+def _number(config: Config, key: str, where: str) -> float:
+    value = config.get(key, 0.0)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise FormatError(f"{key} is not a number", where, "a number", shown(value))
+    return float(value)
+
+
+def _stack(class_name: str, config: Config, name: str, where: str, reading: Reading) -> StackPlan | None:
+    if class_name == "RNN":
+        cells = list(_cells(field(config, "cell", Mapping, where), reading, where))
+        if not cells or None in cells:
+            return None
+    else:
+        cells = [read_options(KIND_OF[class_name], config, name, where, reading)]
+    backwards = bool(config.get("go_backwards", False))
+    return StackPlan(
         name,
         where,
-        kind=CELL_KINDS[class_name],
-        units=size_of(config, "units", where),
-        biases=(bool(config.get("use_bias", True)),),
+        cells=tuple(cell for cell in cells if cell),
+        go_backwards=backwards,
         return_sequences=bool(config.get("return_sequences", False)),
         return_state=bool(config.get("return_state", False)),
+        stateful=bool(config.get("stateful", False)),
+        unroll=bool(config.get("unroll", False)),
+        fill="zero" if config.get("zero_output_for_mask") else "repeat",
+        reverse=backwards,
     )
 
 
-def _bidirectional(config: Config, name: str, where: str, problems: list[Problem]) -> _RecurrentPlan | None:
+def _cells(serialized: Config, reading: Reading, where: str) -> Iterator[CellPlan | None]:
+    """The cells of an `RNN`, one by one; None for one that is not read."""
+    if class_name_of(serialized) != STACKED or serialized.get("module") != "keras.layers":
+        yield read_cell(serialized, reading, where)
+        return
+    config = field(serialized, "config", Mapping, where)
+    check_options(config, CELLS[STACKED], where, reading.problems)
+    for cell in field(config, "cells", (list, tuple), where):
+        if not isinstance(cell, Mapping):
+            raise FormatError("a cell is not a JSON object", where, "an object", shown(cell))
+        yield read_cell(cell, reading, where)
+
+
+def _bidirectional(config: Config, name: str, where: str, reading: Reading) -> BidirectionalPlan | None:
     forward: Config = field(config, "layer", Mapping, where)
     if config.get("backward_layer") is None:
-        flipped = {**field(forward, "config", Mapping, where), "go_backwards": True}
-        backward: Config = {**forward, "config": flipped}
+        inner: Config = field(forward, "config", Mapping, where)
+        title = str(inner.get("name", "layer"))
+        backward: Config = {**forward, "config": {**inner, "name": f"backward_{title}", "go_backwards": True}}
         labels = ["layer"]
     else:
         backward = field(config, "backward_layer", Mapping, where)
         labels = ["layer", "backward_layer"]
-    cells: list[_RecurrentPlan] = []
-    for label, layer, options in zip(labels, (forward, backward), (FORWARD, BACKWARD), strict=False):
+    stacks: list[StackPlan] = []
+    for label, layer in zip(("layer", "backward_layer"), (forward, backward), strict=True):
         class_name = class_name_of(layer)
         inside = f"{where}, {label} ({class_name})"
-        if class_name not in CELL_KINDS:
-            remedy = "use keras.layers.LSTM or GRU inside the Bidirectional"
-            problems.append(
-                Problem("this layer inside a Bidirectional is not converted", inside, "LSTM or GRU", class_name, remedy)
+        silent = reading if label in labels else replace(reading, problems=[])
+        if class_name not in (*KIND_OF, "RNN"):
+            expected, remedy = f"{', '.join(KIND_OF)} or RNN", "use one of these inside the Bidirectional"
+            silent.problems.append(
+                Problem("this layer inside a Bidirectional is not converted", inside, expected, class_name, remedy)
             )
-        elif _own_class(layer, class_name, inside, problems):
-            inner: Config = field(layer, "config", Mapping, inside)
-            check_options(inner, {**CLASSES[class_name].options, **options}, inside, problems)
-            cells.append(_recurrent(class_name, inner, name, inside))
-    if len(cells) < len(labels):
+        elif _own_class(layer, class_name, inside, silent.problems):
+            options: Config = field(layer, "config", Mapping, inside)
+            check_options(options, CLASSES[class_name], inside, silent.problems)
+            title = f"{name}.{name_of(layer)}"
+            stack = _stack(class_name, options, title, inside, silent)
+            if stack:
+                stacks.append(stack)
+    if len(stacks) < 2:
         return None
-    first, last = cells[0], cells[-1]
-    for key in ("kind", "units", "return_sequences", "return_state"):
-        if getattr(first, key) != getattr(last, key):
-            expected, got = f"{key} {getattr(first, key)}, as its forward layer", str(getattr(last, key))
-            remedy = "make both alike, or use two layers and two models"
-            problems.append(Problem("the backward layer differs from the forward layer", where, expected, got, remedy))
-    return replace(first, where=where, biases=(first.biases[0], last.biases[0]))
+    first, second = stacks
+    if first.name == second.name:
+        second = replace(second, name=f"{second.name}_backward")
+    # Keras sets zero_output_for_mask of both to return_sequences, whatever it was.
+    plan = BidirectionalPlan(
+        name,
+        where,
+        forward=replace(first, fill="zero" if first.return_sequences else "repeat"),
+        backward=replace(second, fill="zero" if second.return_sequences else "repeat", reverse=not second.go_backwards),
+        merge_mode=_merge_mode(config),
+    )
+    reading.problems.extend(plan.problems())
+    return plan
+
+
+def _merge_mode(config: Config) -> MergeMode | None:
+    mode: MergeMode | None = config.get("merge_mode", "concat")
+    return mode
 
 
 def _own_class(layer: Config, class_name: str, where: str, problems: list[Problem]) -> bool:
-    """Whether the layer is one of Keras's own that are read."""
+    """Whether the layer is one of Keras's own, or of parity's, that are read."""
+    if is_own(layer):
+        return True
     module, registered = layer.get("module"), layer.get("registered_name")
     operation = str(module).startswith("keras.src.ops")
     if not operation and (module != "keras.layers" or registered is not None) and class_name not in MODEL_READERS:
@@ -358,48 +390,36 @@ def _own_class(layer: Config, class_name: str, where: str, problems: list[Proble
         remedy = "use the class of keras.layers itself: an own call() is not read"
         problems.append(Problem("a custom layer class is not converted", where, "a class of keras.layers", got, remedy))
         return False
-    if class_name not in CLASSES:
+    if class_name not in CLASSES or class_name in (OWN_ALIGNED, *MASK_OPERATIONS):
         remedy = OTHER_CLASSES.get(class_name, _OTHER_CLASS)
-        problems.append(Problem("this layer class is not converted", where, ", ".join(CLASSES), class_name, remedy))
+        known = ", ".join(name for name in CLASSES if name != OWN_ALIGNED)
+        problems.append(Problem("this layer class is not converted", where, known, class_name, remedy))
         return False
     return True
 
 
-def _wiring_problems(chain: Chain, plans: Mapping[str, _Plan]) -> Iterator[Problem]:
+def _wiring_problems(chain: Chain, plans: Mapping[str, Plan]) -> Iterator[Problem]:
     for name, (source, index) in chain.sources.items():
         plan = plans.get(source)
-        if index and name in plans and not (isinstance(plan, _RecurrentPlan) and _same_as_output(plan, index)):
+        if index and name in plans and not (isinstance(plan, StackPlan) and _same_as_output(plan, index)):
             got = f"value {index} of layer '{source}'"
             remedy = "take the layer's first value; with return_sequences=False that is the final h"
             yield Problem("the layer takes a state instead of the output", plans[name].where, "value 0", got, remedy)
 
 
-def _same_as_output(plan: _RecurrentPlan, index: int) -> bool:
-    return index == 1 and plan.return_state and not plan.return_sequences and len(plan.biases) == 1
+def _same_as_output(plan: StackPlan, index: int) -> bool:
+    """Whether it is the final h of a layer that gives just that; zeros at masked steps would be something else."""
+    single = len(plan.cells) == 1 and plan.fill == "repeat"
+    return index == 1 and single and plan.return_state and not plan.return_sequences
 
 
-def _rank_problems(chain: Chain, plans: Sequence[_Plan]) -> Iterator[Problem]:
-    rank = len(chain.input_shape) if chain.input_shape else (plans[0].rank_in or 3) if plans else 0
-    for position, plan in enumerate(plans):
-        if isinstance(plan, _EmbeddingPlan) and position:
-            got = f"layer {position + 1}"
-            yield Problem("an Embedding after another layer", plan.where, "the first layer", got, "put it first")
-        elif plan.rank_in not in (None, rank):
-            axes = "(batch, time)" if isinstance(plan, _EmbeddingPlan) else "(batch, time, features)"
-            remedy = "set return_sequences=True on the recurrent layer before it" if position else f"give inputs {axes}"
-            expected, got = f"{plan.rank_in}: {axes}", str(rank)
-            yield Problem("the layer gets another number of dimensions", plan.where, expected, got, remedy)
-        rank = plan.rank_out or rank
-
-
-def _outputs(chain: Chain, plans: Sequence[_Plan], problems: list[Problem]) -> tuple[Output, ...]:
+def _outputs(chain: Chain, plans: Sequence[Plan], problems: list[Problem]) -> tuple[Output, ...]:
     where = "the model's outputs"
     by_name = {plan.name: plan for plan in plans}
     references = chain.outputs
     if references is None:
         last = plans[-1] if plans and len(plans) == len(chain.layers) else None
-        count = len(last.values) if isinstance(last, _RecurrentPlan) else 1
-        references = [(last.name, index) for index in range(count)] if last else []
+        references = [(last.name, index) for index in range(len(last.values))] if last else []
     outputs: list[Output] = []
     for name, index in references:
         plan = by_name.get(name)
@@ -409,11 +429,10 @@ def _outputs(chain: Chain, plans: Sequence[_Plan], problems: list[Problem]) -> t
                     Problem("an output is the input itself", where, "values of layers", name, "leave it out")
                 )
             continue
-        values = plan.values if isinstance(plan, _RecurrentPlan) else ()
-        if index and index >= len(values):
-            expected = f"an index below {max(1, len(values))}"
+        if index >= len(plan.values):
+            expected = f"an index below {len(plan.values)}"
             raise FormatError("an output that its layer does not give", plan.where, expected, str(index))
-        outputs.append(Output(f"{name}.{values[index].name}", name, values[index]) if index else Output(name, name))
+        outputs.append(Output(*plan.values[index]))
     for name, count in Counter(output.name for output in outputs).items():
         if count > 1:
             got = f"{count} times '{name}'"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from parity.conventions import MERGE_MODES
 from parity.errors import Problem
 from parity.layouts import Kind
 from parity.network.activations import ACTIVATIONS
@@ -31,34 +32,18 @@ class Option:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class LayerClass:
-    """A Keras layer class that is read.
-
-    Args:
-        options: every option it may have.
-        cells: for each cell with weights, its path below the layer in a weights file.
-        sizes: the options that have to be whole numbers above zero.
-    """
-
-    options: Mapping[str, Option]
-    cells: tuple[str, ...]
-    sizes: tuple[str, ...] = ()
-
-
 _INERT = Option()
 _FLAG = Option((True, False))
-_ON_ITS_OWN = "set {}: without a mask it changes nothing"
-_DROPOUT = Option(
-    (0, None), "build the layer again with 0 and give it the weights (set_weights): dropout is inert at inference"
-)
 _QUANTIZED = Option((None,), "convert the float32 model, quantize the result")
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+"""The types of weights that are read: float16 and bfloat16 as float32, which holds each of their numbers exactly."""
 
 COMMON = {
     "name": _INERT,
     "trainable": _INERT,
     "dtype": Option(
-        ("float32",), "build the model with dtype='float32' and give it the weights: new.set_weights(old.get_weights())"
+        DTYPES, "build the model with dtype='float32' and give it the weights: new.set_weights(old.get_weights())"
     ),
     "batch_input_shape": _INERT,
     "activity_regularizer": _INERT,
@@ -66,36 +51,51 @@ COMMON = {
 _KERNEL = {
     f"{weight}_{part}": _INERT for weight in ("kernel", "bias") for part in ("initializer", "regularizer", "constraint")
 }
-_RECURRENT = {
+_CELL = {
     **COMMON,
     **_KERNEL,
     **{f"recurrent_{part}": _INERT for part in ("initializer", "regularizer", "constraint")},
     "units": _INERT,
     "use_bias": _FLAG,
-    "return_sequences": _FLAG,
-    "return_state": _FLAG,
-    "activation": Option(("tanh",), "train with activation='tanh', the only one torch.nn.LSTM and torch.nn.GRU have"),
-    "recurrent_activation": Option(
-        ("sigmoid",), "train with recurrent_activation='sigmoid', the only one torch.nn.LSTM and torch.nn.GRU have"
-    ),
-    "go_backwards": Option((False,), "set go_backwards=False and reverse the time axis of the inputs"),
-    "stateful": Option((False,), "set stateful=False and give the states of the last call as initial_state"),
-    "dropout": _DROPOUT,
-    "recurrent_dropout": _DROPOUT,
-    "zero_output_for_mask": Option((False,), _ON_ITS_OWN.format("zero_output_for_mask=False")),
-    "time_major": Option((False,), "set time_major=False and swap the first two axes of the inputs"),
-    "unroll": _INERT,
+    "activation": _INERT,  # the table of functions says which are known
+    "dropout": _INERT,
+    "recurrent_dropout": _INERT,
     "implementation": _INERT,
-    "use_cudnn": _INERT,
     "seed": _INERT,
 }
-_LSTM = {**_RECURRENT, "unit_forget_bias": _INERT}
-_GRU = {
-    **_RECURRENT,
-    "reset_after": Option((True,), "train with reset_after=True: torch.nn.GRU and cuDNN know no other GRU"),
+_LOOP = {
+    **COMMON,
+    "return_sequences": _FLAG,
+    "return_state": _FLAG,
+    "go_backwards": _FLAG,
+    "stateful": _FLAG,
+    "unroll": _FLAG,
+    "zero_output_for_mask": _FLAG,
+    "time_major": Option((False,), "set time_major=False and swap the first two axes of the inputs"),
+    "use_cudnn": _INERT,
 }
-FORWARD = {"zero_output_for_mask": _FLAG}
-BACKWARD = {**FORWARD, "go_backwards": Option((True,), "a backward layer has go_backwards=True")}
+_KINDS: dict[str, Mapping[str, Option]] = {
+    "LSTM": {**_CELL, "recurrent_activation": _INERT, "unit_forget_bias": _INERT},
+    "GRU": {**_CELL, "recurrent_activation": _INERT, "reset_after": _FLAG},
+    "SimpleRNN": _CELL,
+}
+_OWN_CELL = {
+    **COMMON,
+    **dict.fromkeys(
+        (
+            "units",
+            "kind",
+            "functions",
+            "reset_after",
+            "clip",
+            "input_forget",
+            "use_bias",
+            "peepholes",
+            "projection_size",
+        ),
+        _INERT,
+    ),
+}
 
 _DENSE = {
     **COMMON,
@@ -113,20 +113,14 @@ _EMBEDDING = {
     "input_dim": _INERT,
     "output_dim": _INERT,
     "input_length": _INERT,
-    "mask_zero": Option((False,), "set mask_zero=False and give sequences of one length: masks are not converted"),
+    "mask_zero": _FLAG,
     "lora_rank": Option((None,), "merge the LoRA matrices into the table, then save"),
     "lora_alpha": _INERT,
     "quantization_config": _QUANTIZED,
 }
-_BIDIRECTIONAL = {
-    **COMMON,
-    "merge_mode": Option(("concat",), "set merge_mode='concat' and merge the two halves of the output yourself"),
-    "layer": _INERT,
-    "backward_layer": _INERT,
-}
 INPUT = {
     "name": _INERT,
-    "dtype": Option(("float32",), "give float32 inputs"),
+    "dtype": Option(DTYPES, "give float32 inputs"),
     "batch_shape": _INERT,
     "batch_input_shape": _INERT,
     "sparse": Option((False, None), "give dense inputs"),
@@ -135,31 +129,60 @@ INPUT = {
 }
 TOKENS = Option(("int32", "int64", "int16", "int8", "uint8", "uint16", "uint32", "float32"), "give int32 inputs")
 
-CELL_KINDS: dict[str, Kind] = {"LSTM": "lstm", "GRU": "gru"}
-"""The classes of a single direction."""
+KIND_OF: dict[str, Kind] = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
+"""Keras's recurrent layers; the class of a cell is called after them, `LSTMCell`."""
 
-CLASSES: dict[str, LayerClass] = {
-    "LSTM": LayerClass(_LSTM, ("cell",), ("units",)),
-    "GRU": LayerClass(_GRU, ("cell",), ("units",)),
-    "Bidirectional": LayerClass(_BIDIRECTIONAL, ("forward_layer/cell", "backward_layer/cell")),
-    "Dense": LayerClass(_DENSE, ("",), ("units",)),
-    "Embedding": LayerClass(_EMBEDDING, ("",), ("input_dim", "output_dim")),
+CELL_KIND_OF: dict[str, Kind] = {f"{name}Cell": kind for name, kind in KIND_OF.items()}
+STACKED = "StackedRNNCells"
+
+OWN_PACKAGE, OWN_MODULE = "parity", "parity.frameworks.keras_layers"
+OWN_CELL, OWN_ALIGNED = "RecurrentCell", "Aligned"
+"""The classes of `parity.frameworks.keras_layers`, registered in Keras under the package."""
+
+CELLS: dict[str, Mapping[str, Option]] = {
+    **{f"{name}Cell": options for name, options in _KINDS.items()},
+    OWN_CELL: _OWN_CELL,
+    STACKED: {**COMMON, "cells": _INERT},
 }
-"""The layers that are read, and what their options may be."""
+"""The cells that are read, by class, and what their options may be."""
 
-MASKED = "give sequences of one length, without Masking and mask_zero: masks are not converted"
+CLASSES: dict[str, Mapping[str, Option]] = {
+    **{name: {**_LOOP, **options} for name, options in _KINDS.items()},
+    "RNN": {**_LOOP, "cell": _INERT},
+    "Bidirectional": {
+        **COMMON,
+        "merge_mode": Option(MERGE_MODES, "use a merge_mode of Keras"),
+        "layer": _INERT,
+        "backward_layer": _INERT,
+    },
+    "Dense": _DENSE,
+    "Embedding": _EMBEDDING,
+    "Masking": {**COMMON, "mask_value": _INERT},
+    "Dropout": {**COMMON, "rate": _INERT, "seed": _INERT, "noise_shape": _INERT},
+    OWN_ALIGNED: {**COMMON, "layer": _INERT},
+}
+"""The layers that are read, by class, and what their options may be."""
+
+MASK_OPERATIONS = ("NotEqual", "Any")
+"""What Keras writes into a Functional model for the mask of a `Masking` or an `Embedding(mask_zero=True)`."""
+
 OTHER_CLASSES = {
     **dict.fromkeys(
-        ("Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"),
+        ("SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"),
         "leave the layer out: it is inert at inference",
     ),
-    **dict.fromkeys(("Masking", "NotEqual", "Any", "All"), MASKED),
+    **dict.fromkeys(MASK_OPERATIONS, "let Masking or Embedding(mask_zero=True) make the mask"),
     "Activation": "give the activation to the Dense layer before it",
     "TimeDistributed": "a Dense layer works on every step by itself: leave the wrapper out",
     "GetItem": "set return_sequences=False on the recurrent layer: that is its last step",
-    "RNN": "use keras.layers.LSTM or GRU, stacked, instead of RNN(cells)",
     **dict.fromkeys(("Sequential", "Functional"), "build one model of the layers of both"),
 }
+
+
+def is_own(serialized: Config) -> bool:
+    """Whether a serialized object is one of parity's own layers for Keras."""
+    name = serialized.get("class_name")
+    return name in (OWN_CELL, OWN_ALIGNED) and serialized.get("registered_name") == f"{OWN_PACKAGE}>{name}"
 
 
 def check_options(config: Config, options: Mapping[str, Option], where: str, problems: list[Problem]) -> None:

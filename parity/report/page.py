@@ -30,6 +30,8 @@ _INPUT_FACTS = {
     "inputs": "inputs",
     "seed": "seed",
     "initial_state": "initial state",
+    "lengths": "lengths",
+    "mask": "mask",
     "device": "device",
     "tf32": "TF32",
     "engines": "engines asked for",
@@ -197,6 +199,7 @@ def _view(record: Record) -> dict[str, Any]:
         "conventions": _conventions(record),
         "sources": [_layers(source) for source in record["sources"]],
         "inputs": _inputs(record),
+        "failures": record.get("failures", {}),
         "pattern_count": plots.STYLES,
     }
 
@@ -284,8 +287,9 @@ def _what_ran(record: Record) -> list[str]:
 
 def _version(engine: Record) -> str:
     settings = engine["settings"]
-    if engine["engine"] in settings:
-        return f"{engine['engine']} {settings[engine['engine']]}"
+    package, _, backend = engine["engine"].partition(":")
+    if package in settings:
+        return f"{package} {settings[package]}" + (f" on {settings.get('backend', backend)}" if backend else "")
     return f"{engine['engine']} ({settings.get('dtype', '')})"
 
 

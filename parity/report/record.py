@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.errors import FormatError, ParityError
 from parity.findings import Findings, describe
@@ -32,7 +33,7 @@ SCHEMA = {"name": "parity.comparison", "version": 1}
 Record = dict[str, Any]
 
 _BINS, _MAP_ROWS, _MAP_COLUMNS = 240, 24, 96
-_PACKAGES = ("keras-torch-parity", "numpy", "keras", "tensorflow", "torch", "onnx", "onnxruntime")
+_PACKAGES = ("keras-torch-parity", "numpy", "keras", "tensorflow", "jax", "torch", "onnx", "onnxruntime")
 
 
 def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) -> Record:
@@ -65,6 +66,7 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "environment": _environment(),
         "again": _again(findings),
         "notes": list(findings.notes),
+        "failures": dict(findings.judgement.failures),
         "measures": [dict(table) for table in measures],
     }
     plain: Record = _plain(record)
@@ -91,8 +93,11 @@ def read_record(path: Path) -> Record:
             "this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema)
         )
     verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}
+    if record.get("failures"):
+        verdicts.add("undecided")
     derived = next((verdict for verdict in ("disagree", "undecided") if verdict in verdicts), "agree")
-    if record.get("verdict") != derived:
+    # Where nothing but zeros or padding was computed the rows agree, and the verdict is undecided nevertheless.
+    if record.get("verdict") not in (derived, "undecided" if derived == "agree" else derived):
         got = f"verdict {record.get('verdict')!r}, but rows that {derived}"
         raise FormatError("the record contradicts itself", str(path), f"verdict {derived!r}", got, "compare again")
     return dict(record)
@@ -156,7 +161,8 @@ def _profile(findings: Findings) -> Record | None:
     comparable = np.broadcast_to(band.comparable, (*band.reference.shape[:-1], 1)).mean(axis=(0, 2, 3))
     engines, ratios = {}, {}
     for label, sequence in _sequences(findings, band).items():
-        error = np.abs(sequence - band.reference).max(axis=(0, 2, 3))
+        # What padding holds is a convention, so it is not drawn.
+        error = np.where(_padded(band), 0.0, np.abs(sequence - band.reference)).max(axis=(0, 2, 3))
         engines[label] = _short(np.maximum.reduceat(error, starts))
         ratios[label] = _short(np.fmax.reduceat(np.fmax.reduce(_floors(sequence, band), axis=(0, 2, 3)), starts))
     return {
@@ -198,12 +204,16 @@ def _map(findings: Findings) -> Record | None:
 
 
 def _floors(sequence: Array, band: Band) -> Float64:
-    """Error in floors as it is judged: infinite where not finite, NaN where it is not comparable."""
+    """Error in floors as it is judged: infinite where not finite, NaN where it is not comparable or padding."""
     error = np.abs(sequence.astype(np.float64) - band.reference)
     finite = np.isfinite(error)
     ratio = np.where(finite, error / np.maximum(band.floor, np.finfo(float).tiny), np.inf)
-    judged: Float64 = np.where(np.broadcast_to(band.comparable, ratio.shape) | ~finite, ratio, np.nan)
+    judged: Float64 = np.where((band.comparable | ~finite) & ~_padded(band), ratio, np.nan)
     return judged
+
+
+def _padded(band: Band) -> NDArray[np.bool_]:
+    return np.zeros((1,) * band.reference.ndim, bool) if band.padded is None else band.padded
 
 
 def _short(values: Float64) -> list[float | None]:
@@ -267,13 +277,15 @@ def _environment() -> Record:
 def _again(findings: Findings) -> Record:
     """How to run it again: in Python, and as a command where every source and the inputs are files."""
     asked, (batch, time) = findings.asked, findings.inputs.shape[:2]
-    random, in_memory = asked["inputs"] == "random", asked["inputs"] == "given"
+    random, in_memory, masked = asked["inputs"] == "random", asked["inputs"] == "given", asked.get("mask") is not None
+    lengths = asked.get("lengths")
     zeros = asked["initial_state"] == "zeros"
     paths = [source.path for source in findings.sources]
     command = None
-    if all(paths) and zeros and not in_memory:
+    if all(paths) and zeros and not in_memory and not masked:
         size = ["--batch", batch, "--time", time, "--seed", asked["seed"]]
         words = ["parity", "compare", *paths, *(size if random else ["--inputs", asked["inputs"]])]
+        words += ["--lengths", ",".join(map(str, lengths))] if lengths is not None else []
         words += ["--engines", ",".join(asked["engines"])] if asked["engines"] else []
         words += ["--device", asked["device"]] if asked["device"] != "cpu" else []
         words += ["--tf32"] if asked["tf32"] else []
@@ -285,6 +297,8 @@ def _again(findings: Findings) -> Record:
     arguments = [repr(str(path)) if path else f"source_{index}" for index, path in enumerate(paths, 1)]
     arguments += [f"{name}={value!r}" for name, value in options.items()]
     arguments += ["inputs=inputs"] if in_memory else []
+    arguments += [f"lengths={lengths!r}"] if lengths is not None else []
+    arguments += ["mask=mask"] if masked else []
     arguments += [] if zeros else ["initial_state=initial_state"]
     return {"command": command, "python": f"parity.compare({', '.join(arguments)})"}
 

@@ -1,0 +1,217 @@
+"""The cells of Keras's recurrent layers: configurations read and written, the weights of each. Imports no framework.
+
+Beside `LSTMCell`, `GRUCell` and `SimpleRNNCell` of Keras there is one of parity's own (`parity.frameworks.keras_layers.RecurrentCell`) for
+what they cannot say. It keeps its weights in canonical form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from parity.cell import Cell
+from parity.errors import FormatError, Problem, UnsupportedError
+from parity.functions import FUNCTIONS, Function, function_from_keras
+from parity.layouts import (
+    CANONICAL_AXES,
+    KERAS_GRU_RESET_BEFORE,
+    KINDS,
+    LAYOUTS,
+    SLOTS,
+    Kind,
+    Layout,
+)
+from parity.network.keras_chain import class_name_of, field, name_of, size_of, where_of
+from parity.network.keras_options import (
+    CELL_KIND_OF,
+    CELLS,
+    OWN_CELL,
+    Config,
+    check_options,
+    is_own,
+    plain,
+    shown,
+)
+from parity.recurrent import Array, RecurrentSpec, Weights, tensor_shape, unpack
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the readers of one model share.
+
+    Args:
+        problems: what cannot be kept, collected until all is read.
+        hard_sigmoid_of_keras_2: whether "hard_sigmoid" means 0.2 x + 0.5, as it did before Keras 3.
+    """
+
+    problems: list[Problem]
+    hard_sigmoid_of_keras_2: bool = False
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A cell whose options are known and whose weights are not read yet.
+
+    Args:
+        name, where: of the cell, or of the layer that has it.
+        kind, units, cell, use_bias: what it computes.
+        projection_size, peepholes: which only parity's own cell has.
+        own: whether it is parity's own.
+        dropout, recurrent_dropout: inert at inference.
+    """
+
+    name: str
+    where: str
+    kind: Kind
+    units: int
+    cell: Cell
+    use_bias: bool = True
+    projection_size: int | None = None
+    peepholes: bool = False
+    own: bool = False
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+
+    @property
+    def output_size(self) -> int:
+        """Features of its h."""
+        return self.projection_size or self.units
+
+    def spec(self, input_size: int) -> RecurrentSpec:
+        """Its kind and sizes."""
+        return RecurrentSpec(self.kind, input_size, self.units, projection_size=self.projection_size)
+
+    def shapes(self, input_size: int) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of every weight, in Keras's order."""
+        spec = self.spec(input_size)
+        if self.own:
+            members = own_members(self.use_bias, self.peepholes, self.projection_size)
+            return [(member, spec.shape(member)) for member in members]
+        tensors = _layout(self.kind, self.cell).tensors
+        return [(t.name, tensor_shape(spec, t, 1)) for t in tensors if self.use_bias or t.name != "bias"]
+
+    def weights(self, input_size: int, arrays: Sequence[Array]) -> Weights:
+        """Its weights, from arrays in the order of `shapes`."""
+        names = [name for name, _ in self.shapes(input_size)]
+        named = dict(zip(names, arrays, strict=True))
+        if self.own:
+            return Weights(**{name: array.copy() for name, array in named.items()})
+        return unpack(_layout(self.kind, self.cell), self.spec(input_size), named)[0]
+
+
+def own_members(use_bias: bool, peepholes: bool, projection_size: int | None) -> list[str]:
+    """The canonical arrays that parity's own cell keeps, in order.
+
+    Example:
+        >>> own_members(use_bias=False, peepholes=False, projection_size=2)
+        ['kernel', 'recurrent', 'projection']
+    """
+    absent = {
+        "bias_input": not use_bias,
+        "bias_recurrent": not use_bias,
+        "peepholes": not peepholes,
+        "projection": not projection_size,
+    }
+    return [member for member in CANONICAL_AXES if not absent.get(member)]
+
+
+def read_cell(serialized: Config, reading: Reading, where: str) -> CellPlan | None:
+    """What the configuration of a cell says; what cannot be kept goes to the problems."""
+    class_name = class_name_of(serialized)
+    where = f"{where}, {where_of(serialized).removeprefix('layer ')}"
+    known = is_own(serialized) or (
+        class_name in CELL_KIND_OF
+        and serialized.get("module") == "keras.layers"
+        and serialized.get("registered_name") is None
+    )
+    if not known:
+        got = f"{class_name} of module {serialized.get('module')}"
+        remedy = "use LSTMCell, GRUCell or SimpleRNNCell of keras.layers"
+        reading.problems.append(Problem("this cell is not converted", where, ", ".join(CELL_KIND_OF), got, remedy))
+        return None
+    config = field(serialized, "config", Mapping, where)
+    check_options(config, CELLS[class_name], where, reading.problems)
+    if class_name == OWN_CELL:
+        return _read_own(config, name_of(serialized), where)
+    return read_options(CELL_KIND_OF[class_name], config, name_of(serialized), where, reading)
+
+
+def read_options(kind: Kind, config: Config, name: str, where: str, reading: Reading) -> CellPlan:
+    """The cell that the options of a layer or of a cell of Keras describe."""
+    candidate = _function(config, "activation", "tanh", where, reading)
+    chosen = {"candidate": candidate, "output": candidate}
+    if kind != "rnn":
+        chosen["gate"] = _function(config, "recurrent_activation", "sigmoid", where, reading)
+    reset_after = bool(config.get("reset_after", True)) if kind == "gru" else True
+    return CellPlan(
+        name,
+        where,
+        kind,
+        size_of(config, "units", where),
+        Cell(tuple(chosen[slot] for slot in SLOTS[kind]), reset_after),
+        bool(config.get("use_bias", True)),
+        dropout=_rate(config, "dropout", where),
+        recurrent_dropout=_rate(config, "recurrent_dropout", where),
+    )
+
+
+def _function(config: Config, option: str, usual: str, where: str, reading: Reading) -> Function:
+    value = plain(config.get(option, usual))
+    named = value if value is None or isinstance(value, str) else shown(value)
+    try:
+        return function_from_keras(named, reading.hard_sigmoid_of_keras_2)
+    except UnsupportedError as error:
+        fact = error.problems[0]
+        got = f"{option}={shown(value)}"
+        reading.problems.append(Problem(f"{option} is not kept exactly", where, fact.expected, got, fact.remedy))
+        return Function(usual)
+
+
+def _rate(config: Config, option: str, where: str) -> float:
+    value = config.get(option) or 0.0
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise FormatError(f"{option} is not a share", where, "a number from 0 to 1", shown(value))
+    return float(value)
+
+
+def _read_own(config: Config, name: str, where: str) -> CellPlan:
+    kind, rows = config.get("kind"), config.get("functions")
+    if kind not in KINDS or not isinstance(rows, (list, tuple)) or len(rows) != len(SLOTS[kind]):
+        raise FormatError(
+            "this is no cell of parity", where, f"a kind of {', '.join(KINDS)} and its functions", str(kind)
+        )
+    functions = []
+    for row in rows:
+        if not isinstance(row, (list, tuple)) or len(row) != 3 or row[0] not in FUNCTIONS:
+            raise FormatError("this is no function", where, "name, alpha, beta", shown(row))
+        functions.append(_own_function(row, where))
+    clip, projection_size = config.get("clip"), config.get("projection_size")
+    if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
+        raise FormatError("clip is no limit", where, "a number above zero", shown(clip))
+    return CellPlan(
+        name,
+        where,
+        kind,
+        size_of(config, "units", where),
+        Cell(tuple(functions), bool(config.get("reset_after", True)), clip, bool(config.get("input_forget", False))),
+        bool(config.get("use_bias", True)),
+        None if projection_size is None else size_of(config, "projection_size", where),
+        bool(config.get("peepholes", False)),
+        own=True,
+    )
+
+
+def _own_function(row: Sequence[Any], where: str) -> Function:
+    name, *given = row
+    has = (FUNCTIONS[name].alpha, FUNCTIONS[name].beta)
+    if any(
+        (value is None) != (usual is None) or isinstance(value, (str, bool))
+        for value, usual in zip(given, has, strict=True)
+    ):
+        raise FormatError("a function without its parameters", where, "a number for each parameter it has", shown(row))
+    return Function(name, *given)
+
+
+def _layout(kind: Kind, cell: Cell) -> Layout:
+    return KERAS_GRU_RESET_BEFORE if kind == "gru" and not cell.reset_after else LAYOUTS["keras", kind]
