@@ -18,7 +18,7 @@ from parity.judge import judge
 from parity.network import Network
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
-from parity.running import REFERENCE, check_inputs, check_mask, random_inputs, runner
+from parity.running import REFERENCE, as_torch_takes_it, check_inputs, check_mask, random_inputs, runner
 from parity.sources import Opened, Source, open_source
 from parity.worker import ProcessRunner, warm
 
@@ -103,10 +103,16 @@ def compare(
     opened = tuple(open_source(source) for source in sources)
     first = opened[0].network
     _check_comparable(opened)
+    unbatched = False
+    if inputs is not None and not isinstance(inputs, (str, Path)):
+        inputs, lengths, unbatched = as_torch_takes_it(first, inputs, lengths)
     origin, given = _given_inputs(first, inputs, *_sizes(lengths, mask, batch, time), seed)
     valid = check_mask(lengths, mask, given.shape[0], given.shape[1])
     states = check_states(first.specs, initial_state, given.shape[0])
     participants, runners, notes = _participants(opened, engines, Settings(device, "float32", tf32), say)
+    for made in runners.values():
+        if unbatched and hasattr(made, "unbatched"):
+            made.unbatched = True
     say("reference and floor")
     judgement = judge(first, runners, given, states, seed, say, mask=valid)
     notes += [f"{label} failed: {text}" for label, text in judgement.failures.items()]
@@ -288,8 +294,8 @@ class _Aligned:
         self.engine = inner.engine
         self._inner = inner
         self._layers = dict(zip(own.specs, first.specs, strict=True))
-        both = not first.bare and not own.bare
-        self._outputs = {o.name: f.name for o, f in zip(own.outputs, first.outputs, strict=True)} if both else {}
+        alike = first.bare == own.bare and len(first.shown) == len(own.shown)
+        self._outputs = {o.name: f.name for o, f in zip(own.shown, first.shown, strict=True)} if alike else {}
 
     def __call__(self, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
         """Run, and rename what comes out."""

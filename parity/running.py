@@ -37,7 +37,9 @@ def run(
     Args:
         source: a path, a live layer or model, an onnx.ModelProto, a Network or one of its recurrent layers.
         inputs: (batch, time, features), or (batch, time) integers for an Embedding: always batch first, whatever the
-            framework's own order. One array, a list of one, or a dict of one by name; rounded to `dtype` for every engine.
+            framework's own order. One array, a list of one, or a dict of one by name; rounded to `dtype` for every engine. A torch
+            layer by itself also takes what it takes in torch: one sample without a batch axis, (time, features), or a
+            `PackedSequence`, whose lengths are then the lengths.
         engine: "keras" (on the backend of this process), "keras:tensorflow", "keras:torch", "keras:jax", "torch", "onnxruntime" or
             "reference"; by default the source's own.
         initial_state: None for zeros; h_0 or (h_0, c_0), each (layer, direction, batch, hidden); or a dict by layer.
@@ -63,12 +65,51 @@ def run(
     """
     opened = open_source(source)
     settings = Settings(device, dtype, tf32)
-    x = check_inputs(opened.network, inputs, dtype)
+    given, lengths, unbatched = as_torch_takes_it(opened.network, inputs, lengths)
+    x = check_inputs(opened.network, given, dtype)
     chosen = engine or opened.engine or REFERENCE
     state_dtype = "float64" if chosen == REFERENCE else dtype
     states = check_states(opened.network.specs, initial_state, x.shape[0], state_dtype)
     valid = check_mask(lengths, mask, x.shape[0], x.shape[1])
-    return call(runner(opened, chosen, settings), x, states, valid)
+    made = runner(opened, chosen, settings)
+    if unbatched and hasattr(made, "unbatched"):
+        made.unbatched = True
+    return call(made, x, states, valid)
+
+
+def as_torch_takes_it(
+    network: Network, inputs: Inputs, lengths: ArrayLike | None = None
+) -> tuple[Inputs, ArrayLike | None, bool]:
+    """What a torch layer by itself takes, as (batch, time, features) and lengths; anything else as it is.
+
+    Args:
+        network: of the source.
+        inputs: perhaps (time, features), or a `torch.nn.utils.rnn.PackedSequence`.
+        lengths: given beside them.
+
+    Returns:
+        Inputs, lengths, and whether the batch axis was added.
+
+    Raises:
+        ShapeError: lengths beside a packed sequence.
+
+    Example:
+        >>> import torch
+        >>> from parity.sources import read
+        >>> inputs, _, unbatched = as_torch_takes_it(read(torch.nn.GRU(3, 5)), np.ones((7, 3)))
+        >>> inputs.shape, unbatched
+        ((1, 7, 3), True)
+    """
+    if type(inputs).__name__ == "PackedSequence" and network.origin == "torch":
+        if lengths is not None:
+            raise ShapeError("a packed sequence has lengths of its own", "lengths", "None", "lengths beside it")
+        return *framework("torch").unpacked(inputs), False
+    alone = network.origin == "torch" and network.bare and not network.tokens
+    if alone and not isinstance(inputs, (list, tuple, Mapping)):
+        array = as_numbers(inputs, f"inputs of '{network.name}'")
+        if array.ndim == 2:
+            return array[None], lengths, True
+    return inputs, lengths, False
 
 
 def runner(opened: Opened, engine: str, settings: Settings) -> Runner:

@@ -16,18 +16,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from grid.cases import FRAMEWORKS, Config, configurations
+from grid.judging import CONVERTERS
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import parity
-from grid.cases import FRAMEWORKS, Config, configurations
-from grid.judging import CONVERTERS
-from matrix import chosen, judge_all, warm_up
 from parity.recurrent import LAYOUTS, RecurrentSpec, pack, unpack
 
 HAND_WRITTEN = """
@@ -122,8 +121,13 @@ def help_(rounds: int) -> list[Row]:
     return [("parity --help", 'python -c "import typer"', ours, plain, ours / plain)]
 
 
-def grid(rounds: int) -> list[Row]:
-    """The grid of scripts/matrix.py, against a loop that rebuilds the source of every case and calls `predict` on source and target."""
+def cases(_: int) -> list[Row]:
+    """The grid of scripts/matrix.py, against a loop that rebuilds the source of every case and calls `predict` on source and target.
+
+    Both take turns, configuration by configuration; one round, for the naive loop takes half a minute.
+    """
+    from matrix import chosen, judge_all, warm_up
+
     warnings.simplefilter("ignore")
     configs = chosen(None, _GRID_SAMPLE, 0)
     warm_up()
@@ -131,21 +135,24 @@ def grid(rounds: int) -> list[Row]:
         some = next(config for config in configurations() if config.framework == framework)
         judge_all([some])
         _naively(some)
-    ours, plain, cases = 0.0, 0.0, 0
+    ours, plain, count = 0.0, 0.0, 0
     for config in track(configs, "grid", console=Console(stderr=True), transient=True):
         start = time.perf_counter()
         ((*outcomes,),) = judge_all([config])
         middle = time.perf_counter()
         _naively(config)
         ours, plain = ours + middle - start, plain + time.perf_counter() - middle
-        cases += len(outcomes)
-    name, other = f"a naive loop over the grid, {cases / plain:.1f} cases/s", f"scripts/matrix.py, {cases / ours:.1f} cases/s"
+        count += len(outcomes)
+    name, other = (
+        f"a naive loop over the grid, {count / plain:.1f} cases/s",
+        f"scripts/matrix.py, {count / ours:.1f} cases/s",
+    )
     return [(name, other, plain, ours, plain / ours)]
 
 
 def _naively(config: Config) -> None:
     """Every case by itself: build, predict, convert, predict, subtract."""
-    keras_side, sides = importlib.import_module("grid.keras_side"), {}
+    keras_side: Any = importlib.import_module("grid.keras_side")
     eager = keras_side.computed
     keras_side.computed = keras_side.predicted
     try:
@@ -156,8 +163,9 @@ def _naively(config: Config) -> None:
                 live = sides[config.framework].live(config)
                 converted = CONVERTERS[target](live.source)
                 found = sides[target].called(converted, live, parity.read(live.source).bare)
-                if found is not None:
-                    [np.abs(a.array - b).max() for a, b in zip(live.outputs, found.outputs, strict=False) if a.array.shape == b.shape]
+                for one, other in zip(live.outputs, found.outputs if found else (), strict=False):
+                    if one.array.shape == other.shape:
+                        np.abs(one.array - other).max()
     finally:
         keras_side.computed = eager
 
@@ -168,7 +176,7 @@ def run_python(arguments: Sequence[str], folder: str | None = None) -> None:
     subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True)
 
 
-PARTS = {"copies": copies, "compare": compare, "help": help_, "grid": grid}
+PARTS = {"copies": copies, "compare": compare, "help": help_, "grid": cases}
 
 
 def main(

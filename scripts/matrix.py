@@ -8,9 +8,9 @@ nothing that can be said exactly may be refused; otherwise the exit code is 1.
     python scripts/matrix.py --only "keras bidir"    the configurations whose name holds these words; writes nothing unless asked to
     python scripts/matrix.py --sample 100 --seed 1   a random choice of configurations
 
-matrix.json: `schema`; `environment` (versions); `counts` (source -> target -> status -> cases); `configurations`, each with its
-`framework`, `family`, `title` and `outcomes`, each of them with `target`, `status`, `reason`, `times_floor` and `padding` as in
-`grid.judging.Outcome`.
+matrix.json: `schema`; `environment` (versions); `thorough` (the option); `cases` (how many); `counts` (source -> target -> status ->
+cases); `configurations`, each with its `framework`, `family`, `title` and `outcomes`, each of them with `target`, `status`, `reason`,
+`times_floor` and `padding` as in `grid.judging.Outcome`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import json
 import multiprocessing
 import platform
 import random
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,11 +37,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+from grid.cases import Config, configurations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-from grid.cases import Config, configurations
 
 if TYPE_CHECKING:
     from grid.judging import Outcome
@@ -89,7 +87,9 @@ def judge_all(configs: Sequence[Config], thorough: bool = False) -> list[Outcome
     for config in configs:
         try:
             found.append(judged(config, thorough=thorough))
-        except Exception as error:  # the source itself could not be built or run: no fault of a conversion, but a hole in the grid
+        except (
+            Exception
+        ) as error:  # the source itself could not be built or run: no fault of a conversion, but a hole in the grid
             reason = f"the source: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             found.append(tuple(Outcome(target, "crashed", reason) for target in config.targets))
     return found
@@ -124,7 +124,9 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), warm_up)
 
 
-def _of_chunk(future: Future[list[Outcomes]], chunk: Sequence[Config], died: list[Config]) -> list[tuple[Config, Outcomes]]:
+def _of_chunk(
+    future: Future[list[Outcomes]], chunk: Sequence[Config], died: list[Config]
+) -> list[tuple[Config, Outcomes]]:
     try:
         return list(zip(chunk, future.result(), strict=True))
     except BrokenProcessPool:
@@ -142,7 +144,7 @@ def _of_one(future: Future[list[Outcomes]], config: Config) -> list[tuple[Config
         return [(config, tuple(Outcome(target, "crashed", "the whole process died") for target in config.targets))]
 
 
-def make_record(found: dict[Config, Outcomes], configs: Sequence[Config]) -> Record:
+def make_record(found: dict[Config, Outcomes], configs: Sequence[Config], thorough: bool = False) -> Record:
     """What `matrix.json` holds."""
     counts: dict[str, dict[str, dict[str, int]]] = {}
     rows = []
@@ -160,6 +162,7 @@ def make_record(found: dict[Config, Outcomes], configs: Sequence[Config]) -> Rec
     return {
         "schema": SCHEMA,
         "environment": environment,
+        "thorough": thorough,
         "cases": sum(len(row["outcomes"]) for row in rows),
         "counts": counts,
         "configurations": rows,
@@ -198,7 +201,9 @@ def main(
     sample: Annotated[int | None, typer.Option(min=1, help="So many configurations at random.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = min(4, os.cpu_count() or 1),
-    thorough: Annotated[bool, typer.Option(help="Run conversions to Keras through parity.run, too.")] = False,
+    thorough: Annotated[
+        bool, typer.Option(help="Read every conversion again and run it through parity.run, too.")
+    ] = False,
     reports: Annotated[Path | None, typer.Option(help="Folder for matrix.json and matrix.html.")] = None,
 ) -> None:
     """Run the grid and say what came out; exit code 1 if anything is wrong, crashes, or is refused without need."""
@@ -214,7 +219,7 @@ def main(
         for config, own in outcomes(configs, jobs, thorough):
             found[config] = own
             progress.advance(task)
-    record = make_record(found, configs)
+    record = make_record(found, configs, thorough)
     show(record, console)
     whole = only is None and sample is None
     folder = reports or (REPORTS if whole else None)
@@ -231,4 +236,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(typer.run(main))
+    typer.run(main)

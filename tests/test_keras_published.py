@@ -19,7 +19,12 @@ from parity.network import Recurrent
 from parity.recurrent import Array
 from parity.result import State
 
-HOMES = {"lstm_test": "LSTMTest", "gru_test": "GRUTest", "simple_rnn_test": "SimpleRNNTest", "bidirectional_test": "SimpleRNNTest"}
+HOMES = {
+    "lstm_test": "LSTMTest",
+    "gru_test": "GRUTest",
+    "simple_rnn_test": "SimpleRNNTest",
+    "bidirectional_test": "SimpleRNNTest",
+}
 SUBJECTS = ("correctness", "masking", "initial_state", "return_state", "statefulness", "legacy_implementation")
 LAYERS = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.Bidirectional)
 ENGINES = ("reference", "torch", "onnxruntime")
@@ -86,6 +91,13 @@ class Answers:
         self._states.pop(id(layer), None)
 
 
+def _forgetting(answers: Answers) -> Callable[[Any], None]:
+    def reset_state(self: Any) -> None:
+        answers.forget(self)
+
+    return reset_state
+
+
 def _answered(monkeypatch: pytest.MonkeyPatch, answers: Answers) -> None:
     inside: list[Any] = []
     for kind in LAYERS:
@@ -103,7 +115,7 @@ def _answered(monkeypatch: pytest.MonkeyPatch, answers: Answers) -> None:
                 inside.pop()
 
         monkeypatch.setattr(kind, "__call__", call)
-        monkeypatch.setattr(kind, "reset_state", lambda self: answers.forget(self))
+        monkeypatch.setattr(kind, "reset_state", _forgetting(answers))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -9,20 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import matrix
 import numpy as np
 import pytest
+import typer
 from grid import judging, live, page
 from grid.cases import FAMILIES, FRAMEWORKS, Config, configurations
 from grid.judging import CONVERTERS, EXACT, Outcome, judged, refusable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import matrix
 import parity
 from parity.functions import Function
+from parity.judge import LIMIT
 from parity.layouts import SLOTS
 from parity.network import Bidirectional, Embedding, Masking, Network, Recurrent
-from parity.recurrent import Array, Weights
+from parity.recurrent import Array, Direction, Weights
 from parity.result import State
 from parity.sources import Opened
 
@@ -89,7 +91,9 @@ def test_a_sample_is_exact_or_refused_with_a_reason(source: str, examples: int) 
     """Shrinks to the plainest configuration that fails: the grid lists those of few options first."""
     own = [case for case in CASES if case[0].framework == source]
 
-    @settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=examples, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
     @given(st.sampled_from(own))
     def check(case: tuple[Config, str]) -> None:
         config, target = case
@@ -172,9 +176,11 @@ def other_mask_value(network: Network) -> Network:
 
 
 def other_direction(layer: Recurrent) -> Recurrent:
-    turned = {("forward",): ("backward",), ("backward",): ("forward",)}.get(layer.spec.directions, layer.spec.directions)
-    swapped = layer.weights[::-1] if layer.bidirectional else layer.weights
-    return replace(layer, spec=replace(layer.spec, directions=turned), weights=swapped)
+    if layer.bidirectional:
+        return replace(layer, weights=layer.weights[::-1])
+    (only,) = layer.spec.directions
+    other: Direction = "backward" if only == "forward" else "forward"
+    return replace(layer, spec=replace(layer.spec, directions=(other,)))
 
 
 def first_units(one: Weights) -> Weights:
@@ -189,7 +195,12 @@ def rounded(one: Weights) -> Weights:
     def half(array: Array | None) -> Array | None:
         return None if array is None else array.astype(np.float32).astype(array.dtype)
 
-    return replace(one, **{name: half(getattr(one, name)) for name in ("kernel", "recurrent", "bias_input", "bias_recurrent")})
+    return Weights(
+        one.kernel.astype(np.float32).astype(one.kernel.dtype),
+        one.recurrent.astype(np.float32).astype(one.recurrent.dtype),
+        half(one.bias_input),
+        half(one.bias_recurrent),
+    )
 
 
 @dataclass(frozen=True)
@@ -230,12 +241,18 @@ MUTANTS = [
         for front, padding in (("Masking", "right"), ("Embedding mask_zero", "middle"))
         for target in ("torch", "onnx")
     ),
-    *(Mutant("another mask value", MASKED("Masking", "right"), target, other_mask_value) for target in ("torch", "onnx")),
+    *(
+        Mutant("another mask value", MASKED("Masking", "right"), target, other_mask_value)
+        for target in ("torch", "onnx")
+    ),
     *(
         Mutant("wrong fill", "keras model: LSTM front=Masking padding=right body=sequence", target, option(fill="zero"))
         for target in ("torch", "onnx")
     ),
-    *(Mutant("projection dropped", "torch layer: LSTM proj_size=2 states=given", t, weights(first_units)) for t in ("keras", "onnx")),
+    *(
+        Mutant("projection dropped", "torch layer: LSTM proj_size=2 states=given", t, weights(first_units))
+        for t in ("keras", "onnx")
+    ),
     *(
         Mutant("directions mistaken", name, target, every_layer(other_direction))
         for name, target in (
@@ -246,20 +263,50 @@ MUTANTS = [
             ("onnx node: RNN direction=reverse", "keras"),
         )
     ),
-    Mutant("peepholes dropped", "onnx node: LSTM P=True direction=forward", "torch", weights(lambda w: replace(w, peepholes=None))),
-    Mutant("peepholes dropped", "onnx node: LSTM P=True direction=forward", "keras", weights(lambda w: replace(w, peepholes=None))),
-    *(Mutant("clip dropped", "onnx node: GRU initial=h clip=0.5 direction=forward", t, cells(clip=None)) for t in ("keras", "torch")),
+    Mutant(
+        "peepholes dropped",
+        "onnx node: LSTM P=True direction=forward",
+        "torch",
+        weights(lambda w: replace(w, peepholes=None)),
+    ),
+    Mutant(
+        "peepholes dropped",
+        "onnx node: LSTM P=True direction=forward",
+        "keras",
+        weights(lambda w: replace(w, peepholes=None)),
+    ),
     *(
-        Mutant("input_forget dropped", "onnx node: LSTM input_forget=1 direction=forward opset=22", t, cells(input_forget=False))
+        Mutant("clip dropped", "onnx node: GRU initial=h clip=0.5 direction=forward", t, cells(clip=None))
         for t in ("keras", "torch")
     ),
     *(
-        Mutant("hard_sigmoid of Keras 2", KERAS("LSTM") + " activation=tanh recurrent_activation=hard_sigmoid", t, change)
+        Mutant(
+            "input_forget dropped",
+            "onnx node: LSTM input_forget=1 direction=forward opset=22",
+            t,
+            cells(input_forget=False),
+        )
+        for t in ("keras", "torch")
+    ),
+    *(
+        Mutant(
+            "hard_sigmoid of Keras 2", KERAS("LSTM") + " activation=tanh recurrent_activation=hard_sigmoid", t, change
+        )
         for t in ("torch", "onnx")
         for change in (functions("gate", Function("hard_sigmoid", 0.2, 0.5)),)
     ),
-    Mutant("alpha left at its default", "onnx activations: RNN activations=Elu", "torch", functions("candidate", Function("elu", 1.0))),
-    Mutant("relu taken for tanh", "torch layer: RNN nonlinearity=relu states=given", "onnx", functions("candidate", Function("tanh"))),
+    Mutant(
+        "alpha left at its default",
+        "onnx activations: RNN activations=Elu",
+        "torch",
+        functions("candidate", Function("elu", 1.0)),
+    ),
+    Mutant(
+        "relu taken for tanh",
+        "torch layer: RNN nonlinearity=relu states=given",
+        "onnx",
+        functions("candidate", Function("tanh")),
+    ),
     Mutant("rounded to float32", "torch layer: LSTM states=given dtype=float64", "keras", weights(rounded)),
 ]
 
@@ -276,7 +323,7 @@ def test_a_faulty_conversion_is_called_wrong(mutant: Mutant) -> None:
     assert of(mutant.name, mutant.target).status in EXACT
     outcome = of(mutant.name, mutant.target, converters=faulty(mutant))
     assert outcome.status == "wrong", str(outcome)
-    assert outcome.times_floor is None or outcome.times_floor > 2 * judging.LIMIT
+    assert outcome.times_floor is None or outcome.times_floor > 2 * LIMIT
 
 
 def swapped(states: dict[str, State], mask: Array | None) -> tuple[dict[str, State], Array | None]:
@@ -284,11 +331,11 @@ def swapped(states: dict[str, State], mask: Array | None) -> tuple[dict[str, Sta
     return {name: State(*state.arrays()[::-1]) for name, state in states.items()}, mask
 
 
-def forgotten(states: dict[str, State], mask: Array | None) -> tuple[None, Array | None]:
+def forgotten(_: dict[str, State], mask: Array | None) -> tuple[None, Array | None]:
     return None, mask
 
 
-def ignored(states: dict[str, State], mask: Array | None) -> tuple[dict[str, State], None]:
+def ignored(states: dict[str, State], _: Array | None) -> tuple[dict[str, State], None]:
     return states, None
 
 
@@ -341,10 +388,10 @@ def test_states_and_masks_given_wrongly_are_called_wrong(
 
 
 def test_a_crash_and_a_refusal_are_told_apart() -> None:
-    def crash(source: Opened) -> Any:
+    def crash(_: Opened) -> Any:
         raise ValueError("broken")
 
-    def refuse(source: Opened) -> Any:
+    def refuse(_: Opened) -> Any:
         raise parity.UnsupportedError("no such thing", got="this")
 
     name = "torch layer: GRU states=given"
@@ -357,11 +404,9 @@ def test_a_crash_and_a_refusal_are_told_apart() -> None:
 
 
 def test_the_script_writes_a_record_and_a_page(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+    app.command()(matrix.main)
     with pytest.raises(SystemExit) as stop:
-        import typer
-
-        app = typer.Typer()
-        app.command()(matrix.main)
         app(["--only", "torch cell", "--jobs", "1", "--reports", str(tmp_path)])
     assert stop.value.code == 0, capsys.readouterr().out
     record = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
@@ -386,7 +431,9 @@ def test_the_page_escapes_what_it_shows() -> None:
 
 def test_a_choice_can_be_repeated() -> None:
     assert matrix.chosen(None, 10, 3) == matrix.chosen(None, 10, 3) != matrix.chosen(None, 10, 4)
-    assert all("keras" in config.name and "mask=left" in config.name for config in matrix.chosen("keras mask=left", None, 0))
+    assert all(
+        "keras" in config.name and "mask=left" in config.name for config in matrix.chosen("keras mask=left", None, 0)
+    )
     assert set(FAMILIES) == set(FRAMEWORKS)
 
 

@@ -72,7 +72,7 @@ def test_a_device_that_is_not_there(engine: str) -> None:
 
 BAD_INPUTS: list[tuple[Any, str]] = [
     (np.ones((2, 4, 9)), r"expected: \(batch, time, 3\)"),
-    (np.ones((4, 3)), "wrong shape"),
+    (np.ones((4, 2)), "wrong shape"),
     (np.ones((0, 4, 3)), "empty"),
     (np.ones((2, 0, 3)), "empty"),
     (np.where(np.arange(24).reshape(2, 4, 3) == 17, np.nan, 1.0), r"nan at \(1, 1, 2\)"),
@@ -153,3 +153,36 @@ def test_torch_settings_of_the_caller_are_left_alone() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_one_sample_as_torch_takes_it(kind: Any) -> None:
+    torch.manual_seed(3)
+    module = kind(3, 5, num_layers=2, bidirectional=True)
+    x = np.random.default_rng(4).standard_normal((7, 3)).astype(np.float32)
+    result = parity.run(module, x)
+    with torch.no_grad():
+        output, states = module(torch.from_numpy(x))
+    h = states[0] if isinstance(states, tuple) else states
+    np.testing.assert_array_equal(result.sequence[0], output.numpy())
+    np.testing.assert_array_equal(result.h_n.reshape(4, 5), h.numpy())
+    assert result.returned[0].shape == (7, 10)
+    assert parity.compare(module, inputs=x, engines=["torch", "onnxruntime"]).ok
+    with pytest.raises(parity.ShapeError):
+        parity.run(parity.to_keras(module), x)
+
+
+@pytest.mark.parametrize("enforce_sorted", [True, False])
+def test_a_packed_sequence_is_taken_as_torch_takes_it(enforce_sorted: bool) -> None:
+    torch.manual_seed(5)
+    module = torch.nn.GRU(3, 5, bidirectional=True, batch_first=True)
+    lengths = [6, 4, 1] if enforce_sorted else [4, 6, 1]
+    rows = [torch.randn(length, 3) for length in lengths]
+    packed = torch.nn.utils.rnn.pack_sequence(rows, enforce_sorted=enforce_sorted)
+    result = parity.run(module, packed)
+    with torch.no_grad():
+        expected, _ = torch.nn.utils.rnn.pad_packed_sequence(module(packed)[0], batch_first=True)
+    np.testing.assert_array_equal(result.sequence, expected.numpy())
+    assert parity.compare(module, inputs=packed, engines=["torch", "onnxruntime", "keras"]).ok
+    with pytest.raises(parity.ShapeError, match="lengths of its own"):
+        parity.run(module, packed, lengths=lengths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -67,13 +68,9 @@ def onnx_node(op: str, rows: int, random: np.random.Generator, **attributes: Any
 SOURCES: dict[str, Callable[[np.random.Generator], Any]] = {
     "keras LSTM": lambda random: built(keras.layers.LSTM(UNITS, return_sequences=True), random),
     "keras GRU": lambda random: built(keras.layers.GRU(UNITS, return_sequences=True), random),
-    "keras GRU before": lambda random: built(
-        keras.layers.GRU(UNITS, return_sequences=True, reset_after=False), random
-    ),
+    "keras GRU before": lambda random: built(keras.layers.GRU(UNITS, return_sequences=True, reset_after=False), random),
     "keras SimpleRNN": lambda random: built(keras.layers.SimpleRNN(UNITS, return_sequences=True), random),
-    "keras backwards": lambda random: built(
-        keras.layers.LSTM(UNITS, return_sequences=True, go_backwards=True), random
-    ),
+    "keras backwards": lambda random: built(keras.layers.LSTM(UNITS, return_sequences=True, go_backwards=True), random),
     "keras cells": lambda random: built(
         keras.layers.RNN([keras.layers.LSTMCell(UNITS), keras.layers.GRUCell(OTHER)], return_sequences=True), random
     ),
@@ -99,7 +96,7 @@ class Stream:
     @property
     def chunks(self) -> list[slice]:
         """In the order in which the layer takes them: one that runs backward takes the last steps first."""
-        found = [slice(start, stop) for start, stop in zip(CUTS, CUTS[1:], strict=False)]
+        found = [slice(start, stop) for start, stop in pairwise(CUTS)]
         backward = self.layers[0].spec.directions == ("backward",)
         return found[::-1] if backward else found
 
@@ -253,7 +250,7 @@ def _from_zero(case: Stream) -> Stream:
 
 def torch_chunks(module: Any, inputs: Array, handed_on: bool) -> Iterator[tuple[Array, Any]]:
     state = None
-    for start, stop in zip(CUTS, CUTS[1:], strict=False):
+    for start, stop in pairwise(CUTS):
         with torch.no_grad():
             output, found = module(torch.from_numpy(inputs[:, start:stop]), state)
         state = found if handed_on else None

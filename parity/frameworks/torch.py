@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from parity.errors import FormatError
 from parity.forms import Form
@@ -15,6 +16,7 @@ from parity.frameworks import Settings, torch_build, torch_read, torch_run
 from parity.frameworks.torch_run import ENGINE, TorchRunner
 from parity.layouts import CHECKPOINT_KEYS
 from parity.network import Network
+from parity.recurrent import Array
 
 
 def owns(source: object) -> bool:
@@ -99,3 +101,16 @@ def runner(source: nn.Module, network: Network, settings: Settings) -> TorchRunn
 
 
 __all__ = ["ENGINE", "TorchRunner", "build", "form", "load", "owns", "read", "runner"]
+
+
+def unpacked(inputs: PackedSequence) -> tuple[Array, Array]:
+    """A packed sequence as a padded array, (batch, time, features) in the order of the samples, and their lengths.
+
+    Example:
+        >>> from torch.nn.utils.rnn import pack_sequence
+        >>> x, lengths = unpacked(pack_sequence([torch.ones(2, 3), torch.ones(4, 3)], enforce_sorted=False))
+        >>> x.shape, lengths.tolist()
+        ((2, 4, 3), [2, 4])
+    """
+    padded, lengths = pad_packed_sequence(inputs, batch_first=True)
+    return padded.detach().cpu().numpy(), lengths.numpy()

@@ -259,9 +259,7 @@ def _torch_layers() -> Iterator[dict[str, Any]]:
         yield from _grid(base, bidirectional=FLAG, batch_first=FLAG)
         yield from _grid({**base, "dropout": 0.3, "num_layers": 2}, bidirectional=FLAG)
         yield from _grid({**given, "call": "unbatched"}, num_layers=(None, 2), bidirectional=FLAG)
-        yield from _grid(
-            given, dtype=("float64", "float16", "bfloat16"), num_layers=(None, 2), bidirectional=FLAG
-        )
+        yield from _grid(given, dtype=("float64", "float16", "bfloat16"), num_layers=(None, 2), bidirectional=FLAG)
     yield from _grid(
         {**PROJECTED, "states": "given"}, num_layers=(None, 2), bidirectional=FLAG, bias=OFF, batch_first=FLAG
     )
@@ -299,8 +297,12 @@ ONNX_LAYERS: tuple[Options, ...] = (
 )
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 ALPHA_BETA: dict[str, tuple[float, ...]] = {
-    **{"Affine": (0.7, 0.2), "LeakyRelu": (0.3,), "ThresholdedRelu": (0.4,), "ScaledTanh": (0.8, 1.3)},
-    **{"HardSigmoid": (0.25, 0.4), "Elu": (0.6,)},
+    "Affine": (0.7, 0.2),
+    "LeakyRelu": (0.3,),
+    "ThresholdedRelu": (0.4,),
+    "ScaledTanh": (0.8, 1.3),
+    "HardSigmoid": (0.25, 0.4),
+    "Elu": (0.6,),
 }
 """Parameters away from every default."""
 
@@ -315,7 +317,9 @@ RETURNS = {
 def _onnx_nodes() -> Iterator[dict[str, Any]]:
     for base in ONNX_LAYERS:
         states = ("h", "h c", "c") if base["layer"] == "LSTM" else ("h",)
-        yield from _grid(base, direction=DIRECTIONS, sequence_lens=(None, "unsorted", "with zero"), initial=(None, *states))
+        yield from _grid(
+            base, direction=DIRECTIONS, sequence_lens=(None, "unsorted", "with zero"), initial=(None, *states)
+        )
         yield from _grid({**base, "opset": 7}, direction=DIRECTIONS, sequence_lens=(None, "unsorted"))
         yield from _grid({**base, "opset": 22}, direction=DIRECTIONS)
         yield from _grid({**base, "B": False}, direction=DIRECTIONS)
@@ -323,7 +327,9 @@ def _onnx_nodes() -> Iterator[dict[str, Any]]:
         yield from _grid({**base, "initial": "h", "clip": 0.5}, direction=DIRECTIONS, sequence_lens=(None, "unsorted"))
         yield from _grid({**base, "layout": 1}, direction=DIRECTIONS, sequence_lens=(None, "unsorted"))
         yield from _grid({**base, "layout": 1, "initial": "h"}, direction=DIRECTIONS)
-    yield from _grid({"layer": "LSTM", "P": True}, direction=DIRECTIONS, sequence_lens=(None, "unsorted"), clip=(None, 0.5))
+    yield from _grid(
+        {"layer": "LSTM", "P": True}, direction=DIRECTIONS, sequence_lens=(None, "unsorted"), clip=(None, 0.5)
+    )
     yield from _grid({"layer": "LSTM", "input_forget": 1}, direction=DIRECTIONS, P=FLAG, opset=(7, 22))
 
 
@@ -331,14 +337,24 @@ def _onnx_activations() -> Iterator[dict[str, Any]]:
     for name in ONNX_ACTIVATIONS:
         for layer, activations in (
             *(("RNN", (name,)), ("GRU", (name, "Tanh")), ("GRU", ("Sigmoid", name)), ("LSTM", (name, "Tanh", "Tanh"))),
-            *(("LSTM", ("Sigmoid", name, "Tanh")), ("LSTM", ("Sigmoid", "Tanh", name)), ("LSTM", ("Sigmoid", name, name))),
+            *(
+                ("LSTM", ("Sigmoid", name, "Tanh")),
+                ("LSTM", ("Sigmoid", "Tanh", name)),
+                ("LSTM", ("Sigmoid", name, name)),
+            ),
         ):
             yield {"layer": layer, "activations": activations}
         yield {"layer": "GRU", "linear_before_reset": 1, "activations": ("Sigmoid", name)}
         yield {"layer": "RNN", "direction": "bidirectional", "activations": (name,)}
         yield {"layer": "LSTM", "direction": "reverse", "activations": (name, name, "Tanh")}
-    for mixed in (("HardSigmoid", "Elu", "ScaledTanh"), ("Sigmoid", "LeakyRelu", "Affine"), ("Softsign", "Relu", "Tanh")):
-        yield from _grid({"layer": "LSTM", "activations": mixed}, direction=DIRECTIONS, sequence_lens=(None, "unsorted"))
+    for mixed in (
+        ("HardSigmoid", "Elu", "ScaledTanh"),
+        ("Sigmoid", "LeakyRelu", "Affine"),
+        ("Softsign", "Relu", "Tanh"),
+    ):
+        yield from _grid(
+            {"layer": "LSTM", "activations": mixed}, direction=DIRECTIONS, sequence_lens=(None, "unsorted")
+        )
         yield {"layer": "LSTM", "direction": "bidirectional", "activations": mixed, "P": True, "clip": 0.5}
     both = {"direction": "bidirectional"}
     yield from _grid({**both, "layer": "RNN"}, activations=(("Tanh", "Relu"), ("Affine", "Elu")))

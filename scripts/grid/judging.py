@@ -34,9 +34,9 @@ BAD: tuple[Status, ...] = ("needless", "wrong", "crashed")
 
 Converters: TypeAlias = Mapping[str, Callable[[Any], Any]]
 CONVERTERS: Converters = {
-    "keras": lambda source: parity.to_keras(source),
-    "torch": lambda source: parity.to_torch(source),
-    "onnx": lambda source: parity.to_onnx(source),
+    "keras": parity.to_keras,
+    "torch": parity.to_torch,
+    "onnx": parity.to_onnx,
 }
 
 UNROLLED = "Keras computes a masked, unrolled backward layer otherwise than a rolled one, and differently on each of its backends"
@@ -110,8 +110,8 @@ def judged(
         config: of the grid.
         targets: the other two frameworks by default.
         converters: how to convert to each; tests put faulty ones here.
-        thorough: whether a conversion to Keras that can be called directly is run through `parity.run` too, as all others are; that builds
-            the layers a second time and takes most of the time.
+        thorough: whether a conversion that can be called directly, as its users call it, is also read again and run through `parity.run`,
+            as those are that cannot: torch's own layers, and ONNX's nodes, take no mask.
     """
     targets = targets or config.targets
     live: Live = _side(config.framework).live(config)
@@ -152,21 +152,22 @@ def _judged_in(source: Source, target: str, convert: Callable[[Any], Any], thoro
         converted = convert(source.opened)
         form = parity.form_of(converted)
         stage = "read again: "
-        again = open_source(converted)
         dtype = "float32" if target == "onnx" else live.dtype
         stage = "called: "
-        runs = [_side(target).called(converted, live, source.opened.network.bare)]
-        if thorough or runs == [None] or target != "keras":
+        runs = {"": _side(target).called(converted, live, source.opened.network.bare)}
+        if thorough or runs[""] is None:
+            stage = "read again: "
+            again = open_source(converted)
             stage = "run: "
             states = named_states(again.network, live)
             result = parity.run(again, live.inputs, initial_state=states, mask=live.mask, dtype=dtype)
-            runs.append(values_of(result, again.network, source.pieces, form.native))
+            runs["by parity.run: "] = values_of(result, again.network, source.pieces, form.native)
     except Exception as error:  # whatever it is, it is this configuration's outcome
         return _failed(source.config, target, error, stage)
     unit = _FLOAT64_FLOOR if dtype == "float64" else 1.0
-    found = [compared(source.pieces, run, 2 * LIMIT, unit) for run in runs if run is not None]
-    worst, padding = max(one[0] for one in found), any(one[1] for one in found)
-    problems = [f"{name}{one[2]}" for name, one in zip(("", "by parity.run: "), found, strict=False) if one[2]]
+    found = {name: compared(source.pieces, run, 2 * LIMIT, unit) for name, run in runs.items() if run is not None}
+    worst, padding = max(one[0] for one in found.values()), any(one[1] for one in found.values())
+    problems = [f"{name}{one[2]}" for name, one in found.items() if one[2]]
     if problems:
         return Outcome(target, "wrong", "; ".join(problems), worst, padding)
     if padding and not form.native and not source.own_padding:
@@ -291,7 +292,7 @@ def _empty(live: Live) -> Array:
     """Samples without any valid step, (batch,)."""
     if live.mask is None:
         return np.zeros(len(live.inputs), bool)
-    return ~live.mask.any(axis=1)
+    return np.array([not valid.any() for valid in live.mask])
 
 
 def _padded_output(config: Config, live: Live, output: Array) -> Array:
@@ -330,5 +331,7 @@ def compared(pieces: tuple[Piece, ...], found: Values, limit: float, unit: float
             padding |= bool((np.where(padded, ratio, 0.0) > limit).any())
             worst = max(worst, own)
             if own > limit:
-                problems.append(f"{piece.name} differs by {float(np.where(padded, 0.0, error).max()):.2g}, {own:.2g} floors")
+                problems.append(
+                    f"{piece.name} differs by {float(np.where(padded, 0.0, error).max()):.2g}, {own:.2g} floors"
+                )
     return worst, padding, "; ".join(problems)

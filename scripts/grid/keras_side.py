@@ -11,16 +11,28 @@ import numpy as np
 from grid.cases import BATCH, FEATURES, LABELS, OTHER_UNITS, UNITS, VOCABULARY, Config
 from grid.live import CALM_GAIN, GAIN, Array, Live, Shown, Values, given_inputs, given_mask, given_tokens, uniform
 
-_OF_THE_CALL = ("layer", "states", "mask", "option", "merge_mode", "body", "front", "padding", "cells", "forward", "backward")
+_OF_THE_CALL = [
+    "layer",
+    "states",
+    "mask",
+    "option",
+    "merge_mode",
+    "body",
+    "front",
+    "padding",
+    "cells",
+    "forward",
+    "backward",
+]
 _OPTIONS = {"dropout": 0.3, "recurrent_dropout": 0.2, "implementation": 1, "trainable": False}
+_BLANK = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
+"""What Keras draws itself is replaced anyway, and to draw an orthogonal matrix takes as long as to run the layer."""
 _TAME = {"tanh", "sigmoid", "hard_sigmoid", "softsign", "relu6", "hard_tanh", "log_sigmoid"}
-_GRU_BEFORE = {"reset_after": False}
 
 
 def live(config: Config) -> Live:
     """Build a configuration with random weights, and let Keras compute it."""
     random = np.random.default_rng(config.seed)
-    keras.utils.set_random_seed(config.seed % 2**31)
     if config.family == "model":
         return _model(config, random)
     return _cell(config, random) if config.family == "cell" else _layer(config, random)
@@ -50,13 +62,15 @@ def _options(config: Config) -> dict[str, Any]:
     """The layer's own arguments."""
     own = {name: value for name, value in config.options if name not in _OF_THE_CALL}
     option = config.get("option")
-    return {**own, **({option: _OPTIONS.get(option, True)} if option else {})}
+    return {**_BLANK, **own, **({option: _OPTIONS.get(option, True)} if option else {})}
 
 
 def _named(name: str, units: int = UNITS, cell: bool = False, **options: Any) -> Any:
     """A layer, or a cell, by the short names of the grid: "GRU before", "LSTM wide", "LSTM relu"."""
     class_name, _, special = name.partition(" ")
-    own = {"before": _GRU_BEFORE, "relu": {"activation": "relu"}}.get(special, {})
+    options = {**(_BLANK if cell else {}), **options}
+    specials: dict[str, dict[str, Any]] = {"before": {"reset_after": False}, "relu": {"activation": "relu"}}
+    own = specials.get(special, {})
     cls = getattr(keras.layers, class_name + ("Cell" if cell else ""))
     return cls(OTHER_UNITS if special == "wide" else units, **own, **options)
 
@@ -77,18 +91,23 @@ def _build(config: Config) -> keras.Layer:
     if config.family == "layer":
         return getattr(keras.layers, name)(UNITS, **options)
     if config.family == "rnn":
-        outer = {key: options.pop(key) for key in ("return_sequences", "return_state", "go_backwards") if key in options}
+        outer = {
+            key: options.pop(key) for key in ("return_sequences", "return_state", "go_backwards") if key in options
+        }
         return keras.layers.RNN(getattr(keras.layers, f"{name}Cell")(UNITS, **options), **outer)
     if config.family == "stacked cells":
         sizes = (UNITS, OTHER_UNITS, UNITS + 4)
         cells = [_named(cell, size, cell=True) for cell, size in zip(config["cells"], sizes, strict=False)]
-        return keras.layers.RNN(cells, **options)
-    merge = {"None": None}.get(config["merge_mode"] if config.get("merge_mode") else "concat", config.get("merge_mode", "concat"))
+        return keras.layers.RNN(cells, **{name: value for name, value in options.items() if name not in _BLANK})
+    merge = {"None": None}.get(
+        config["merge_mode"] if config.get("merge_mode") else "concat", config.get("merge_mode", "concat")
+    )
     if config.family == "bidirectional":
         return keras.layers.Bidirectional(getattr(keras.layers, name)(UNITS, **options), merge_mode=merge)
     turned = "backwards" in config["forward"]
     forward, backward = (
-        _named(config[side], go_backwards=back, **options) for side, back in (("forward", turned), ("backward", not turned))
+        _named(config[side], go_backwards=back, **options)
+        for side, back in (("forward", turned), ("backward", not turned))
     )
     return keras.layers.Bidirectional(forward, merge_mode=merge, backward_layer=backward)
 
@@ -99,7 +118,9 @@ def _inner(layer: keras.Layer) -> list[list[Any]]:
     found: list[list[Any]] = []
     for one in layers:
         cells = one.cell.cells if isinstance(one.cell, keras.layers.StackedRNNCells) else [one.cell]
-        found += [list(cell.state_size) if isinstance(cell.state_size, (list, tuple)) else [cell.state_size] for cell in cells]
+        found += [
+            list(cell.state_size) if isinstance(cell.state_size, (list, tuple)) else [cell.state_size] for cell in cells
+        ]
     return found
 
 
@@ -115,7 +136,9 @@ def _layer(config: Config, random: np.random.Generator) -> Live:
     if config.get("states") == "given":
         initial = tuple(tuple(uniform(random, (BATCH, size), 1.0) for size in own) for own in sizes)
         nested = [list(own) for own in initial]
-        call["initial_state"] = nested if config.family == "stacked cells" else [state for own in nested for state in own]
+        call["initial_state"] = (
+            nested if config.family == "stacked cells" else [state for own in nested for state in own]
+        )
     returned = computed(layer, x, call)
     if fixed:
         layer.reset_state()
@@ -135,7 +158,9 @@ def _cell(config: Config, random: np.random.Generator) -> Live:
     x = given_inputs(random, time=1)
     count = 2 if config["layer"] == "LSTM" else 1
     given = config["states"] == "given"
-    initial = tuple(uniform(random, (BATCH, UNITS), 1.0) if given else np.zeros((BATCH, UNITS), "float32") for _ in range(count))
+    initial = tuple(
+        uniform(random, (BATCH, UNITS), 1.0) if given else np.zeros((BATCH, UNITS), "float32") for _ in range(count)
+    )
     output, states = cell(x[:, 0], list(initial))
     final = tuple(np.asarray(state) for state in keras.tree.flatten(states))
     return Live(cell, x, (Shown(np.asarray(output)),), final, (initial,))
@@ -147,7 +172,10 @@ def _cell(config: Config, random: np.random.Generator) -> Live:
 def _front(config: Config) -> list[keras.Layer]:
     name = config.get("front", "")
     if name.startswith("Embedding"):
-        return [keras.Input((None,), dtype="int32"), keras.layers.Embedding(VOCABULARY, FEATURES, mask_zero="mask_zero" in name)]
+        return [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(VOCABULARY, FEATURES, mask_zero="mask_zero" in name),
+        ]
     masking = [keras.layers.Masking(float(name.partition(" ")[2] or 0.0))] if name else []
     return [keras.Input((None, FEATURES)), *masking]
 
@@ -165,7 +193,10 @@ def _body(config: Config) -> Sequence[keras.Layer]:
         "sequence": lambda: [one(return_sequences=True)],
         "stack": lambda: [one(return_sequences=True), one(OTHER_UNITS)],
         "stack sequence": lambda: [one(return_sequences=True), one(OTHER_UNITS, return_sequences=True)],
-        "bidirectional": lambda: [keras.layers.Bidirectional(one(return_sequences=True)), keras.layers.Bidirectional(one(OTHER_UNITS))],
+        "bidirectional": lambda: [
+            keras.layers.Bidirectional(one(return_sequences=True)),
+            keras.layers.Bidirectional(one(OTHER_UNITS)),
+        ],
         "sum sequence": lambda: [keras.layers.Bidirectional(one(return_sequences=True), merge_mode="sum")],
         "backwards": lambda: [one(return_sequences=True, go_backwards=True), one(OTHER_UNITS)],
         "dropout": lambda: [
@@ -204,8 +235,6 @@ def _padded(config: Config, random: np.random.Generator) -> Array:
     return x if mask is None else np.where(mask[..., None], x, np.float32(value))
 
 
-
-
 # ---- conversions to Keras, called as a user would
 
 
@@ -222,7 +251,9 @@ def called(converted: Any, live: Live, bare: bool) -> Values | None:
         return None
     x = live.inputs.astype(live.dtype) if live.inputs.dtype.kind == "f" else live.inputs
     flat = [state for row in live.initial or () for state in row]
-    if not isinstance(converted, (keras.Model, keras.layers.RNN, keras.layers.Bidirectional)) and hasattr(converted, "state_size"):
+    if not isinstance(converted, (keras.Model, keras.layers.RNN, keras.layers.Bidirectional)) and hasattr(
+        converted, "state_size"
+    ):
         zeros = converted.get_initial_state(len(live.inputs)) if live.initial is None else flat
         output, states = converted(x[:, 0], zeros)
         return Values((np.asarray(output),), tuple(np.asarray(state) for state in keras.tree.flatten(states)))

@@ -39,7 +39,9 @@ def _run(model: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array]:
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
-def _weights(config: Config, layer: str, features: int, directions: int, random: np.random.Generator) -> dict[str, Array]:
+def _weights(
+    config: Config, layer: str, features: int, directions: int, random: np.random.Generator
+) -> dict[str, Array]:
     rows = _GATES[layer] * UNITS
     gain = GAIN if set(config.get("activations", ())) <= _TAME else CALM_GAIN
     shapes: dict[str, tuple[int, ...]] = {"W": (rows, features), "R": (rows, UNITS)}
@@ -63,7 +65,9 @@ def _attributes(config: Config, layer: str, directions: int) -> dict[str, Any]:
     return {"hidden_size": UNITS, **attributes}
 
 
-def _model(nodes: list[Any], inputs: list[Any], outputs: list[str], weights: dict[str, Array], opset: int) -> onnx.ModelProto:
+def _model(
+    nodes: list[Any], inputs: list[Any], outputs: list[str], weights: dict[str, Array], opset: int
+) -> onnx.ModelProto:
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "grid", inputs, infos, tensors)
@@ -102,10 +106,12 @@ def _node(config: Config, random: np.random.Generator) -> Live:
 def _graph(config: Config, weights: dict[str, Array], shown: list[str], layout: int) -> onnx.ModelProto:
     layer = config["layer"]
     directions = 2 if config.get("direction") == "bidirectional" else 1
-    state = ["batch", directions, UNITS] if layout else [directions, "batch", UNITS]
+    state: list[str | int] = ["batch", directions, UNITS] if layout else [directions, "batch", UNITS]
     named = (config.get("initial") or "").split()
     inputs = [
-        helper.make_tensor_value_info("X", TensorProto.FLOAT, ["batch", "time", FEATURES] if layout else ["time", "batch", FEATURES]),
+        helper.make_tensor_value_info(
+            "X", TensorProto.FLOAT, ["batch", "time", FEATURES] if layout else ["time", "batch", FEATURES]
+        ),
         *(helper.make_tensor_value_info(f"initial_{name}", TensorProto.FLOAT, state) for name in named),
     ]
     if config.get("sequence_lens"):
@@ -132,7 +138,9 @@ def _stack(config: Config, random: np.random.Generator) -> Live:
     weights = {**one, **two, "shape": np.array([0, 0, -1], np.int64)}
     finals = [f"Y_{state}" for state in _STATES[second]]
     nodes = [
-        helper.make_node(layer, ["X", "W", "R", "B"], ["first"], name="first", **_attributes(config, layer, directions)),
+        helper.make_node(
+            layer, ["X", "W", "R", "B"], ["first"], name="first", **_attributes(config, layer, directions)
+        ),
         helper.make_node("Transpose", ["first"], ["moved"], perm=[0, 2, 1, 3]),
         helper.make_node("Reshape", ["moved", "shape"], ["joined"]),
         helper.make_node(second, ["joined", "W2", "R2", "B2"], ["Y", *finals], name="second", hidden_size=UNITS),

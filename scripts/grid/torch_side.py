@@ -74,7 +74,9 @@ def _initial(module: Any, random: np.random.Generator, dtype: str) -> tuple[Arra
 
 
 def _layer(config: Config, random: np.random.Generator) -> Live:
-    module: Any = _filled(getattr(nn, config["layer"])(FEATURES, UNITS, **_options(config)), random, config.get("dtype"))
+    module: Any = _filled(
+        getattr(nn, config["layer"])(FEATURES, UNITS, **_options(config)), random, config.get("dtype")
+    )
     stored, module, dtype = _in_dtype(module, config.get("dtype"))
     x = given_inputs(random, dtype=dtype)
     states = _initial(module, random, dtype) if config.get("states") == "given" else None
@@ -160,7 +162,7 @@ def called(converted: Any, live: Live, bare: bool) -> Values | None:
         return None
     x = torch.from_numpy(live.inputs.astype(live.dtype) if live.inputs.dtype.kind == "f" else live.inputs)
     with _quiet():
-        if isinstance(converted, nn.RNNCellBase) or not hasattr(converted, "batch_first") and "Cell" in type(converted).__name__:
+        if "Cell" in type(converted).__name__:
             states = _cell_states(converted, x[:, 0], live)
             return Values((states[0],), states)
         returned = converted(x) if not bare or live.initial is None else converted(x, _given(converted, live))
