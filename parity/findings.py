@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from parity.forms import TARGETS, Form, form_in
+from parity.frameworks import ENGINES, family
 from parity.judge import REFERENCE, Judgement, Row, Verdict
 from parity.recurrent import Array
 from parity.result import Result
@@ -52,6 +54,15 @@ class Findings:
     def results(self) -> dict[str, Result]:
         """What each participant that did not fail computed, by label, and the reference."""
         return {**self.judgement.results, REFERENCE: self.judgement.floor.result}
+
+    @property
+    def forms(self) -> dict[str, Form]:
+        """How each participant that runs a conversion says its source: native or composed. Those that run the source itself have none."""
+        return {
+            label: form_in(source.network, next(target for target in TARGETS if target == ENGINES[family(engine)]))
+            for label, (source, engine) in self.participants.items()
+            if engine != REFERENCE and family(engine) != source.engine
+        }
 
     @property
     def padding(self) -> tuple[str, ...]:

@@ -217,9 +217,9 @@ BAD: dict[str, tuple[Any, list[str]]] = {
         lambda f: ["inspect", _saved(f, "dense.keras", keras.layers.Dense(2))],
         ["no recurrent layer", "Dense"],
     ),
-    "custom activation": (
-        lambda f: ["convert", _saved(f, "relu.keras", keras.layers.LSTM(4, activation="relu")), f / "x.onnx"],
-        ["activation", "relu", "tanh"],
+    "activation of no cell": (
+        lambda f: ["convert", _saved(f, "soft.keras", keras.layers.LSTM(4, activation="softmax")), f / "x.onnx"],
+        ["activation", "softmax", "tanh"],
     ),
     "wrong input size": (_misshapen, ["(batch, time, 3)", "(2, 4, 7)"]),
     "NaN": (_with_nan, ["not finite", "nan at (1, 2, 0)"]),

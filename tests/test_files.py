@@ -264,14 +264,17 @@ def test_broken_members(keras_path: Path, tmp_path: Path, changes: dict[str, byt
 
 def test_problems_of_the_model_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "wild.keras"
-    keras.Sequential([keras.Input((None, 3)), kl.LSTM(5, activation="relu", name="hot"), kl.Dropout(0.1)]).save(path)
+    keras.Sequential(
+        [keras.Input((None, 3)), kl.LSTM(5, activation="softmax", name="hot"), kl.GaussianNoise(0.1)]
+    ).save(path)
     with pytest.raises(UnsupportedError) as caught:
         read_file(path)
     assert [problem.what for problem in caught.value.problems] == [
         "activation is not kept exactly",
         "this layer class is not converted",
     ]
-    assert caught.value.problems[0].where == f"layer 'hot' (LSTM) of {path}"
+    assert caught.value.problems[0].where.endswith(f" of {path}")
+    assert "'hot'" in caught.value.problems[0].where
 
 
 def test_zip_bombs_are_not_opened(keras_path: Path, tmp_path: Path) -> None:

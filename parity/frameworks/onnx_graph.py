@@ -140,8 +140,9 @@ class _Reader(Tracer):
 
     def _is_own(self, traced: Traced | None) -> bool:
         """Whether an output is what a bare stack gives: the last sequence or final states, as a node or as torch returns them."""
-        if traced is None or traced.select != "all" or not all(isinstance(n, Recurrent) for n in self._layers.values()):
-            return False
+        recurrent = [isinstance(layer, Recurrent) for layer in self._layers.values()]
+        if traced is None or traced.select != "all" or sorted(recurrent) != recurrent or not any(recurrent):
+            return False  # what stands before a bare stack is its own; behind it there is nothing
         merged = traced.quantity == "sequence" and set(traced.axes) == {"batch", "time", MERGED}
         of_stack = merged or traced.axes in (*(own[0] for own in OWN_AXES.values()), STACKED_AXES)
         return traced.axes in [own[1] for own in OWN_AXES.values()] or (of_stack and traced.layer == self._last)

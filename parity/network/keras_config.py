@@ -214,15 +214,29 @@ def _with_weights(
     for plan, weights in zip(plans, stored, strict=True):
         problems += _weight_problems(plan, plan.shapes(sizes[-1]), weights)
         sizes.append(plan.output_size(sizes[-1]))
+    types = {_dtype_name(weight) for weights in stored for weight in weights}
+    if {"float32", "float64"} <= types:
+        problems += _odd_weights(plans, stored)
     if problems:
         raise ShapeError(problems)
-    small = {_dtype_name(weight) for weights in stored for weight in weights} - {"float32", "float64"}
+    small = types - {"float32", "float64"}
     layers = [
         layer
         for plan, weights, size in zip(plans, stored, sizes, strict=False)
         for layer in plan.build([_as_kept(weight) for weight in weights], size)
     ]
     return tuple(layers), {"stored as": ", ".join(sorted(small))} if small else {}
+
+
+def _odd_weights(plans: Sequence[Plan], stored: Sequence[Sequence[Stored]]) -> Iterator[Problem]:
+    """float64 weights among float32 ones: Keras would round them, or compute layer by layer in another type."""
+    for plan, weights in zip(plans, stored, strict=True):
+        for number, weight in enumerate(weights):
+            if _dtype_name(weight) == "float64":
+                remedy = COMMON["dtype"].remedy
+                yield Problem(
+                    f"weight {number} is not float32, as others are", plan.where, "one type", "float64", remedy
+                )
 
 
 def _features(plan: Plan, weights: Sequence[Stored]) -> int:

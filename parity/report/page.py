@@ -38,7 +38,23 @@ _INPUT_FACTS = {
     "sha256": "SHA-256 of the inputs",
 }
 _NARROW = 3
-_LAYER_COLUMNS = ("name", "family", "input", "output")
+_LAYER_COLUMNS = ("name", "family", "kind", "input", "output", "units", "directions")
+_MOST_LENGTHS = 16
+_FORMS = {"source": "the source itself", "reference": "float64 reference"}
+_PADDED_STEPS = {
+    "zero": "zero",
+    "repeat": "the output of the last valid step, repeated",
+    "other": "something else",
+    "not shown": "not shown by this engine",
+}
+_FINAL_STATES = {
+    "last valid step": "the last valid step",
+    "last step of all": "the last step of all",
+    "other": "neither the last valid nor the last step",
+    "not shown": "not shown by this engine",
+}
+_EMPTY_STATES = {"zero": "zero", "initial state": "the initial state", "other": "something else"}
+_FILLS = {"zero": "zero", "repeat": "the last output, repeated", None: "what it computes there"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,17 @@ class Line:
     quantity: str
     verdict: str
     cells: tuple[Record | None, ...]
+
+    @property
+    def padded(self) -> str:
+        """What a mask leaves out of it, in words; empty for nothing."""
+        row = next((row for row in self.cells if row and row["padded"]), None)
+        return "" if row is None else "padded steps" if "time" in row["place"] else "samples all padding"
+
+    @property
+    def convention(self) -> bool:
+        """Whether some sides differ where it is padded."""
+        return any(row and row["padding_outside"] for row in self.cells)
 
 
 @dataclass(frozen=True)
@@ -188,7 +215,9 @@ def _view(record: Record) -> dict[str, Any]:
         "ran": _what_ran(record),
         "chart": _profile(record, styles),
         "missing_lines": [
-            label for label in styles if label not in (record["profile"] or {"engines": styles})["engines"]
+            label
+            for label in styles
+            if label not in {**(record["profile"] or {"engines": styles})["engines"], **record["failures"]}
         ],
         "map": _map(record),
         "map_legend": plots.map_legend(record["judging"]["limit"]),
@@ -196,10 +225,14 @@ def _view(record: Record) -> dict[str, Any]:
         "bad": [row for row in bad if _against_reference(row, columns)],
         "bad_pairs": [row for row in bad if not _against_reference(row, columns)],
         "gates": [_gates(record, kind) for kind in record["gates"]],
+        "forms": _forms(record),
+        "form_words": _FORMS,
+        "mask": _mask(record, columns),
+        "padding": [{**row, "steps": _FILLS.get(row["steps"], row["steps"])} for row in record["padding"]],
         "conventions": _conventions(record),
         "sources": [_layers(source) for source in record["sources"]],
         "inputs": _inputs(record),
-        "failures": record.get("failures", {}),
+        "failures": record["failures"],
         "pattern_count": plots.STYLES,
     }
 
@@ -238,7 +271,7 @@ def _tables(record: Record, columns: Sequence[Column]) -> list[Table]:
 
 
 def _group(record: Record, rule: str, columns: Sequence[Column]) -> Group:
-    layers = {returns["name"] for returns in record["conventions"]}
+    layers = {layer["name"] for layer in record["sources"][0]["layers"]}
     quantities: dict[str, dict[tuple[str, str], Record]] = {}
     for row in record["rows"]:
         if row["rule"] == rule:
@@ -278,7 +311,7 @@ def _limits(rows: Sequence[Record], columns: Sequence[Column]) -> dict[bool, str
 def _what_ran(record: Record) -> list[str]:
     """One line: engines with versions, sizes, seed."""
     inputs = record["inputs"]
-    versions = dict.fromkeys(_version(engine) for engine in record["engines"])
+    versions = dict.fromkeys(_version(engine) for engine in record["engines"] if engine["settings"])
     sizes = [f"{inputs['batch']} samples", f"{inputs['time']} steps"]
     sizes += [f"{f' {TIMES} '.join(map(str, inputs['features']))} features"] if inputs["features"] else []
     origin = f"inputs: {inputs.get('inputs')}, seed {inputs.get('seed')}"
@@ -338,14 +371,16 @@ def _gates(record: Record, kind: str) -> dict[str, Any]:
         sizes |= {
             "input": layer["input"],
             "hidden": layer["units"],
-            "state": layer["units"],
+            "state": layer.get("state", layer["units"]),
             "direction": len(layer["directions"]),
         }
     tensors = [
         {
             **tensor,
             "framework": framework,
-            "shape": _sizes(tensor["axes"], {**sizes, "source": len(tensor["members"])}),
+            "shape": _sizes(
+                tensor["axes"], {**sizes, "source": len(tensor["members"]), "peephole": tensor.get("peepholes")}
+            ),
             "holds": (" next to " if "source" in tensor["axes"] else " + ").join(
                 member.replace("_", " of the ") if member.startswith("bias") else member for member in tensor["members"]
             ),
@@ -380,19 +415,95 @@ def _sizes(axes: str, sizes: Mapping[str, int]) -> str:
     return _shape(lengths)
 
 
+def _forms(record: Record) -> list[str]:
+    """Which engines run a conversion, and of which form."""
+    labels: dict[str, list[str]] = {}
+    for engine in record["engines"]:
+        labels.setdefault(engine["form"]["kind"], []).append(engine["label"])
+    return [f"{form} in {', '.join(labels[form])}" for form in ("native", "composed") if form in labels]
+
+
+def _mask(record: Record, columns: Sequence[Column]) -> dict[str, Any] | None:
+    """How much of the run is padding, and what every engine does with it; None without padding."""
+    mask = record["mask"]
+    if mask is None:
+        return None
+    differences: dict[str, list[str]] = {}
+    for row in record["rows"]:
+        if row["padded"] and row["padding_outside"] and _against_reference(row, columns):
+            found = f"{row['quantity']} by up to {spell(row['padding_error'])}"
+            differences.setdefault(row["left"], []).append(found)
+    names = {name for entry in mask["engines"] for name in entry["layers"]}
+    engines = [
+        {
+            **entry,
+            "layers": ", ".join(entry["layers"]) if set(entry["layers"]) != names else "",
+            "steps": _PADDED_STEPS.get(entry["steps"], entry["steps"])
+            + (f", up to {spell(entry['largest'])}" if entry["steps"] == "other" else ""),
+            "state": _FINAL_STATES.get(entry["state"], entry["state"]),
+            "empty": _EMPTY_STATES.get(entry["empty"], "") if entry["empty"] else "",
+            "difference": ", ".join(differences.get(entry["engine"], ())),
+        }
+        for entry in mask["engines"]
+    ]
+    return {
+        "words": f"{mask['valid']} of {mask['total']} steps are valid, {mask['total'] - mask['valid']} are padding",
+        "lengths": _lengths(mask),
+        "made": " and ".join({"lengths": "lengths", "mask": "a mask"}.get(name, name) for name in mask["made"]),
+        "engines": engines,
+        "empty": any(entry["empty"] for entry in engines),
+        "differing": list(differences),
+        "any": any(row["padding_outside"] for row in record["rows"]),
+    }
+
+
+def _lengths(mask: Record) -> str:
+    """How long the samples are, where the padding stands on the right."""
+    if mask["shortest"] is None:
+        return ""
+    if mask["lengths"] and len(mask["lengths"]) <= _MOST_LENGTHS:
+        return f"lengths {', '.join(map(str, mask['lengths']))}"
+    return f"lengths {mask['shortest']} to {mask['longest']}"
+
+
 def _conventions(record: Record) -> list[Record]:
-    """What layers return, those that return the same together."""
+    """What layers return, those that return the same together; each other way to call them without the values that stay the same."""
     merged: dict[str, Record] = {}
     for returns in record["conventions"]:
-        rest = {key: value for key, value in returns.items() if key != "name"}
-        merged.setdefault(json.dumps(rest, sort_keys=True), {**rest, "names": []})["names"].append(returns["name"])
-    return list(merged.values())
+        rest = {key: value for key, value in returns.items() if key != "names"}
+        merged.setdefault(json.dumps(rest, sort_keys=True), {**rest, "names": []})["names"].extend(returns["names"])
+    return [{**returns, "ways": [_way(way, returns) for way in returns["ways"]]} for returns in merged.values()]
+
+
+def _way(way: Record, returns: Record) -> Record:
+    others = [value for value in way["values"] if value not in returns[way["framework"]]]
+    return {**way, "others": others, "same": len(others) < len(way["values"])}
 
 
 def _layers(source: Record) -> dict[str, Any]:
-    """A source's layers as a table: the columns every layer has, then those that some have."""
-    others = dict.fromkeys(key for layer in source["layers"] for key in layer if key not in _LAYER_COLUMNS)
-    return {**source, "columns": [*_LAYER_COLUMNS, *others]}
+    """A source's layers as a table: what most layers have in columns of its own, everything else as options."""
+    known = {*_LAYER_COLUMNS, "state"}
+    layers = [
+        {
+            **layer,
+            "what": str(layer["kind"]).upper() if "kind" in layer else layer["family"],
+            "options": [_option(name, value) for name, value in layer.items() if name not in known],
+        }
+        for layer in source["layers"]
+    ]
+    return {**source, "layers": layers}
+
+
+def _option(name: str, value: Any) -> str:
+    """An option in words.
+
+    Example:
+        >>> _option("return_sequences", True), _option("bias", False), _option("dropout", 0.2)
+        ('return_sequences', 'no bias', 'dropout 0.2')
+    """
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{name} {_value(value)}"
 
 
 def _inputs(record: Record) -> list[tuple[str, Any]]:

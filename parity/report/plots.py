@@ -23,6 +23,9 @@ _SIDE = 1000.0
 _MOST_TIPS, _MOST_CELLS, _MOST_TICKS, _MOST_POINTS = 40, 400, 6, 24
 _MOST_DECADES = 7
 
+_PADDING = "padding"
+"""What a cell of the map holds that a mask leaves out."""
+
 _SHADES = {
     "within-0": 1 / 8,
     "within-1": 1 / 4,
@@ -101,7 +104,7 @@ def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None,
         Markup('<path class="floor" d="{}"/>').format(_area(centres, floor, scale)),
     ]
     curves = [_curve(centres, values, scale, styles[label]) for label, values in engines.items()]
-    lost = _lost(profile)
+    lost = [*_lost(profile), *_padding(profile)]
     rugs = _rugs(profile, limit, styles)
     layers = [
         *_decades(scale),
@@ -114,7 +117,10 @@ def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None,
         *_tips(profile),
     ]
     title = f"Error over time of {profile['quantity']}"
-    worst = "; ".join(f"{label} at most {spell(max(values, default=0.0))}" for label, values in engines.items())
+    worst = "; ".join(
+        f"{label} at most {spell(max((x for x in values if not math.isnan(x)), default=0.0))}"
+        for label, values in engines.items()
+    )
     text = f"Largest absolute error in each of {time} steps, logarithmic, against the float32 floor ({spell(max(floor))} at most): {worst}."
     return _drawing(title, text, layers, "profile", f"--rugs:{len(rugs)}")
 
@@ -134,14 +140,15 @@ def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] |
         for (top, bottom), line in zip(pairwise(rows), where["times_floor"], strict=True)
         for (left, right), value in zip(pairwise(columns), line, strict=True)
     ]
+    back = [Markup('<rect class="lost" width="100%" height="100%"/>'), *_padded_cells(cells, batch, time)]
     drawn = _cells_with_tips(cells) if len(cells) <= _MOST_CELLS else _cells_in_bulk(cells)
-    back = Markup('<rect class="lost" width="100%" height="100%"/>')
-    layers = [back, _stretched(drawn, batch, time), *_time_ticks(time, grid=False), *_batch_ticks(batch)]
+    layers = [*back, _stretched(drawn, batch, time), *_time_ticks(time, grid=False), *_batch_ticks(batch)]
     if worst and isinstance(worst.get("batch"), int) and isinstance(worst.get("time"), int):
         x, y = ((worst["time"] + 0.5) / time, (worst["batch"] + 0.5) / batch)
         ring = '<circle class="{}" cx="{}" cy="{}" r="7"/>'
         layers += [Markup(ring).format(name, _percent(x), _percent(y)) for name in ("ring-back", "ring")]
-    most = max((number(cell.value) for cell in cells if cell.value is not None), default=0.0)
+    judged = [number(cell.value) for cell in cells if cell.value not in (None, _PADDING)]
+    most = max(judged, default=0.0)
     text = f"{batch} samples by {time} steps; the largest error is {spell(most)} times the floor, {spell(limit)} is allowed."
     height = max(72, min(26 * len(where["rows"]), 300))
     return _drawing(
@@ -283,6 +290,19 @@ def _lost(profile: Mapping[str, Any]) -> list[Markup]:
     ]
 
 
+def _padding(profile: Mapping[str, Any]) -> list[Markup]:
+    """Stretches of steps at which a mask leaves samples out, the more the darker."""
+    edges, time = [*profile["steps"], profile["time"]], profile["time"]
+    shares = [round(number(share), 2) for share in profile.get("padded", ())]
+    runs = groupby(zip(pairwise(edges), shares, strict=False), key=lambda pair: pair[1])
+    spans = [(share, [edge for edge, _ in run]) for share, run in runs if share]
+    rect = '<rect class="padding" x="{}" width="{}" height="100%" opacity="{:g}"/>'
+    return [
+        Markup(rect).format(_percent(span[0][0] / time), _percent((span[-1][1] - span[0][0]) / time), share)
+        for share, span in spans
+    ]
+
+
 def _rugs(profile: Mapping[str, Any], limit: float, styles: Mapping[str, int]) -> list[Markup]:
     """Above the chart, a bar per engine over the steps that hold an element outside the limit."""
     edges, time = [*profile["steps"], profile["time"]], profile["time"]
@@ -353,6 +373,7 @@ def _horizon(horizon: int, time: int) -> Markup:
 def _tips(profile: Mapping[str, Any]) -> list[Markup]:
     """Invisible strips that tell the numbers below the pointer."""
     steps, time = profile["steps"], profile["time"]
+    nothing = "padding" if profile.get("padded") else "NaN"
     size = -(-len(steps) // _MOST_TIPS)
     strips = []
     for first in range(0, len(steps), size):
@@ -361,21 +382,17 @@ def _tips(profile: Mapping[str, Any]) -> list[Markup]:
         lines = [f"{_range(left, right)}: floor {spell(max(map(number, profile['floor'][part])))}"]
         for label, values in profile["engines"].items():
             ratios = [number(ratio) for ratio in profile["times_floor"][label][part] if ratio is not None]
+            largest = max((number(value) for value in values[part] if value is not None), default=None)
             times = f", {spell(max(ratios))} {TIMES} floor" if ratios else ", not comparable"
-            lines.append(f"{label}: {spell(_largest(values[part]))}{times}")
+            lines.append(f"{label}: {spell(largest)}{times}" if largest is not None else f"{label}: {nothing}")
         strip = '<rect class="tip" x="{}" width="{}" height="100%"><title>{}</title></rect>'
         strips.append(Markup(strip).format(_percent(left / time), _percent((right - left) / time), "\n".join(lines)))
     return strips
 
 
-def _largest(values: Sequence[Any]) -> float:
-    numbers = [number(value) for value in values]
-    return next((value for value in numbers if math.isnan(value)), max(numbers))
-
-
 def _shade(value: Any, limit: float) -> str:
-    if value is None:
-        return "not-comparable"
+    if value is None or value == _PADDING:
+        return "not-comparable" if value is None else _PADDING
     share = number(value) / limit
     return next((shade for shade, bound in _SHADES.items() if share <= bound), list(_SHADES)[-1])
 
@@ -401,13 +418,30 @@ class _Cell:
         return f"batch {self.top}, step {self.left}: {value}"
 
 
+def _padded_cells(cells: Sequence[_Cell], batch: int, time: int) -> list[Markup]:
+    """The cells that a mask leaves out, neighbours in a row as one; not stretched, so that their pattern keeps its size."""
+    rect = '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>'
+    drawn = []
+    for (left_out, top), run in groupby(cells, key=lambda cell: (cell.value == _PADDING, cell.top)):
+        if left_out:
+            first, *others = run
+            whole = replace(first, right=others[-1].right) if others else first
+            box = (whole.left / time, top / batch, (whole.right - whole.left) / time, (whole.bottom - top) / batch)
+            tip = Markup("<title>{}</title>").format(f"batch {top}, {_range(whole.left, whole.right)}: padding")
+            drawn += [
+                Markup(rect).format("padding-back", *map(_percent, box), ""),
+                Markup(rect).format("padding", *map(_percent, box), tip),
+            ]
+    return drawn
+
+
 def _cells_with_tips(cells: Sequence[_Cell]) -> list[Markup]:
     tip = Markup('<path d="{}"><title>{}</title></path>')
     return [
         Markup('<g class="cell {}">{}</g>').format(
             shade, join(tip.format(cell.path, cell.tip) for cell in cells if cell.shade == shade)
         )
-        for shade in dict.fromkeys(cell.shade for cell in cells)
+        for shade in dict.fromkeys(cell.shade for cell in cells if cell.shade != _PADDING)
     ]
 
 
@@ -418,4 +452,8 @@ def _cells_in_bulk(cells: Sequence[_Cell]) -> list[Markup]:
         first, *others = run
         whole = replace(first, right=others[-1].right) if others else first
         paths.setdefault(shade, []).append(whole.path)
-    return [Markup('<path class="cell {}" d="{}"/>').format(shade, "".join(parts)) for shade, parts in paths.items()]
+    return [
+        Markup('<path class="cell {}" d="{}"/>').format(shade, "".join(parts))
+        for shade, parts in paths.items()
+        if shade != _PADDING
+    ]

@@ -8,8 +8,8 @@ import math
 import os
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.conventions import PADDING
 from parity.errors import FormatError, ParityError
 from parity.findings import Findings, describe
 from parity.floor import LOST, Band
-from parity.judge import LIMIT, REFERENCE, Judgement
-from parity.layouts import GATE_MEANINGS, LAYOUTS
-from parity.network import Recurrent, layer_facts
+from parity.judge import LIMIT, REFERENCE, Judgement, Row
+from parity.layouts import GATE_MEANINGS, KERAS_GRU_RESET_BEFORE, KINDS, LAYOUTS, Kind, Layout
+from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
 from parity.recurrent import Array
 from parity.reference import Float64
-from parity.returns import explain_layer
+from parity.report.padding import mask_record
+from parity.returns import Returns, explain_network
 from parity.sources import Opened
 
-SCHEMA = {"name": "parity.comparison", "version": 1}
+SCHEMA = {"name": "parity.comparison", "version": 2}
+"""Version 2 knows masks, forms and failed engines, explains stacks as a whole, and says the table of padding once."""
 
 Record = dict[str, Any]
 
+_FIRST = {**SCHEMA, "version": 1}
 _BINS, _MAP_ROWS, _MAP_COLUMNS = 240, 24, 96
 _PACKAGES = ("keras-torch-parity", "numpy", "keras", "tensorflow", "jax", "torch", "onnx", "onnxruntime")
 
@@ -49,23 +53,26 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
     """
     network = findings.sources[0].network
     batch, time = findings.inputs.shape[:2]
+    said = {*findings.padding, *(f"{label} failed: {text}" for label, text in findings.judgement.failures.items())}
     record: Record = {
         "schema": SCHEMA,
         "verdict": findings.verdict,
         "sentence": findings.sentence,
         "title": " and ".join(source.label for source in findings.sources),
         "sources": [_source(source) for source in findings.sources],
-        "engines": [_engine(findings, label) for label in findings.results],
+        "engines": [_engine(findings, label) for label in (*findings.participants, REFERENCE)],
         "inputs": _inputs(findings),
+        "mask": mask_record(findings),
         "judging": _judging(findings.judgement),
-        "rows": [{**asdict(row), "text": "" if row.verdict == "agree" else describe(row)} for row in findings.table],
+        "rows": [_row(findings, row) for row in findings.table],
         "profile": _profile(findings),
         "map": _map(findings),
-        "gates": _gates({spec.kind for spec in network.specs.values()}),
-        "conventions": [_conventions(layer, batch, time) for layer in network.recurrent],
+        "gates": _gates(network),
+        "conventions": list(_conventions(network, batch, time)),
+        "padding": [asdict(padding) for padding in PADDING],
         "environment": _environment(),
         "again": _again(findings),
-        "notes": list(findings.notes),
+        "notes": [note for note in findings.notes if note not in said],
         "failures": dict(findings.judgement.failures),
         "measures": [dict(table) for table in measures],
     }
@@ -88,10 +95,12 @@ def read_record(path: Path) -> Record:
             "this is no record", str(path), "JSON written by parity compare --json", str(error)
         ) from error
     schema = record.get("schema") if isinstance(record, dict) else None
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, _FIRST):
         raise FormatError(
             "this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema)
         )
+    if schema == _FIRST:
+        record = _upgraded(record)
     verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}
     if record.get("failures"):
         verdicts.add("undecided")
@@ -103,13 +112,39 @@ def read_record(path: Path) -> Record:
     return dict(record)
 
 
+def _upgraded(record: Record) -> Record:
+    """A record of version 1, which knew no masks, no forms and each recurrent layer by itself, as one of this version."""
+    rows, engines, conventions = (
+        [part for part in parts if isinstance(part, dict)] if isinstance(parts := record.get(key), list) else []
+        for key in ("rows", "engines", "conventions")
+    )
+    layers = [
+        {
+            **{key: value for key, value in returns.items() if key != "name"},
+            "names": [returns.get("name")],
+            "keras": [{"place": f"[{index}]", **value} for index, value in enumerate(returns.get("keras") or ())],
+            **{key: [] for key in ("torch_call", "onnx_call", "rows", "ways")},
+        }
+        for returns in conventions
+    ]
+    return {
+        **record,
+        "rows": [{"padding_error": 0.0, "padding_outside": 0, "padded": 0, **row} for row in rows],
+        "engines": [{**engine, "form": {"kind": "", "composed": [], "kept": []}} for engine in engines],
+        "conventions": layers,
+        "failures": record.get("failures", {}),
+        "mask": None,
+        "padding": [],
+    }
+
+
 def to_json(record: Record) -> str:
     """The record as text, the same for the same record."""
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _source(source: Opened) -> Record:
-    layers = [layer_facts(layer) for layer in source.network.layers]
+    layers = [facts for layer in source.network.layers for facts in _facts(layer)]
     return {
         "label": source.label,
         "origin": source.network.origin,
@@ -118,16 +153,44 @@ def _source(source: Opened) -> Record:
     }
 
 
+def _facts(layer: Layer) -> list[Record]:
+    """A layer; after a `Bidirectional` of unlike directions, the layers inside it one by one."""
+    if isinstance(layer, Recurrent):
+        return [{**layer_facts(layer), "state": layer.spec.state_size}]
+    if not isinstance(layer, Bidirectional):
+        return [layer_facts(layer)]
+    outer = {key: value for key, value in layer_facts(layer).items() if key not in ("forward", "backward")}
+    return [outer, *(facts for inner in layer.recurrent for facts in _facts(inner))]
+
+
 def _engine(findings: Findings, label: str) -> Record:
-    result = findings.results[label]
-    source, _ = findings.participants.get(label, (findings.sources[0], REFERENCE))
+    """A participant or the reference; one that failed may have no result, and so no settings and values."""
+    result = findings.results.get(label)
+    source, engine = findings.participants.get(label, (findings.sources[0], REFERENCE))
     return {
         "label": label,
-        "engine": result.engine,
+        "engine": engine if result is None else result.engine,
         "source": source.label,
-        "settings": result.settings,
-        "returned": [asdict(value) for value in result.returned],
+        "form": _form(findings, label, engine),
+        "settings": {} if result is None else result.settings,
+        "returned": [] if result is None else [asdict(value) for value in result.returned],
     }
+
+
+def _form(findings: Findings, label: str, engine: str) -> Record:
+    """What an engine runs: the reference, the source itself, or a conversion that is native or composed, and why."""
+    form = findings.forms.get(label)
+    if form is None:
+        return {"kind": "reference" if engine == REFERENCE else "source", "composed": [], "kept": []}
+    return {"kind": "native" if form.native else "composed", "composed": form.composed, "kept": form.kept}
+
+
+def _row(findings: Findings, row: Row) -> Record:
+    """A row, with how many elements stand at padded steps, and in words unless it agrees."""
+    floor = findings.judgement.floor if row.rule == "run" else findings.judgement.steps.floor
+    band = floor.bands[row.quantity]
+    padded = 0 if band.padded is None else int(np.broadcast_to(band.padded, band.reference.shape).sum())
+    return {**asdict(row), "padded": padded, "text": "" if row.verdict == "agree" else describe(row)}
 
 
 def _inputs(findings: Findings) -> Record:
@@ -149,35 +212,41 @@ def _judging(judgement: Judgement) -> Record:
 def _profile(findings: Findings) -> Record | None:
     """Error over time of every participant against the floor, in the last recurrent layer's sequence.
 
-    Every bin holds the largest value in it; "comparable" is the share of it that lies before the horizon, "times_floor" the largest
-    error in floors there, which is what the verdict rests on.
+    Every bin holds the largest value in it; "comparable" is the share of it that lies before the horizon, "padded" the share that a
+    mask leaves out, "times_floor" the largest error in floors there, which is what the verdict rests on. Padded steps are not drawn.
     """
     band = _sequence_band(findings)
     if band is None:
         return None
     time = band.reference.shape[1]
     starts = np.unique(np.linspace(0, time, min(time, _BINS), endpoint=False, dtype=int))
-    floor = np.broadcast_to(band.floor, (*band.reference.shape[:-1], 1)).max(axis=(0, 2, 3))
+    padded = _padded(band)
+    floor = np.where(padded, 0.0, band.floor).max(axis=(0, 2, 3))
     comparable = np.broadcast_to(band.comparable, (*band.reference.shape[:-1], 1)).mean(axis=(0, 2, 3))
     engines, ratios = {}, {}
     for label, sequence in _sequences(findings, band).items():
-        # What padding holds is a convention, so it is not drawn.
-        error = np.where(_padded(band), 0.0, np.abs(sequence - band.reference)).max(axis=(0, 2, 3))
-        engines[label] = _short(np.maximum.reduceat(error, starts))
+        error = np.abs(sequence.astype(np.float64) - band.reference)
+        judged = np.where(padded, np.nan, np.where(np.isnan(error), np.inf, error))
+        engines[label] = _short(np.fmax.reduceat(np.fmax.reduce(judged, axis=(0, 2, 3)), starts))
         ratios[label] = _short(np.fmax.reduceat(np.fmax.reduce(_floors(sequence, band), axis=(0, 2, 3)), starts))
+    widths = np.diff(starts, append=time)
     return {
         "quantity": band.quantity.name,
         "time": time,
         "steps": starts.tolist(),
         "floor": _short(np.maximum.reduceat(floor, starts)),
-        "comparable": _short(np.add.reduceat(comparable, starts) / np.diff(starts, append=time)),
+        "comparable": _short(np.add.reduceat(comparable, starts) / widths),
+        "padded": _short(np.add.reduceat(padded.mean(axis=(0, 2, 3)), starts) / widths),
         "engines": engines,
         "times_floor": ratios,
     }
 
 
 def _map(findings: Findings) -> Record | None:
-    """Where in batch x time: error in floors, of the participant that is furthest off; None where nothing is comparable."""
+    """Where in batch x time: error in floors, of the participant that is furthest off; None where nothing is comparable.
+
+    A cell holds None where nothing in it is comparable, and "padding" where a mask leaves all of it out.
+    """
     band = _sequence_band(findings)
     if band is None:
         return None
@@ -192,6 +261,9 @@ def _map(findings: Findings) -> Record | None:
         for length, most in zip(ratio.shape, (_MAP_ROWS, _MAP_COLUMNS), strict=True)
     )
     pooled = np.fmax.reduceat(np.fmax.reduceat(ratio, rows, axis=0), columns, axis=1)
+    padded = _padded(band).all(axis=(2, 3))
+    left_out = np.logical_and.reduceat(np.logical_and.reduceat(padded, rows, axis=0), columns, axis=1)
+    cells = zip(map(_short, pooled), left_out.tolist(), strict=True)
     return {
         "engine": label,
         "quantity": band.quantity.name,
@@ -199,7 +271,7 @@ def _map(findings: Findings) -> Record | None:
         "steps": columns.tolist(),
         "batch": ratio.shape[0],
         "time": ratio.shape[1],
-        "times_floor": [_short(row) for row in pooled],
+        "times_floor": [["padding" if out else value for value, out in zip(*row, strict=True)] for row in cells],
     }
 
 
@@ -213,7 +285,8 @@ def _floors(sequence: Array, band: Band) -> Float64:
 
 
 def _padded(band: Band) -> NDArray[np.bool_]:
-    return np.zeros((1,) * band.reference.ndim, bool) if band.padded is None else band.padded
+    """Where a sequence is padding, with the axes of the floor."""
+    return np.broadcast_to(False if band.padded is None else band.padded, (*band.reference.shape[:-1], 1))
 
 
 def _short(values: Float64) -> list[float | None]:
@@ -232,31 +305,82 @@ def _sequences(findings: Findings, band: Band) -> dict[str, Array]:
     return {label: array for label, array in found.items() if array is not None and array.shape == band.reference.shape}
 
 
-def _gates(kinds: set[str]) -> Record:
-    """Where each gate sits in each framework, from the table."""
+def _gates(network: Network) -> Record:
+    """Where each gate sits in each framework, from the table; tensors that few layers have only where one of these has them."""
+    kinds = {spec.kind for spec in network.specs.values()}
+    absent = {
+        kind: {
+            member
+            for member in ("peepholes", "projection")
+            if all(
+                weights.member(member) is None
+                for layer in network.recurrent
+                if layer.spec.kind == kind
+                for weights in layer.weights
+            )
+        }
+        for kind in kinds
+    }
     return {
         kind: {
-            "meanings": GATE_MEANINGS[layout.kind],
+            "meanings": GATE_MEANINGS[kind],
             "frameworks": {
                 row.framework: {
                     "own": list(row.own_gates),
                     "canonical": list(row.gates),
-                    "tensors": [{"name": t.name, "axes": t.axes, "members": list(t.members)} for t in row.tensors],
+                    "tensors": [
+                        {"name": t.name, "axes": t.axes, "members": list(t.members), "peepholes": len(t.order.split())}
+                        for t in row.tensors
+                        if not absent[kind].issuperset(t.members)
+                    ],
                 }
-                for row in LAYOUTS.values()
-                if row.kind == kind
+                for row in _layouts(network, kind)
             },
         }
-        for layout in LAYOUTS.values()
-        for kind in [layout.kind]
+        for kind in KINDS
         if kind in kinds
     }
 
 
-def _conventions(layer: Recurrent, batch: int, time: int) -> Record:
-    """How the layer's values correspond, for the Keras layer that shows all of them."""
-    returns = explain_layer(layer.spec, return_sequences=True, return_state=True, batch=batch, time=time)
-    return {"name": layer.name, **asdict(returns)}
+def _layouts(network: Network, kind: Kind) -> list[Layout]:
+    """The rows of the table for a kind of cell, as its layers store it."""
+    rows = [row for row in LAYOUTS.values() if row.kind == kind]
+    cells = [cell for layer in network.recurrent if layer.spec.kind == kind for cell in layer.cells]
+    before = kind == "gru" and not any(cell.reset_after for cell in cells)
+    return [KERAS_GRU_RESET_BEFORE if before and row == LAYOUTS["keras", "gru"] else row for row in rows]
+
+
+def _conventions(network: Network, batch: int, time: int) -> Iterator[Record]:
+    """How the values of every recurrent layer, or of a bare stack as a whole, correspond: of the Keras layer that shows all of them."""
+    shown = [_showing_all(layer) for layer in network.layers if isinstance(layer, (Recurrent, Bidirectional))]
+    origin, outputs = network.origin, network.outputs
+    names = [layer.name for layer in shown]
+    try:
+        explained = list(explain_network(Network(network.name, tuple(shown), outputs, origin), batch, time))
+    except ParityError as error:
+        # A network built by hand may hold what no framework has: it can be compared, not explained.
+        yield {"names": names, "layer": network.name, "notes": [problem.what for problem in error.problems], **_NOTHING}
+        return
+    groups = [[name] for name in names] if len(explained) == len(names) else [names]
+    for group, returns in zip(groups, explained, strict=True):
+        yield {"names": group, **_returns(returns)}
+
+
+_NOTHING: Record = {key: [] for key in ("keras", "torch", "onnx", "torch_call", "onnx_call", "rows", "ways")}
+
+
+def _returns(returns: Returns) -> Record:
+    facts = {key: value for key, value in asdict(returns).items() if key != "padding"}
+    values = zip(returns.places, returns.keras, strict=True)
+    return {**facts, "keras": [{"place": place, **asdict(value)} for place, value in values]}
+
+
+def _showing_all(layer: Recurrent | Bidirectional) -> Recurrent | Bidirectional:
+    """The layer as it would be if it returned every step and its states."""
+    if isinstance(layer, Recurrent):
+        return replace(layer, return_sequences=True, return_state=True)
+    ends = [(*stack[:-1], replace(stack[-1], return_sequences=True)) for stack in layer.stacks]
+    return replace(layer, forward=ends[0], backward=ends[1], return_state=True)
 
 
 def _environment() -> Record:

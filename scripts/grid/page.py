@@ -16,10 +16,10 @@ NAMES = {"keras": "Keras", "torch": "torch", "onnx": "ONNX"}
 STATUSES = {
     "native": "exact, in the target's own layers",
     "composed": "exact, as a composition of several parts",
-    "refused": "refused, with the reason",
-    "needless": "refused without need",
-    "wrong": "wrong",
-    "crashed": "crashed",
+    "refused": "not converted, for the reason given",
+    "needless": "not converted, though it can be said exactly",
+    "wrong": "the numbers differ",
+    "crashed": "ended in an error that nobody meant",
 }
 BAD = ("needless", "wrong", "crashed")
 _REASON = 150

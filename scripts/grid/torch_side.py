@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from grid.cases import FEATURES, LENGTHS, TIME, UNITS, VOCABULARY, Config
+from grid.cases import BATCH, FEATURES, LENGTHS, TIME, UNITS, VOCABULARY, Config
 from grid.live import GAIN, Array, Live, Shown, Values, ends_of, given_inputs, given_tokens, mask_of, rows_of, uniform
 
 _OF_THE_CALL = ("layer", "states", "call", "dtype", "lengths", "front")
@@ -70,7 +70,7 @@ def _hx(states: tuple[torch.Tensor, ...]) -> Any:
 def _initial(module: Any, random: np.random.Generator, dtype: str) -> tuple[Array, ...]:
     rows = module.num_layers * (2 if module.bidirectional else 1)
     sizes = [module.proj_size or UNITS, UNITS] if module.mode == "LSTM" else [UNITS]
-    return tuple(uniform(random, (rows, 3, size), 1.0, dtype) for size in sizes)
+    return tuple(uniform(random, (rows, BATCH, size), 1.0, dtype) for size in sizes)
 
 
 def _layer(config: Config, random: np.random.Generator) -> Live:
@@ -127,7 +127,7 @@ def _cell(config: Config, random: np.random.Generator) -> Live:
     count = 2 if config["layer"] == "LSTMCell" else 1
     initial = None
     if config.get("states") == "given":
-        initial = (tuple(uniform(random, (3, UNITS), 1.0, dtype) for _ in range(count)),)
+        initial = (tuple(uniform(random, (BATCH, UNITS), 1.0, dtype) for _ in range(count)),)
     returned = cell(torch.from_numpy(x[:, 0]), None if initial is None else _hx(_tensors(initial[0])))
     final = tuple(state.numpy() for state in (returned if isinstance(returned, tuple) else (returned,)))
     return Live(stored, x, (), final, initial, None, dtype)
