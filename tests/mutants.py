@@ -23,9 +23,9 @@ from parity.result import Result, State
 FEATURES, UNITS, LABELS = 3, 5, 2
 
 HOMES = {
-    "torch": "parity.frameworks.torch_build",
-    "onnxruntime": "parity.frameworks.onnx_cells",
-    "keras": "parity.network.keras_layer_writing",
+    "torch": "parity.frameworks.torch.building",
+    "onnxruntime": "parity.frameworks.onnx.cells",
+    "keras": "parity.network.keras.layer_writing",
 }
 """The module in which each engine's weights are packed, and the table row is looked up."""
 
@@ -163,7 +163,7 @@ def one_bias_dropped(weights: Sequence[Weights]) -> list[Weights]:
 
 
 def torch_directions_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parity.frameworks.torch_build.SUFFIXES", {"forward": "_reverse", "backward": ""})
+    monkeypatch.setattr("parity.frameworks.torch.building.SUFFIXES", {"forward": "_reverse", "backward": ""})
 
 
 def onnx_directions_swapped(weights: Sequence[Weights]) -> list[Weights]:
@@ -171,9 +171,9 @@ def onnx_directions_swapped(weights: Sequence[Weights]) -> list[Weights]:
 
 
 def keras_directions_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.network import keras_layer_writing
+    from parity.network.keras import layer_writing
 
-    honest = keras_layer_writing.keras_arrays
+    honest = layer_writing.keras_arrays
 
     def arrays(layer: Any) -> list[Array]:
         found = honest(layer)
@@ -194,35 +194,35 @@ def backward_not_flipped(engine: str) -> Patch:
         sequence[:, :, -1] = sequence[:, ::-1, -1]
         return {**found, "sequence": sequence}
 
-    module = f"parity.frameworks.{FRAMEWORKS[engine]}_run"
+    module = f"parity.frameworks.{FRAMEWORKS[engine]}.running"
     return lambda monkeypatch: monkeypatch.setattr(f"{module}.to_canonical", read)
 
 
 def torch_reversed_without_flip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parity.frameworks.torch_layers._turned", lambda tensor, _: tensor)
+    monkeypatch.setattr("parity.frameworks.torch.layers._turned", lambda tensor, _: tensor)
 
 
 def onnx_reversed_without_flip(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {("forward",): "forward", ("backward",): "forward", DIRECTIONS: "bidirectional"}
-    monkeypatch.setattr("parity.frameworks.onnx_cells.ONNX_DIRECTIONS", table)
+    monkeypatch.setattr("parity.frameworks.onnx.cells.ONNX_DIRECTIONS", table)
 
 
 def torch_states_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parity.frameworks.torch_run.as_hx", lambda states: tuple(states)[::-1])
+    monkeypatch.setattr("parity.frameworks.torch.running.as_hx", lambda states: tuple(states)[::-1])
 
 
 def onnx_states_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.frameworks.onnx_instrument import Instrumented, instrument
+    from parity.frameworks.onnx.instrumenting import Instrumented, instrument
 
     def instrumented(model: Any, network: Network, masked: bool = False) -> Instrumented:
         given = instrument(model, network, masked)
         return replace(given, states={layer: names[::-1] for layer, names in given.states.items()})
 
-    monkeypatch.setattr("parity.frameworks.onnx_run.instrument", instrumented)
+    monkeypatch.setattr("parity.frameworks.onnx.running.instrument", instrumented)
 
 
 def keras_states_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parity.frameworks.keras_run import KerasRunner
+    from parity.frameworks.keras.running import KerasRunner
 
     honest = KerasRunner._initial
 
@@ -254,17 +254,17 @@ def axes_mistaken(runner: str) -> Patch:
 
 def torch_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """`output[:, -1]` for the final state of both directions: the backward one is at [:, 0]."""
-    from parity.frameworks.torch_layers import Run, shown
+    from parity.frameworks.torch.layers import Run, shown
 
     def wrong(value: Value, run: Run) -> Any:
         return run.sequence[:, -1].flatten(1) if value.quantity == "last" else shown(value, run)
 
-    monkeypatch.setattr("parity.frameworks.torch_layers.shown", wrong)
+    monkeypatch.setattr("parity.frameworks.torch.layers.shown", wrong)
 
 
 def onnx_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same as a Gather of index -1."""
-    from parity.frameworks.onnx_build import Builder
+    from parity.frameworks.onnx.building import Builder
 
     honest = Builder._value
 
@@ -305,7 +305,7 @@ def weight_mutants(engine: str, kind: Kind) -> list[Mutant]:
 
 def engine_mutants(kind: Kind) -> list[Mutant]:
     both, back = DIRECTIONS, DIRECTIONS[1:]
-    torch_runner, onnx_runner = "parity.frameworks.torch_run.TorchRunner", "parity.frameworks.onnx.OnnxRunner"
+    torch_runner, onnx_runner = "parity.frameworks.torch.running.TorchRunner", "parity.frameworks.onnx.OnnxRunner"
     mutants = [
         Mutant("directions swapped", "torch", kind, torch_directions_swapped, both),
         Mutant("directions swapped", "onnxruntime", kind, wrong_weights("onnxruntime", onnx_directions_swapped), both),

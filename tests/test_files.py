@@ -32,7 +32,7 @@ from parity.files import SUFFIXES, keras_file, read_file, safetensors_file, torc
 from parity.files.archive import Archive
 from parity.files.state_dict import network_from_state_dict, state_dict_from_network
 from parity.network import Dense, Network, Output, Recurrent
-from parity.network.keras_layer_writing import keras_arrays
+from parity.network.keras.layer_writing import keras_arrays
 from parity.recurrent import DIRECTIONS, Array, RecurrentSpec, Weights
 from parity.result import State
 

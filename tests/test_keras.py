@@ -19,12 +19,12 @@ import parity
 from parity.cell import Cell
 from parity.files import read_file, write_file
 from parity.frameworks import Settings
-from parity.frameworks.keras_layers import OPERATIONS, RecurrentCell
-from parity.frameworks.keras_run import KerasRunner
+from parity.frameworks.keras.layers import OPERATIONS, RecurrentCell
+from parity.frameworks.keras.running import KerasRunner
 from parity.functions import FUNCTIONS, Function
 from parity.layouts import KINDS, Kind
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Layer, Masking, Network, Output, Recurrent
-from parity.network.keras_config import layers_from_keras
+from parity.network.keras.config import layers_from_keras
 from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights
 from parity.result import State, zero_state
 

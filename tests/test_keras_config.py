@@ -21,9 +21,9 @@ from keras import layers as kl
 from parity.conventions import Value
 from parity.errors import FormatError, ShapeError, UnsupportedError
 from parity.network import Bidirectional, Embedding, Masking, Network, Output, Recurrent
-from parity.network.keras_config import layers_from_keras, network_from_keras, weight_paths
-from parity.network.keras_layer_writing import keras_arrays, keras_from_layer
-from parity.network.keras_writing import keras_from_network
+from parity.network.keras.config import layers_from_keras, network_from_keras, weight_paths
+from parity.network.keras.layer_writing import keras_arrays, keras_from_layer
+from parity.network.keras.writing import keras_from_network
 from parity.recurrent import DIRECTIONS, Array, RecurrentSpec, Weights
 from parity.result import State
 
@@ -545,7 +545,7 @@ def test_an_embedding_keeps_its_table() -> None:
 
 def test_no_framework_is_imported() -> None:
     code = (
-        "import sys, parity.network.keras_config, parity.files\n"
+        "import sys, parity.network.keras.config, parity.files\n"
         "print([m for m in ('keras', 'tensorflow', 'torch', 'onnx', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -76,8 +76,8 @@ def test_no_wrong_order_is_left_out(kind: Kind) -> None:
 def test_a_wrong_order_in_a_reader_is_caught(framework: str, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     source = {"torch": parity.to_torch, "onnx": parity.to_onnx}[framework](network(kind, DIRECTIONS, model=False))
     engine, reader = {
-        "torch": ("torch", "parity.frameworks.torch_read"),
-        "onnx": ("onnxruntime", "parity.frameworks.onnx_graph"),
+        "torch": ("torch", "parity.frameworks.torch.reading"),
+        "onnx": ("onnxruntime", "parity.frameworks.onnx.graph"),
     }[framework]
     start = [array[None] for array in states(kind, 2).arrays()]
     assert parity.compare(source, inputs=given(), initial_state=start, engines=[engine]).verdict == "agree"

@@ -20,9 +20,13 @@ from parity.cell import Cell, plain_cell
 from parity.conventions import MERGE_MODES, Fill, MergeMode
 from parity.forms import form_in
 from parity.frameworks import onnx as onnx_framework
-from parity.frameworks import onnx_build, onnx_cells, onnx_functions, onnx_masks, onnx_scan
-from parity.frameworks.onnx_nodes import Assembly
-from parity.frameworks.onnx_own import NETWORK_KEY
+from parity.frameworks.onnx import building as onnx_build
+from parity.frameworks.onnx import cells as onnx_cells
+from parity.frameworks.onnx import functions as onnx_functions
+from parity.frameworks.onnx import masks as onnx_masks
+from parity.frameworks.onnx import scanning as onnx_scan
+from parity.frameworks.onnx.nodes import Assembly
+from parity.frameworks.onnx.own import NETWORK_KEY
 from parity.functions import FUNCTIONS, Function
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Layer, Masking, Network, Output, Recurrent
 from parity.recurrent import DIRECTIONS, RecurrentSpec, Weights

@@ -15,7 +15,7 @@ from onnx.backend.test.case import node as node_cases
 
 import parity
 from parity.conventions import onnx_returns
-from parity.frameworks.onnx_trace import RECURRENT_OPS
+from parity.frameworks.onnx.trace import RECURRENT_OPS
 from parity.network import Network
 
 ENGINES = ["reference", "onnxruntime", "torch", "keras"]

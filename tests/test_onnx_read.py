@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import parity
 from parity.cell import plain_cell
 from parity.conventions import onnx_returns
-from parity.frameworks.onnx_trace import RECURRENT_OPS
+from parity.frameworks.onnx.trace import RECURRENT_OPS
 from parity.layouts import GATES, LAYOUTS, SLOTS
 from parity.network import Network, Recurrent
 

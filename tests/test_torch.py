@@ -21,10 +21,13 @@ from parity.cell import Cell, plain_cell
 from parity.conventions import MERGE_MODES, torch_cell_returns, torch_returns
 from parity.errors import UnsupportedError
 from parity.forms import form_in
-from parity.frameworks import Settings, torch_build, torch_cells, torch_layers
+from parity.frameworks import Settings
 from parity.frameworks import torch as own
-from parity.frameworks.torch_cells import GENERAL_CELLS, GeneralCell, apply
-from parity.frameworks.torch_layers import Chain, Loop, on_valid_steps
+from parity.frameworks.torch import building as torch_build
+from parity.frameworks.torch import cells as torch_cells
+from parity.frameworks.torch import layers as torch_layers
+from parity.frameworks.torch.cells import GENERAL_CELLS, GeneralCell, apply
+from parity.frameworks.torch.layers import Chain, Loop, on_valid_steps
 from parity.functions import FUNCTIONS, Function
 from parity.judge import Judgement, judge
 from parity.layouts import KERAS_GRU_RESET_BEFORE, KINDS, LAYOUTS, PEEPHOLES, STATES, Kind

@@ -71,7 +71,7 @@ class Suspect:
     reset_after: bool = True
     engine: str = "suspect"
 
-    def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
+    def __call__(self, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
         """Run, and show every step."""
         (layer,) = self.network.recurrent
         now: list[Float32] = [array[0].astype(np.float32) for array in states[layer.name].arrays()]
@@ -365,7 +365,7 @@ class _Another:
     start: dict[str, State]
     engine: str = "another"
 
-    def __call__(self, inputs: Array, states: Mapping[str, State]) -> Result:
+    def __call__(self, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
         return self.suspect(inputs[:BATCH], self.start)
 
 

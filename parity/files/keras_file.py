@@ -22,9 +22,9 @@ import numpy as np
 from parity.errors import FormatError, ParityError, Problem, ShapeError, UnsupportedError
 from parity.files.archive import FETCH_ANEW, Archive
 from parity.network.graph import Network
-from parity.network.keras_config import Stored, network_from_keras, weight_paths
-from parity.network.keras_layer_writing import cell_arrays, dtype_of
-from parity.network.keras_writing import keras_from_network
+from parity.network.keras.config import Stored, network_from_keras, weight_paths
+from parity.network.keras.layer_writing import cell_arrays, dtype_of
+from parity.network.keras.writing import keras_from_network
 from parity.recurrent import Array
 
 METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"

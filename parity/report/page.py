@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from parity.errors import FormatError
 from parity.report import plots
 from parity.report.numbers import DASH, TIMES, aligned, number, spell
+from parity.report.packing import packed
 
 Record: TypeAlias = dict[str, Any]
 
@@ -84,7 +85,7 @@ class Line:
     def padded(self) -> str:
         """What a mask leaves out of it, in words; empty for nothing."""
         row = next((row for row in self.cells if row and row["padded"]), None)
-        return "" if row is None else "padded steps" if "time" in row["place"] else "samples all padding"
+        return "" if row is None else "padded steps" if "time" in row["place"] else "empty samples"
 
     @property
     def convention(self) -> bool:
@@ -145,13 +146,14 @@ def render_snippet(record: Record) -> str:
 
 
 def embed(record: Record) -> Markup:
-    r"""A record as JSON that can stand inside a script element: nothing in it can close the element.
+    r"""A record as JSON that can stand inside a script element: nothing in it can close the element. Its rows are packed.
 
     Example:
         >>> embed({"title": "</script>"})
         Markup('{"title":"\\u003c/script\\u003e"}')
     """
-    text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+    compact = {**record, "rows": packed(record["rows"])} if "rows" in record else record
+    text = json.dumps(compact, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
@@ -379,7 +381,7 @@ def _gates(record: Record, kind: str) -> dict[str, Any]:
             **tensor,
             "framework": framework,
             "shape": _sizes(
-                tensor["axes"], {**sizes, "source": len(tensor["members"]), "peephole": tensor.get("peepholes")}
+                tensor["axes"], {"peephole": tensor.get("peepholes", 0), **sizes, "source": len(tensor["members"])}
             ),
             "holds": (" next to " if "source" in tensor["axes"] else " + ").join(
                 member.replace("_", " of the ") if member.startswith("bias") else member for member in tensor["members"]

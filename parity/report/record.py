@@ -26,6 +26,7 @@ from parity.layouts import GATE_MEANINGS, KERAS_GRU_RESET_BEFORE, KINDS, LAYOUTS
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
 from parity.recurrent import Array
 from parity.reference import Float64
+from parity.report.packing import unpacked
 from parity.report.padding import mask_record
 from parity.returns import Returns, explain_network
 from parity.sources import Opened
@@ -81,7 +82,7 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
 
 
 def read_record(path: Path) -> Record:
-    """Read a record that was saved.
+    """Read a record that was saved, or copied out of a page.
 
     Raises:
         FormatError: not JSON, or not a record of this version.
@@ -99,6 +100,12 @@ def read_record(path: Path) -> Record:
         raise FormatError(
             "this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema)
         )
+    try:
+        record = {**record, "rows": unpacked(record.get("rows", []))}
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            "the record's rows are no table", str(path), got=f"{type(error).__name__}: {error}"
+        ) from error
     if schema == _FIRST:
         record = _upgraded(record)
     verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}

@@ -1,7 +1,7 @@
 """PyTorch: the modules that a converted model is made of where torch has no layer of its own.
 
 A recurrent layer that `nn.LSTM`, `nn.GRU` or `nn.RNN` cannot say is a `RecurrentLayer`: for each direction torch's own module where
-its cell is plain, else a `Loop` over the steps of one of the cells in `parity.frameworks.torch_cells`. A `Chain` calls layers in order.
+its cell is plain, else a `Loop` over the steps of one of the cells in `parity.frameworks.torch.cells`. A `Chain` calls layers in order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from parity.conventions import CANONICAL_AXES, Fill, MergeMode, Select, Value, keras_returns
-from parity.frameworks.torch_cells import GeneralCell
+from parity.frameworks.torch.cells import GeneralCell
 from parity.layouts import STATES, Kind
 from parity.network import Bidirectional as BidirectionalNode
 from parity.network import Network, Output, Recurrent
@@ -50,7 +50,7 @@ class Loop(nn.Module):
 
     Example:
         >>> from parity.cell import plain_cell
-        >>> from parity.frameworks.torch_cells import GeneralGRUCell
+        >>> from parity.frameworks.torch.cells import GeneralGRUCell
         >>> output, h_n = Loop(GeneralGRUCell(3, 5, plain_cell("gru")))(torch.ones(2, 7, 3))
         >>> output.shape, h_n.shape
         (torch.Size([2, 7, 5]), torch.Size([1, 2, 5]))

@@ -15,7 +15,7 @@ from parity.network.dense import Dense
 from parity.network.dropout import Dropout
 from parity.network.embedding import Embedding
 from parity.network.graph import Layer
-from parity.network.keras_cells import CellPlan
+from parity.network.keras.cells import CellPlan
 from parity.network.masking import Masking
 from parity.network.recurrent import Recurrent
 from parity.recurrent import DIRECTIONS, Array

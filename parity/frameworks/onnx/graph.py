@@ -11,8 +11,8 @@ from onnx import helper
 
 from parity.conventions import Value, onnx_returns
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
-from parity.frameworks.onnx_options import NODE_DIRECTIONS, Options, options_of
-from parity.frameworks.onnx_trace import (
+from parity.frameworks.onnx.options import NODE_DIRECTIONS, Options, options_of
+from parity.frameworks.onnx.trace import (
     FEATURES,
     MERGED,
     OWN_AXES,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from parity.conventions import Fill
-from parity.frameworks.onnx_nodes import BOOL, INT32, INT64, Assembly
+from parity.frameworks.onnx.nodes import BOOL, INT32, INT64, Assembly
 from parity.recurrent import Direction
 
 OPSET = 11

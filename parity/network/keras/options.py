@@ -1,4 +1,4 @@
-"""Which options of Keras's layers keep the numbers: a table, read by `parity.network.keras_config`.
+"""Which options of Keras's layers keep the numbers: a table, read by `parity.network.keras.config`.
 
 A row for every option that Keras 3 writes into a layer's configuration. Anything that is not in the table is refused.
 Source: the `get_config` of each layer in Keras 3.0 to 3.15.
@@ -135,9 +135,9 @@ KIND_OF: dict[str, Kind] = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
 CELL_KIND_OF: dict[str, Kind] = {f"{name}Cell": kind for name, kind in KIND_OF.items()}
 STACKED = "StackedRNNCells"
 
-OWN_PACKAGE, OWN_MODULE = "parity", "parity.frameworks.keras_layers"
+OWN_PACKAGE, OWN_MODULE = "parity", "parity.frameworks.keras.layers"
 OWN_CELL, OWN_ALIGNED = "RecurrentCell", "Aligned"
-"""The classes of `parity.frameworks.keras_layers`, registered in Keras under the package."""
+"""The classes of `parity.frameworks.keras.layers`, registered in Keras under the package."""
 
 CELLS: dict[str, Mapping[str, Option]] = {
     **{f"{name}Cell": options for name, options in _KINDS.items()},

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from parity.frameworks import quiet_import
-from parity.frameworks.keras_layers import Aligned
+from parity.frameworks.keras.layers import Aligned
 from parity.network import Bidirectional, Layer, Network, Recurrent
 
 with quiet_import():

@@ -1,6 +1,6 @@
 """The cells of Keras's recurrent layers: configurations read and written, the weights of each. Imports no framework.
 
-Beside `LSTMCell`, `GRUCell` and `SimpleRNNCell` of Keras there is one of parity's own (`parity.frameworks.keras_layers.RecurrentCell`) for
+Beside `LSTMCell`, `GRUCell` and `SimpleRNNCell` of Keras there is one of parity's own (`parity.frameworks.keras.layers.RecurrentCell`) for
 what they cannot say. It keeps its weights in canonical form.
 """
 
@@ -22,8 +22,8 @@ from parity.layouts import (
     Kind,
     Layout,
 )
-from parity.network.keras_chain import class_name_of, field, name_of, size_of, where_of
-from parity.network.keras_options import (
+from parity.network.keras.chain import class_name_of, field, name_of, size_of, where_of
+from parity.network.keras.options import (
     CELL_KIND_OF,
     CELLS,
     OWN_CELL,

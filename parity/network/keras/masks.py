@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parity.errors import Problem
-from parity.network.keras_options import MASK_OPERATIONS, Config
+from parity.network.keras.options import MASK_OPERATIONS, Config
 
 MASKED = "let Masking or Embedding(mask_zero=True) make the mask, or give it when running: run(..., mask=...)"
 

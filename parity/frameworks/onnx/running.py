@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from parity.conventions import onnx_returns, to_canonical
 from parity.errors import MissingFrameworkError, ParityError, UnsupportedError
 from parity.frameworks import Settings
-from parity.frameworks.onnx_instrument import Instrumented, instrument, probed
-from parity.frameworks.onnx_own import is_built_from, is_described, opset_of
+from parity.frameworks.onnx.instrumenting import Instrumented, instrument, probed
+from parity.frameworks.onnx.own import is_built_from, is_described, opset_of
 from parity.network import Network
 from parity.recurrent import Array
 from parity.result import LayerRun, Result, Returned, State

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from parity.frameworks.onnx_nodes import Assembly
+from parity.frameworks.onnx.nodes import Assembly
 from parity.functions import Function
 
 Row = Callable[["_Composed"], str]

@@ -10,13 +10,13 @@ from typing import Any
 from parity.errors import FormatError, MissingFrameworkError, ParityError, Problem, UnsupportedError
 from parity.forms import Form, form_in
 from parity.frameworks import Settings, quiet_import
-from parity.frameworks.keras_run import ENGINE, KerasRunner
-from parity.frameworks.keras_twins import live_layers
+from parity.frameworks.keras.running import ENGINE, KerasRunner
+from parity.frameworks.keras.twins import live_layers
 from parity.layouts import Kind
 from parity.network import Bidirectional, Network, Recurrent
-from parity.network.keras_config import layers_from_keras, network_from_keras
-from parity.network.keras_layer_writing import dtype_of, keras_arrays, keras_from_layer
-from parity.network.keras_writing import keras_from_network
+from parity.network.keras.config import layers_from_keras, network_from_keras
+from parity.network.keras.layer_writing import dtype_of, keras_arrays, keras_from_layer
+from parity.network.keras.writing import keras_from_network
 from parity.recurrent import DIRECTIONS, Direction, RecurrentSpec
 
 with quiet_import():
@@ -125,7 +125,7 @@ def build(network: Network) -> keras.Layer:
     """The network as Keras's own layer for a single bare one, a cell for a single step, else as a functional model.
 
     A layer that came from another framework returns its sequence and its states; one from Keras what it returned there. What Keras's
-    own layers cannot say is composed of `parity.frameworks.keras_layers`; `form` tells.
+    own layers cannot say is composed of `parity.frameworks.keras.layers`; `form` tells.
 
     Raises:
         UnsupportedError: what not even a composition says exactly; all problems at once.

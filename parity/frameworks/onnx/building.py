@@ -13,11 +13,11 @@ import onnx
 from parity.conventions import Select, Value, onnx_returns
 from parity.errors import Problem, UnsupportedError
 from parity.forms import form_in, obstacles
-from parity.frameworks.onnx_cells import Given, add_layer
-from parity.frameworks.onnx_masks import OPSET as MASK_OPSET
-from parity.frameworks.onnx_masks import StepMask, any_feature
-from parity.frameworks.onnx_nodes import BOOL, FLOAT, INT64, Assembly
-from parity.frameworks.onnx_trace import STEPS
+from parity.frameworks.onnx.cells import Given, add_layer
+from parity.frameworks.onnx.masks import OPSET as MASK_OPSET
+from parity.frameworks.onnx.masks import StepMask, any_feature
+from parity.frameworks.onnx.nodes import BOOL, FLOAT, INT64, Assembly
+from parity.frameworks.onnx.trace import STEPS
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Layer, Masking, Network, Recurrent
 from parity.network.activations import ACTIVATIONS
 from parity.recurrent import DIRECTIONS, Array

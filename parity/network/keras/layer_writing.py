@@ -1,7 +1,7 @@
 """A layer of a network -> the configuration and the weights of a Keras layer. Imports no framework.
 
 What `parity.forms` calls native becomes a layer of `keras.layers`; the rest becomes `keras.layers.RNN` around parity's own cell, and a
-layer around it where the output has to be turned (`parity.frameworks.keras_layers`).
+layer around it where the output has to be turned (`parity.frameworks.keras.layers`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from parity.network.bidirectional import Bidirectional
 from parity.network.dense import Dense
 from parity.network.embedding import Embedding
 from parity.network.graph import Layer
-from parity.network.keras_cells import own_members
-from parity.network.keras_options import KIND_OF, OWN_ALIGNED, OWN_CELL, OWN_MODULE, OWN_PACKAGE, STACKED
+from parity.network.keras.cells import own_members
+from parity.network.keras.options import KIND_OF, OWN_ALIGNED, OWN_CELL, OWN_MODULE, OWN_PACKAGE, STACKED
 from parity.network.masking import Masking
 from parity.network.recurrent import Recurrent
 from parity.recurrent import DIRECTIONS, Array, pack

@@ -16,10 +16,10 @@ import onnx
 from onnx import TensorProto
 
 from parity.errors import FormatError, Problem, UnsupportedError
-from parity.frameworks.onnx_build import DEFAULT_OPSET, OPSETS
-from parity.frameworks.onnx_graph import read_graph
-from parity.frameworks.onnx_own import build_graph, form, is_described, network_of
-from parity.frameworks.onnx_run import ENGINE, OnnxRunner, first_line, onnxruntime, refusals, runner
+from parity.frameworks.onnx.building import DEFAULT_OPSET, OPSETS
+from parity.frameworks.onnx.graph import read_graph
+from parity.frameworks.onnx.own import build_graph, form, is_described, network_of
+from parity.frameworks.onnx.running import ENGINE, OnnxRunner, first_line, onnxruntime, refusals, runner
 from parity.network import Network
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from parity.conventions import to_canonical, torch_cell_returns, torch_returns
 from parity.errors import MissingFrameworkError, UnsupportedError
 from parity.frameworks import Settings
-from parity.frameworks.torch_cells import CELLS, GENERAL_CELLS
-from parity.frameworks.torch_layers import (
+from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS
+from parity.frameworks.torch.layers import (
     NATIVE,
     Bidirectional,
     Chain,

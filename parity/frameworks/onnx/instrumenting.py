@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from parity.conventions import onnx_returns
 from parity.errors import UnsupportedError
-from parity.frameworks.onnx_build import Builder, Probe, as_float32
-from parity.frameworks.onnx_masks import OPSET as MASK_OPSET
-from parity.frameworks.onnx_names import Names
-from parity.frameworks.onnx_trace import RECURRENT_OPS, direct_source, layout_of
+from parity.frameworks.onnx.building import Builder, Probe, as_float32
+from parity.frameworks.onnx.masks import OPSET as MASK_OPSET
+from parity.frameworks.onnx.names import Names
+from parity.frameworks.onnx.trace import RECURRENT_OPS, direct_source, layout_of
 from parity.functions import FUNCTIONS
 from parity.network import Network
 
@@ -79,7 +79,7 @@ def instrument(model: onnx.ModelProto, network: Network, masked: bool = False) -
     """A copy whose recurrent nodes take every initial state from outside and show everything they compute.
 
     Args:
-        model: of native recurrent nodes, as `parity.frameworks.onnx_graph` reads them.
+        model: of native recurrent nodes, as `parity.frameworks.onnx.graph` reads them.
         network: what was read.
         masked: whether every node also takes the number of valid steps of each row.
 

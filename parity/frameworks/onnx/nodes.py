@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from parity.errors import UnsupportedError
-from parity.frameworks.onnx_names import Names
+from parity.frameworks.onnx.names import Names
 from parity.layouts import axis_groups
 from parity.recurrent import Array
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from parity.cell import Cell, plain_cell
 from parity.conventions import onnx_returns
-from parity.frameworks.onnx_nodes import DOUBLE, FLOAT, INT64, Assembly
-from parity.frameworks.onnx_options import NODE_DIRECTIONS
-from parity.frameworks.onnx_scan import add_scan
-from parity.frameworks.onnx_trace import RECURRENT_OPS
+from parity.frameworks.onnx.nodes import DOUBLE, FLOAT, INT64, Assembly
+from parity.frameworks.onnx.options import NODE_DIRECTIONS
+from parity.frameworks.onnx.scanning import add_scan
+from parity.frameworks.onnx.trace import RECURRENT_OPS
 from parity.functions import FUNCTIONS
 from parity.layouts import LAYOUTS
 from parity.network import Recurrent

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import helper
 
-from parity.frameworks.onnx_functions import clipped, composed_function
-from parity.frameworks.onnx_nodes import BOOL, FLOAT, INT64, Assembly
+from parity.frameworks.onnx.functions import clipped, composed_function
+from parity.frameworks.onnx.nodes import BOOL, FLOAT, INT64, Assembly
 from parity.layouts import GATES, LAYOUTS
 from parity.network import Recurrent
 

@@ -14,7 +14,7 @@ from parity.errors import ParityError
 from parity.frameworks import quiet_import
 from parity.functions import Function
 from parity.layouts import GATES, PEEPHOLES, SLOTS, Kind
-from parity.network.keras_cells import own_members
+from parity.network.keras.cells import own_members
 from parity.recurrent import RecurrentSpec
 
 with quiet_import():

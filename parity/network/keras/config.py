@@ -1,7 +1,7 @@
 """Keras configurations (what `config.json` in a `.keras` file holds) -> Network. Imports no framework.
 
-Which options keep the numbers is data: `parity.network.keras_options`. A configuration is read in three steps: its
-chain of layers (`parity.network.keras_chain`), every layer (`_plan`, into the plans of `parity.network.keras_plans`), the weights
+Which options keep the numbers is data: `parity.network.keras.options`. A configuration is read in three steps: its
+chain of layers (`parity.network.keras.chain`), every layer (`_plan`, into the plans of `parity.network.keras.plans`), the weights
 (`_with_weights`). The first two collect every problem of the whole model before anything is raised.
 
 Source: Keras 3 `serialize_keras_object`, `Functional.get_config`, and the `get_config` of each layer.
@@ -20,8 +20,8 @@ import numpy as np
 from parity.conventions import MergeMode
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
 from parity.network.graph import Layer, Network, Output
-from parity.network.keras_cells import CellPlan, Reading, read_cell, read_options
-from parity.network.keras_chain import (
+from parity.network.keras.cells import CellPlan, Reading, read_cell, read_options
+from parity.network.keras.chain import (
     MODEL_READERS,
     Chain,
     chain_of,
@@ -31,7 +31,7 @@ from parity.network.keras_chain import (
     size_of,
     where_of,
 )
-from parity.network.keras_options import (
+from parity.network.keras.options import (
     CELL_KIND_OF,
     CELLS,
     CLASSES,
@@ -49,7 +49,7 @@ from parity.network.keras_options import (
     plain,
     shown,
 )
-from parity.network.keras_plans import (
+from parity.network.keras.plans import (
     BidirectionalPlan,
     DensePlan,
     DropoutPlan,

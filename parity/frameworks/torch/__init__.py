@@ -12,8 +12,9 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from parity.errors import FormatError
 from parity.forms import Form
-from parity.frameworks import Settings, torch_build, torch_read, torch_run
-from parity.frameworks.torch_run import ENGINE, TorchRunner
+from parity.frameworks import Settings
+from parity.frameworks.torch import building, reading, running
+from parity.frameworks.torch.running import ENGINE, TorchRunner
 from parity.layouts import CHECKPOINT_KEYS
 from parity.network import Network
 from parity.recurrent import Array
@@ -37,7 +38,7 @@ def read(source: nn.Module) -> Network:
         >>> [layer.name for layer in network.layers], network.recurrent[1].output_size
         (['lstm_l0', 'lstm_l0_dropout', 'lstm_l1'], 2)
     """
-    return torch_read.read(source)
+    return reading.read(source)
 
 
 def build(network: Network) -> nn.Module:
@@ -56,7 +57,7 @@ def build(network: Network) -> nn.Module:
         >>> tuple(output.shape), str(form(layer))
         ((2, 7, 5), "composed: layer 'gru': torch.nn.GRU has no reset_after=False")
     """
-    return torch_build.build(network)
+    return building.build(network)
 
 
 def form(source: nn.Module) -> Form | None:
@@ -97,7 +98,7 @@ def runner(source: nn.Module, network: Network, settings: Settings) -> TorchRunn
     Raises:
         MissingFrameworkError: device "cuda" where torch sees none.
     """
-    return torch_run.runner(source, network, settings)
+    return running.runner(source, network, settings)
 
 
 __all__ = ["ENGINE", "TorchRunner", "build", "form", "load", "owns", "read", "runner"]

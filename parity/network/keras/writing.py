@@ -10,7 +10,7 @@ from parity.layouts import axis_groups
 from parity.network.bidirectional import Bidirectional
 from parity.network.embedding import Embedding
 from parity.network.graph import Layer, Network, Output
-from parity.network.keras_layer_writing import (
+from parity.network.keras.layer_writing import (
     Writing,
     dtype_of,
     keras_from_layer,
@@ -28,7 +28,7 @@ def keras_from_network(network: Network) -> dict[str, Any]:
 
     Returns:
         What `config.json` holds: `keras.saving.deserialize_keras_object` builds the model of it; its layers take
-        `parity.network.keras_layer_writing.keras_arrays`.
+        `parity.network.keras.layer_writing.keras_arrays`.
 
     Raises:
         UnsupportedError: what not even a composition of layers says exactly; all problems at once.

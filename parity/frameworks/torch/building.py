@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from parity.forms import form_in, obstacles
-from parity.frameworks.torch_cells import CELLS, GENERAL_CELLS, GeneralCell, layout_of
-from parity.frameworks.torch_layers import (
+from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS, GeneralCell, layout_of
+from parity.frameworks.torch.layers import (
     NATIVE,
     Bidirectional,
     Chain,

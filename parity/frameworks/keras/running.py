@@ -15,7 +15,7 @@ import numpy as np
 from parity.conventions import Quantity, Value, keras_returns, to_canonical
 from parity.errors import Problem, UnsupportedError
 from parity.frameworks import Settings, quiet_import
-from parity.frameworks.keras_twins import (
+from parity.frameworks.keras.twins import (
     by_node,
     cells,
     is_cell,
@@ -28,7 +28,7 @@ from parity.frameworks.keras_twins import (
 )
 from parity.network import Bidirectional, Embedding, Masking, Network, Recurrent
 from parity.network.graph import output_values
-from parity.network.keras_layer_writing import dtype_of
+from parity.network.keras.layer_writing import dtype_of
 from parity.recurrent import DIRECTIONS, Array
 from parity.result import LayerRun, Result, Returned, State
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 from parity.errors import FormatError, Problem, UnsupportedError
-from parity.network.keras_masks import MASKED, MaskOf, history, mask_operations, mask_problems, reference
-from parity.network.keras_options import CELLS, CLASSES, INPUT, TOKENS, Config, check_options, is_own, shown
+from parity.network.keras.masks import MASKED, MaskOf, history, mask_operations, mask_problems, reference
+from parity.network.keras.options import CELLS, CLASSES, INPUT, TOKENS, Config, check_options, is_own, shown
 
 NO_CHAIN = "convert each chain of layers by itself: keras.Model(inputs, outputs)"
 _WIRED = {

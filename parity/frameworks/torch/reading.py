@@ -12,9 +12,9 @@ from torch import nn
 
 from parity.cell import Cell, plain_cell
 from parity.errors import Problem, UnsupportedError
-from parity.frameworks.torch_build import FUNCTION_OF_RNN, SUFFIXES
-from parity.frameworks.torch_cells import CELLS, GENERAL_CELLS, GeneralCell, layout_of
-from parity.frameworks.torch_layers import (
+from parity.frameworks.torch.building import FUNCTION_OF_RNN, SUFFIXES
+from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS, GeneralCell, layout_of
+from parity.frameworks.torch.layers import (
     NATIVE,
     Bidirectional,
     Chain,
