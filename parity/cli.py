@@ -210,7 +210,8 @@ def explain(
     Example: parity explain --layer lstm --units 64 --return-sequences --return-state
     """
     from parity import terminal
-    from parity.returns import CALLS, explain_layer, explain_network, merge_mode_named, specs_of
+    from parity.correspondence import CALLS
+    from parity.explaining import explain_layer, explain_network, merge_mode_named, specs_of
 
     if (source is None) == (layer is None):
         raise ParityError(

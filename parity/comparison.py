@@ -14,11 +14,11 @@ from parity.errors import EngineError, MissingFrameworkError, ParityError, Probl
 from parity.files import read_inputs
 from parity.findings import Findings
 from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, engine_error, family, raised_by_framework
-from parity.judge import judge
+from parity.judge import REFERENCE, judge
 from parity.network import Network
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
-from parity.running import REFERENCE, as_torch_takes_it, check_inputs, check_mask, random_inputs, runner
+from parity.running import as_torch_takes_it, check_inputs, check_mask, random_inputs, runner
 from parity.sources import Opened, Source, open_source
 from parity.worker import ProcessRunner, warm
 

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from parity.engines import runner_here
 from parity.errors import Problem, ShapeError
 from parity.frameworks import KERAS_BACKENDS, Runner, Settings, call, framework
+from parity.judge import REFERENCE
 from parity.network import Network
 from parity.network.embedding import Embedding
 from parity.recurrent import Array
-from parity.result import Inputs, Result, Returned, State, as_numbers, check_states
+from parity.result import Inputs, Result, as_numbers, check_states
 from parity.sources import Opened, Source, open_source
-
-REFERENCE = "reference"
+from parity.worker import warm
 
 
 def run(
@@ -115,18 +116,8 @@ def as_torch_takes_it(
 def runner(opened: Opened, engine: str, settings: Settings) -> Runner:
     """Something that runs an opened source in an engine: in this process, or in the one that the engine needs for itself."""
     if engine in KERAS_BACKENDS:
-        from parity.worker import warm  # which takes `runner_here` from this module
-
         return warm(engine, settings).load(opened)
     return runner_here(opened, engine, settings)
-
-
-def runner_here(opened: Opened, engine: str, settings: Settings) -> Runner:
-    """Something that runs an opened source in an engine, in this very process."""
-    if engine == REFERENCE:
-        return ReferenceRunner(opened.network)
-    made: Runner = framework(engine).runner(opened.in_engine(engine), opened.network, settings)
-    return made
 
 
 def check_mask(lengths: ArrayLike | None, mask: ArrayLike | None, batch: int, time: int) -> NDArray[np.bool_] | None:
@@ -288,20 +279,3 @@ def _only(inputs: Inputs) -> Any:
         got = ", ".join(map(str, inputs)) if isinstance(inputs, Mapping) else f"{len(values)} arrays"
         raise ShapeError("the model has one input", "inputs", "one array", got or "none", "give that one array alone")
     return values[0]
-
-
-class ReferenceRunner:
-    """Runs a description in float64; see `parity.frameworks.Runner`."""
-
-    engine = REFERENCE
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
-    def __call__(self, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
-        """Run on inputs (batch, time, features) or (batch, time) integers, all or those steps that the mask says are valid."""
-        outputs, paths = self._network.compute(inputs, states, mask=mask)
-        runs = {name: path.run for name, path in paths.items()}
-        returned = tuple(Returned(name, array.shape, "float64") for name, array in outputs.items())
-        settings = {"numpy": np.__version__, "device": "cpu", "dtype": "float64"}
-        return Result(REFERENCE, outputs, runs, returned, settings)

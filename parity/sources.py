@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from parity.errors import ParityError, UnsupportedError
+from parity.explaining import explain_layer, explain_network
 from parity.files import read_file
 from parity.forms import Form
 from parity.frameworks import family, framework, owner
 from parity.network import Network, Recurrent
-from parity.returns import Returns, explain_layer, explain_network
+from parity.returns import Returns
 
 Source: TypeAlias = Any
 """A path, a live Keras layer or model, a torch module, an onnx.ModelProto, a Network or one of its recurrent layers."""

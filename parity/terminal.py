@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parity.explaining import explain_network
 from parity.findings import Findings, describe
 from parity.frameworks import ENGINES
 from parity.judge import LIMIT, REFERENCE, Row
 from parity.layouts import LAYOUTS, axis_groups
 from parity.network import Bidirectional, Dense, Embedding, Layer, Recurrent, layer_facts
 from parity.recurrent import pack
-from parity.returns import Returns, explain_network, shape_text
+from parity.returns import Returns, shape_text
 from parity.sources import Opened
 
 _WIDE = 140
@@ -78,6 +79,9 @@ def show_comparison(comparison: Findings) -> None:
         soft_wrap=True,
         style="dim",
     )
+    for label, form in comparison.forms.items():
+        if not form.native:
+            out.print(escape(f"composed in {label}: {'; '.join(form.composed)}"), soft_wrap=True, style="dim")
     for row in comparison.table:
         if row.verdict == "disagree" and row.right == REFERENCE:
             out.print(f"  {escape(describe(row))}", soft_wrap=True)

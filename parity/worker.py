@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from parity import errors
+from parity.engines import runner_here
 from parity.frameworks import (
     KERAS_BACKENDS,
     Runner,
@@ -40,7 +41,6 @@ from parity.frameworks import (
 )
 from parity.recurrent import Array
 from parity.result import Result, State
-from parity.running import runner_here
 from parity.serialized import from_data, to_data, value_from_data
 from parity.sources import Opened, Source, open_source
 

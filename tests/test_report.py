@@ -9,18 +9,25 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 import parity
 from parity.comparison import Comparison, compare
-from parity.errors import FormatError, ParityError
+from parity.conventions import PADDING
+from parity.errors import EngineError, FormatError, ParityError
+from parity.frameworks import Settings
+from parity.judge import REFERENCE
 from parity.layouts import GATE_MEANINGS, LAYOUTS
+from parity.network import Network, Recurrent
+from parity.recurrent import RecurrentSpec, Weights
 from parity.report import (
     Record,
     make_record,
@@ -33,7 +40,10 @@ from parity.report import (
     write_text,
 )
 from parity.report.numbers import TIMES
+from parity.report.packing import unpacked
+from parity.report.padding import mask_record
 from parity.report.page import embed
+from parity.sources import Opened
 
 ENGINES = ["torch", "onnxruntime"]
 MOST_BYTES = 150_000
@@ -92,9 +102,96 @@ def large() -> Comparison:
     return compare(good, bad, batch=40, time=400)
 
 
+def with_weights(layer: Any, features: int = 3) -> Any:
+    """The layer, built, with weights that are all different and not zero."""
+    layer.build((None, None, features))
+    random = np.random.default_rng(1)
+    layer.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in layer.get_weights()])
+    return layer
+
+
+LENGTHS = [17, 9, 4, 0]
+
+
+def masked() -> Comparison:
+    layer = with_weights(keras.layers.LSTM(6, return_sequences=True, return_state=True, dropout=0.2, name="lstm"))
+    return compare(layer, engines=["keras", *ENGINES], lengths=LENGTHS)
+
+
+def masked_disagreeing() -> Comparison:
+    layer = with_weights(keras.layers.LSTM(6, return_sequences=True, return_state=True, name="lstm"))
+    bad = parity.to_torch(layer)
+    with torch.no_grad():
+        dict(bad.named_parameters())["weight_hh_l0"][7, 2] += 0.01
+    return compare(layer, bad, parity.to_onnx(layer), lengths=LENGTHS[:3])
+
+
+def merged() -> Comparison:
+    inner = keras.layers.LSTM(6, return_sequences=True, go_backwards=False)
+    return compare(with_weights(keras.layers.Bidirectional(inner, merge_mode="sum", name="both")))
+
+
+def composed() -> Comparison:
+    layer = keras.layers.GRU(6, return_sequences=True, reset_after=False, recurrent_dropout=0.3, name="gru")
+    return compare(with_weights(layer), engines=["keras", *ENGINES])
+
+
+def unlike() -> Comparison:
+    forward = keras.layers.LSTM(6, return_sequences=True, name="there")
+    back = keras.layers.GRU(5, return_sequences=True, go_backwards=True, name="back")
+    layer = keras.layers.Bidirectional(forward, backward_layer=back, name="both")
+    mask = np.random.default_rng(0).integers(0, 2, (4, 11)).astype(bool)
+    return compare(with_weights(layer), engines=ENGINES, mask=mask)
+
+
+def model() -> Comparison:
+    """A model that makes its mask itself, in the middle, on the left and on the right."""
+    layers = [
+        keras.layers.Masking(name="masking"),
+        keras.layers.LSTM(6, return_sequences=True, name="lstm"),
+        keras.layers.Dropout(0.25, name="dropout"),
+        keras.layers.SimpleRNN(4, return_sequences=True, activation="relu", name="rnn"),
+        keras.layers.Dense(2, name="dense"),
+    ]
+    built = with_weights(keras.Sequential([keras.Input((None, 3)), *layers], name="model"))
+    inputs = np.random.default_rng(0).normal(size=(4, 12, 3)).astype(np.float32)
+    inputs[0, :3] = inputs[1, 5:7] = inputs[2, 4:] = 0
+    return compare(built, engines=ENGINES, inputs=inputs)
+
+
+class Failing:
+    """An engine that ends in the middle of its work."""
+
+    engine = "onnxruntime"
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        """Raise what an engine's own process would be found to have died of."""
+        raise EngineError("the engine 'onnxruntime' ended unexpectedly", got="signal SIGABRT")
+
+
+def failed() -> Comparison:
+    from parity.comparison import runner
+
+    def half(source: Opened, engine: str, settings: Settings) -> Any:
+        return Failing() if engine == "onnxruntime" else runner(source, engine, settings)
+
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("parity.comparison.runner", half)
+        return compare(torch.nn.LSTM(3, 5), engines=ENGINES)
+
+
+def five() -> Comparison:
+    """As many participants as there are engines, of one bidirectional layer with a mask."""
+    layer = with_weights(keras.layers.Bidirectional(keras.layers.LSTM(6, return_sequences=True, return_state=True)))
+    return compare(layer, engines=["keras", *ENGINES, *ENGINES], lengths=LENGTHS)
+
+
 @pytest.fixture(scope="module")
 def comparisons() -> dict[str, Comparison]:
-    return {"agree": compare(lstm(), engines=ENGINES), "disagree": disagreeing(), "undecided": undecided()}
+    found = {"agree": compare(lstm(), engines=ENGINES), "disagree": disagreeing(), "undecided": undecided()}
+    made = [masked, masked_disagreeing, merged, composed, unlike, model, failed, five]
+    return found | {build.__name__.replace("_", " "): build() for build in made}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +203,7 @@ def records(comparisons: dict[str, Comparison]) -> dict[str, Record]:
     found["one engine, one step"] = make_record(compare(torch.nn.GRU(4, 6), engines=["torch"], batch=1, time=1))
     found["nothing to draw"] = {**found["agree"], "profile": None, "map": None}
     found["hostile"] = hostile(found["disagree"])
+    found["hostile mask"] = hostile_mask(found["masked disagreeing"])
     return found
 
 
@@ -126,7 +224,23 @@ def hostile(record: Record) -> Record:
     return changed
 
 
-CASES = [*VERDICTS, "not finite", "large", "one engine, one step", "nothing to draw", "hostile"]
+def hostile_mask(record: Record) -> Record:
+    """The same record with names of engines and layers, reasons and failures that attack the page."""
+    attacks = list(HOSTILE.values())
+    names = dict(zip((engine["label"] for engine in record["engines"][:-1]), attacks[:3], strict=True))
+    text = json.dumps(record)
+    for name, attack in (names | {"lstm": attacks[4]}).items():
+        text = text.replace(json.dumps(name), json.dumps(attack))
+    changed: Record = json.loads(text)
+    changed["failures"] = {attacks[0]: attacks[3], "other": attacks[5]}
+    changed["engines"][0]["form"] = {"kind": "composed", "composed": [attacks[3]], "kept": [attacks[0]]}
+    changed["conventions"][0]["ways"][0] |= {"call": attacks[0], "note": attacks[3]}
+    changed["padding"][0]["call"] = attacks[0]
+    return changed
+
+
+OTHERS = ["masked", "masked disagreeing", "merged", "composed", "unlike", "model", "failed", "five", "hostile mask"]
+CASES = [*VERDICTS, *OTHERS, "not finite", "large", "one engine, one step", "nothing to draw", "hostile"]
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +299,13 @@ def test_a_page_is_whole_quiet_and_alone(show: Any, records: dict[str, Record], 
     assert [url for url in shown.requests if not url.startswith("data:")] == [shown.page.url]
     assert shown.page.title().startswith(f"{record['verdict']}: ")
     assert record["title"] in shown.page.title().replace("\ufffd", "\u0000")
-    assert json.loads(shown.page.locator("#record").text_content() or "") == record
+    embedded = json.loads(shown.page.locator("#record").text_content() or "")
+    assert {**embedded, "rows": unpacked(embedded["rows"])} == record
     kinds = shown.page.eval_on_selector_all("script", "all => all.map(one => one.type)")
     assert kinds == ["application/json"]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "hostile"])
+@pytest.mark.parametrize("case", [case for case in CASES if "hostile" not in case])
 def test_an_ordinary_page_is_small(records: dict[str, Record], case: str) -> None:
     assert len(render_record(records[case]).encode()) <= MOST_BYTES
 
@@ -234,7 +349,7 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("case", VERDICTS)
+@pytest.mark.parametrize("case", [*VERDICTS, "masked", "failed", "composed"])
 def test_every_text_is_legible(show: Any, case: str, scheme: str) -> None:
     found = show(case, scheme=scheme).page.evaluate(CONTRASTS)
     assert len(found) > 100
@@ -319,7 +434,8 @@ def test_the_gates_are_those_of_the_table(show: Any, case: str, kind: Any) -> No
     styles = page.eval_on_selector_all("rect.gate:not(.pattern)", "all => all.map(one => one.classList[1])")
     assert styles == [f"gate-{list(meanings).index(gate)}" for row in rows for gate in row.gates]
     tensors = page.locator(".tensors").inner_text()
-    assert all(tensor.name in tensors and tensor.axes in tensors for row in rows for tensor in row.tensors)
+    usual = [tensor for row in rows for tensor in row.tensors if not {"peepholes", "projection"} & {*tensor.members}]
+    assert all(tensor.name in tensors and tensor.axes in tensors for tensor in usual)
 
 
 def test_the_chart_draws_every_engine_and_marks_the_wrong_one(show: Any, records: dict[str, Record]) -> None:
@@ -330,6 +446,7 @@ def test_the_chart_draws_every_engine_and_marks_the_wrong_one(show: Any, records
     text = page.locator(".profile").get_attribute("aria-label") or ""
     assert "Largest absolute error in each of 40 steps" in text
     assert page.locator(".lost").count() == 1  # behind the map
+    assert page.locator("rect.padding").count() == 0
 
 
 def test_the_horizon_is_marked(show: Any, records: dict[str, Record]) -> None:
@@ -463,3 +580,323 @@ def test_a_notebook_shows_the_sentence_and_the_matrix(
     assert "<script" not in fragment
     assert " id=" not in fragment
     assert len(fragment) < 30_000
+
+
+def test_hostile_names_around_a_mask_are_text(show: Any) -> None:
+    page = show("hostile mask").page
+    page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true })")
+    body = page.locator("body").inner_text()
+    for attack in HOSTILE.values():
+        assert attack.replace("\u0000", "\ufffd") in body
+    assert page.locator("img, b b, script:not(#record)").count() == 0
+
+
+@pytest.mark.parametrize("case", ["masked", "masked disagreeing", "unlike", "model"])
+def test_the_first_screen_says_the_mask(show: Any, records: dict[str, Record], case: str) -> None:
+    record, page = records[case], show(case, script=False).page
+    mask = record["mask"]
+    text = page.locator(".masked").inner_text()
+    assert text.startswith(f"{mask['valid']} of {mask['total']} steps are valid, {mask['total'] - mask['valid']} are")
+    assert ("lengths 17, 9, 4" in text) == case.startswith("masked")
+    assert "scored separately" in text
+    differing = [row for row in record["rows"] if row["padding_outside"]]
+    assert bool(differing) == case.startswith("masked")
+    assert ("by convention, which is no disagreement" in text) == bool(differing)
+    assert page.locator(".masked").bounding_box()["y"] < 300
+
+
+def test_no_mask_is_not_mentioned(show: Any, records: dict[str, Record]) -> None:
+    page = show("agree").page
+    assert records["agree"]["mask"] is None
+    assert page.locator(".masked, #padding, tr.padded, rect.padding, .legend .swatch.padding").count() == 0
+
+
+@pytest.mark.parametrize("case", ["masked", "masked disagreeing", "unlike", "model"])
+def test_padded_steps_are_scored_by_themselves(show: Any, records: dict[str, Record], case: str) -> None:
+    """Under every quantity with padding a line of its own, with the number of every pair that differs there."""
+    rows = [row for row in records[case]["rows"] if row["padded"]]
+    page = show(case).page
+    cells = page.locator("tr.padded .differs").all_inner_texts()
+    assert len(cells) == len(rows) > 0
+    differing = [row["padding_error"] for row in rows if row["padding_outside"]]
+    assert sorted(cell for cell in cells if cell != "alike") == sorted(f"differ by {x:.3g}" for x in differing)
+    words = page.locator("tr.padded .verdict-column").all_inner_texts()
+    assert set(words) == ({"convention", "alike"} if case == "masked" else {"convention"} if differing else {"alike"})
+    assert page.locator("tr.padded").locator(".disagree, .sign").count() == 0
+
+
+def test_how_many_elements_are_padding(records: dict[str, Record]) -> None:
+    padded = {
+        (row["rule"], row["quantity"]): row["padded"] for row in records["masked"]["rows"] if row["left"] == "torch"
+    }
+    steps = sum(17 - length for length in LENGTHS)
+    assert padded == {
+        ("run", "sequence"): 6 * steps,
+        ("run", "h_n"): 6,
+        ("run", "c_n"): 6,
+        **{("one step", name): 0 for name in ("sequence", "h_n", "c_n")},
+    }
+
+
+def test_what_every_engine_puts_at_padded_steps(show: Any, records: dict[str, Record]) -> None:
+    mask = records["masked"]["mask"]
+    assert (mask["valid"], mask["total"], mask["lengths"], mask["made"]) == (30, 68, LENGTHS, ["lengths"])
+    found = {entry["engine"]: (entry["steps"], entry["state"], entry["empty"]) for entry in mask["engines"]}
+    assert found == {
+        "keras": ("repeat", "last valid step", "zero"),
+        "torch": ("zero", "last valid step", "zero"),
+        "onnxruntime": ("zero", "last valid step", "zero"),
+        REFERENCE: ("repeat", "last valid step", "zero"),
+    }
+    page = show("masked").page
+    table = page.locator("section:has(#padding) tbody tr").all_inner_texts()
+    assert "the output of the last valid step, repeated\tthe last valid step\tzero\talike" in table[0]
+    assert "zero\tthe last valid step\tzero\tdiffers by convention: sequence by up to 0.345" in table[1]
+
+
+def test_an_engine_that_ignores_the_mask_is_seen_to_go_on_computing(comparisons: dict[str, Comparison]) -> None:
+    given = comparisons["masked"]
+    unmasked = parity.run(given.sources[0], given.inputs, engine="torch")
+    kept = given.judgement.results["keras"]
+    moved = replace(
+        kept, layers={name: replace(run, final=unmasked.layers[name].final) for name, run in kept.layers.items()}
+    )
+    results = {"torch": unmasked, "keras": moved}
+    mask = mask_record(replace(given, judgement=replace(given.judgement, results=results)))
+    assert mask is not None
+    found = {entry["engine"]: (entry["steps"], entry["state"], entry["empty"]) for entry in mask["engines"]}
+    assert found["torch"] == ("other", "last step of all", "other")
+    assert found["keras"] == ("repeat", "other", "other")
+    assert next(entry["largest"] for entry in mask["engines"]) > 0.1
+
+
+def test_padding_is_told_in_the_order_of_processing(records: dict[str, Record]) -> None:
+    """Both directions of a mask with gaps; a mask of the model's own; every engine as the reference, layer by layer."""
+    for case, made, steps in (("unlike", ["mask"], {"zero"}), ("model", ["the model itself"], {"repeat"})):
+        mask = records[case]["mask"]
+        assert mask["made"] == made
+        assert mask["lengths"] is None
+        assert {entry["steps"] for entry in mask["engines"]} == steps
+        assert {entry["state"] for entry in mask["engines"]} == {"last valid step"}
+        assert len(mask["engines"]) == 3
+        assert all(len(entry["layers"]) == 2 for entry in mask["engines"])
+
+
+def test_the_drawings_do_not_colour_padding(show: Any, records: dict[str, Record]) -> None:
+    where, profile = records["masked disagreeing"]["map"], records["masked disagreeing"]["profile"]
+    lengths = LENGTHS[:3]
+    expected = [[step >= length for step in range(17)] for length in lengths]
+    assert [[value == "padding" for value in line] for line in where["times_floor"]] == expected
+    assert profile["padded"] == [round(sum(step >= length for length in lengths) / 3, 4) for step in range(17)]
+    page = show("masked disagreeing").page
+    assert page.locator(".map rect.padding").count() == 2  # one for each sample that is padded
+    assert page.locator(".map .cell path").count() == 30
+    assert page.locator(".profile rect.padding").count() == 2
+    assert page.locator(".map .not-comparable").count() == 0
+    assert page.locator(".map-legend .swatch.padding").count() == 1
+    box, drawing = (page.locator(f".map {name}").last.bounding_box() for name in ("rect.padding", "rect.lost"))
+    assert box["width"] == pytest.approx(drawing["width"] * 13 / 17, abs=1)
+    assert box["y"] + box["height"] == pytest.approx(drawing["y"] + drawing["height"], abs=1)
+
+
+def test_steps_that_are_padding_in_every_sample_are_not_drawn() -> None:
+    torch.manual_seed(0)
+    record = make_record(compare(torch.nn.GRU(3, 5), engines=["torch"], lengths=[6, 4], time=9, batch=2))
+    assert [value is None for value in record["profile"]["engines"]["torch"]] == [False] * 6 + [True] * 3
+    page = render_record(record)
+    assert "torch: padding" in page
+    assert "nan" not in page.split('id="record"')[0].split("</style>")[1]
+
+
+def test_a_large_map_leaves_gaps_for_padding() -> None:
+    """Cells drawn in bulk do not run through the padding between them."""
+    torch.manual_seed(0)
+    mask = np.ones((20, 60), bool)
+    mask[:, 20:30] = False
+    page = render_record(make_record(compare(torch.nn.GRU(3, 5), engines=["torch"], mask=mask)))
+    cells = re.findall(r'<path class="cell within-\d" d="([^"]*)"', page)
+    spans = [(int(x), int(x) + int(width)) for d in cells for x, width in re.findall(r"M(\d+) \d+h(\d+)", d)]
+    assert sum(right - left for left, right in spans) == 20 * 50
+    assert not any(left < 30 and right > 20 for left, right in spans)
+
+
+@pytest.mark.parametrize("case", ["masked", "merged", "composed", "failed"])
+def test_every_participant_is_native_composed_or_the_source(show: Any, records: dict[str, Record], case: str) -> None:
+    engines = {engine["label"]: engine["form"] for engine in records[case]["engines"]}
+    kinds = {label: form["kind"] for label, form in engines.items()}
+    expected = {
+        "masked": {"keras": "source", "torch": "native", "onnxruntime": "native"},
+        "merged": {"keras": "source", "torch": "composed", "onnxruntime": "composed"},
+        "composed": {"keras": "source", "torch": "composed", "onnxruntime": "native"},
+        "failed": {"torch": "source", "onnxruntime": "native"},
+    }[case]
+    assert kinds == {**expected, REFERENCE: "reference"}
+    page = show(case).page
+    text = page.locator("section:has(#returned)").inner_text()
+    for form in engines.values():
+        assert all(line in text for line in (*form["composed"], *form["kept"]))
+    assert "the source itself" in text
+    ran = page.locator(".ran").inner_text()
+    for kind in ("native", "composed"):
+        labels = [label for label, own in kinds.items() if own == kind]
+        assert (f"{kind} in {', '.join(labels)}" in ran) == bool(labels)
+
+
+def test_reasons_and_options_that_were_left_out_stand_there(records: dict[str, Record]) -> None:
+    forms = {engine["label"]: engine["form"] for engine in records["composed"]["engines"]}
+    assert forms["torch"]["composed"] == ["layer 'gru': torch.nn.GRU has no reset_after=False"]
+    assert forms["onnxruntime"]["kept"] == ["layer 'gru': recurrent_dropout=0.3 is inert at inference"]
+    forms = {engine["label"]: engine["form"] for engine in records["masked"]["engines"]}
+    assert forms["torch"]["kept"] == ["layer 'lstm': dropout=0.2 is inert at inference"]
+    bias = records["composed"]["gates"]["gru"]["frameworks"]["keras"]["tensors"][-1]
+    assert (bias["name"], bias["axes"]) == ("bias", "(gate hidden)")
+
+
+def test_a_failed_engine_is_on_the_first_screen(show: Any, records: dict[str, Record]) -> None:
+    record, page = records["failed"], show("failed", script=False).page
+    assert record["verdict"] == "undecided"
+    assert record["failures"] == {"onnxruntime": "the engine 'onnxruntime' ended unexpectedly: signal SIGABRT"}
+    box = page.locator(".failures")
+    assert "1 of 2 engines failed" in box.inner_text()
+    assert "onnxruntime the engine 'onnxruntime' ended unexpectedly: signal SIGABRT" in box.inner_text()
+    assert box.bounding_box()["y"] < 400
+    assert box.locator(".sign.undecided").count() == 1
+    backs = [
+        page.locator(name).evaluate("one => getComputedStyle(one).backgroundColor") for name in (".failures", "body")
+    ]
+    assert backs[0] != backs[1]
+    assert not any(note.startswith("onnxruntime failed") for note in record["notes"])
+    assert [engine["label"] for engine in record["engines"]] == ["torch", "onnxruntime", REFERENCE]
+    assert "failed: the engine 'onnxruntime'" in page.locator("section:has(#returned)").inner_text()
+    assert page.locator(".chart-section .caption").inner_text().count("No line for") == 0
+
+
+@pytest.mark.parametrize(
+    ("case", "names", "layer", "count"),
+    [
+        ("masked", ["lstm"], "LSTM(6, return_sequences=True, return_state=True)", 3),
+        ("agree", ["lstm_l0", "lstm_l1"], "2 stacked layers Bidirectional(LSTM(5))", 9),
+        ("unlike", ["both"], "Bidirectional(LSTM(6), backward_layer=GRU(5), merge_mode='concat')", 4),
+    ],
+)
+def test_a_layer_is_explained_as_what_it_is(
+    show: Any, records: dict[str, Record], case: str, names: list[str], layer: str, count: int
+) -> None:
+    (returns,) = records[case]["conventions"]
+    assert (returns["names"], returns["layer"], len(returns["keras"])) == (names, layer, count)
+    page = show(case).page
+    page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true })")
+    text = page.locator("section:has(#returned)").inner_text()
+    assert f"{', '.join(names)} in Keras's words, returning all it has: {layer}" in text
+    for value in returns["keras"]:
+        assert f"{value['place']} {value['name']}" in text
+        assert value["torch"] in text
+    assert ("torch, batch first, returns" in text) == bool(returns["torch"]) == (case != "unlike")
+    assert ("ONNX returns" in text.replace("ONNX, returns", "ONNX returns")) == bool(returns["onnx"])
+    for row in returns["rows"]:
+        assert row in text
+    assert ("Rows of h_n and c_n" in text) == (case == "agree")
+    for way in returns["ways"]:
+        assert way["call"] in text
+    assert page.locator("summary", has_text="Called in another way").count() == bool(returns["ways"])
+    assert page.locator("summary", has_text="Padded steps, by framework and call").count() == 1
+    assert len(records[case]["padding"]) == len(PADDING)
+    assert all(padding.call in text for padding in PADDING)
+
+
+def test_a_merge_mode_is_explained(show: Any, records: dict[str, Record]) -> None:
+    (returns,) = records["merged"]["conventions"]
+    assert "merge_mode='sum'" in returns["layer"]
+    assert "both directions added" in show("merged").page.locator("section:has(#returned)").inner_text()
+
+
+def test_ways_to_call_are_folded_away(show: Any) -> None:
+    page = show("agree").page
+    assert page.locator("section:has(#returned) details").count() == 2
+    assert page.locator("section:has(#returned) details[open]").count() == 0
+    calls = page.locator("details:has-text('Called in another way') td:nth-child(2)").all_text_contents()
+    assert {"batch_first=False", "(time, features), one sample", "PackedSequence"} <= set(calls)
+
+
+def test_what_no_framework_has_is_compared_and_not_explained() -> None:
+    random = np.random.default_rng(0)
+    spec = RecurrentSpec("lstm", 3, 4, projection_size=4)
+    sizes = {"kernel": (4, 4, 3), "recurrent": (4, 4, 4), "projection": (4, 4)}
+    weights = Weights(**{name: random.normal(scale=0.5, size=size).astype(np.float32) for name, size in sizes.items()})
+    network = Network("wide", (Recurrent("wide", spec, (weights,)),))
+    record = make_record(compare(network, engines=["torch"]))
+    (returns,) = record["conventions"]
+    assert returns["notes"] == ["no framework has this projection"]
+    assert "no framework has this projection" in render_record(record)
+    names = [tensor["name"] for tensor in record["gates"]["lstm"]["frameworks"]["torch"]["tensors"]]
+    assert "weight_hr" in names
+    assert "weight_hr" not in json.dumps(make_record(compare(lstm(), engines=["torch"]))["gates"])
+
+
+def test_every_layer_and_option_stands_in_the_table(show: Any) -> None:
+    def table(case: str) -> list[list[str]]:
+        rows = show(case).page.locator("section:has(#layers) table tbody tr").all()
+        return [row.locator("th, td").all_inner_texts() for row in rows]
+
+    assert table("model") == [
+        ["masking", "Masking", "3", "3", "", "", "mask_value 0"],
+        ["lstm", "LSTM", "3", "6", "6", "forward", "bias, return_sequences"],
+        ["dropout", "Dropout", "6", "6", "", "", "rate 0.25"],
+        ["rnn", "RNN", "6", "4", "4", "forward", "bias, return_sequences, cell relu as its candidate function"],
+        ["dense", "Dense", "4", "2", "", "", "activation linear, bias"],
+    ]
+    assert [row[:2] + row[4:] for row in table("unlike")] == [
+        ["both", "Bidirectional", "", "", "merge_mode concat"],
+        ["both.forward_there", "LSTM", "6", "forward", "bias, return_sequences"],
+        ["both.back", "GRU", "5", "backward", "bias, return_sequences"],
+    ]
+    assert table("composed")[0][-1] == "bias, return_sequences, cell reset_after=False, recurrent_dropout 0.3"
+
+
+def first_version(record: Record) -> Record:
+    """A record as version 1 was."""
+    old = {key: value for key, value in record.items() if key not in ("mask", "padding", "failures")}
+    new = ("padding_error", "padding_outside", "padded")
+    (returns,) = record["conventions"]
+    keras_values = [
+        {name: value[name] for name in ("name", "shape", "meaning", "torch", "onnx")} for value in returns["keras"]
+    ]
+    kept = {key: returns[key] for key in ("layer", "torch", "onnx", "notes")}
+    return {
+        **old,
+        "schema": {**record["schema"], "version": 1},
+        "rows": [{key: value for key, value in row.items() if key not in new} for row in record["rows"]],
+        "engines": [{key: value for key, value in engine.items() if key != "form"} for engine in record["engines"]],
+        "conventions": [{"name": "lstm", "keras": keras_values, **kept}],
+        "profile": {key: value for key, value in record["profile"].items() if key != "padded"},
+    }
+
+
+def test_a_record_of_the_first_version_is_still_read(records: dict[str, Record], tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(to_json(first_version(records["agree"])), encoding="utf-8")
+    record = read_record(path)
+    assert [row["verdict"] for row in record["rows"]] == [row["verdict"] for row in records["agree"]["rows"]]
+    page = render_record(record)
+    assert "[1] layer_0_forward_state_h" in page
+    assert "version 1" in page
+
+
+def test_the_record_in_a_page_can_be_read_again(records: dict[str, Record], tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(str(embed(records["masked"])), encoding="utf-8")
+    assert read_record(path) == records["masked"]
+    assert len(embed(records["five"])) < 0.8 * len(json.dumps(records["five"], separators=(",", ":")))
+    broken = json.loads(str(embed(records["masked"])))
+    broken["rows"]["rows"][0].pop()
+    path.write_text(json.dumps(broken), encoding="utf-8")
+    with pytest.raises(FormatError, match="rows are no table"):
+        read_record(path)
+
+
+def test_a_notebook_says_padding_and_failures(comparisons: dict[str, Comparison]) -> None:
+    fragment = snippet(comparisons["masked"])
+    assert "30 of 68 steps are valid, 38 are padding (lengths 17, 9, 4, 0), scored separately" in fragment
+    assert "<bdi>torch</bdi> differs there from the reference in <bdi>sequence by up to 0.345</bdi>" in fragment
+    assert "a difference of convention" in fragment
+    assert "onnxruntime failed" in snippet(comparisons["failed"]).replace("<bdi>", "").replace("</bdi>", "")

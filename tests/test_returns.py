@@ -19,11 +19,13 @@ from onnx.reference import ReferenceEvaluator
 import parity
 from parity.cli import main
 from parity.conventions import MERGE_MODES, PADDING, MergeMode
+from parity.correspondence import CALLS, Call
 from parity.errors import ParityError
+from parity.explaining import explain_layer, explain_unlike, specs_of
 from parity.layouts import KINDS, LAYOUTS, Kind
 from parity.network import Bidirectional, Recurrent
 from parity.recurrent import DIRECTIONS, Array, RecurrentSpec, Weights, pack
-from parity.returns import CALLS, Call, Returns, explain_layer, explain_unlike, shape_text, specs_of
+from parity.returns import Returns, shape_text
 
 BATCH, TIME, FEATURES, UNITS = 3, 7, 2, 5
 LENGTHS = (4, 7, 2)

@@ -27,7 +27,8 @@ from parity.frameworks.torch import building as torch_build
 from parity.frameworks.torch import cells as torch_cells
 from parity.frameworks.torch import layers as torch_layers
 from parity.frameworks.torch.cells import GENERAL_CELLS, GeneralCell, apply
-from parity.frameworks.torch.layers import Chain, Loop, on_valid_steps
+from parity.frameworks.torch.chain import Chain
+from parity.frameworks.torch.layers import Loop, on_valid_steps
 from parity.functions import FUNCTIONS, Function
 from parity.judge import Judgement, judge
 from parity.layouts import KERAS_GRU_RESET_BEFORE, KINDS, LAYOUTS, PEEPHOLES, STATES, Kind
@@ -1110,7 +1111,7 @@ def loop_without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def native_without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("torch_layers", "torch_run"):
+    for module in ("torch.layers", "torch.running"):
         monkeypatch.setattr(f"parity.frameworks.{module}.on_valid_steps", lambda layer, x, hx, _: layer(x, hx))
 
 
@@ -1155,7 +1156,7 @@ def empty_samples_start_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
         some = mask.any(dim=1)[:, None]
         return output, torch_layers.as_hx(state * some for state in torch_layers.states_of(states))
 
-    for module in ("torch_layers", "torch_run"):
+    for module in ("torch.layers", "torch.running"):
         monkeypatch.setattr(f"parity.frameworks.{module}.on_valid_steps", cleared)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parity.recurrent import Array
+from parity.network.unweighted import Unweighted
 
 
 @dataclass(frozen=True, eq=False)
-class Dropout:
+class Dropout(Unweighted):
     """Hands its input on unchanged; in training it would zero a share of it.
 
     Args:
@@ -17,24 +17,7 @@ class Dropout:
         rate: the share.
     """
 
-    name: str
-    features: int
     rate: float
-
-    @property
-    def input_size(self) -> int:
-        """Features it takes."""
-        return self.features
-
-    @property
-    def output_size(self) -> int:
-        """Features it gives."""
-        return self.features
-
-    @property
-    def arrays(self) -> dict[str, Array]:
-        """It has no weights."""
-        return {}
 
     @property
     def facts(self) -> dict[str, object]:

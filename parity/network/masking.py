@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.recurrent import Array
+from parity.network.unweighted import Unweighted
 from parity.reference import Float64, Mask
 
 
 @dataclass(frozen=True, eq=False)
-class Masking:
+class Masking(Unweighted):
     """A step is valid unless all its features equal `mask_value`; the features of the others become zero.
 
     Args:
@@ -20,24 +20,7 @@ class Masking:
         mask_value: what marks a step to leave out.
     """
 
-    name: str
-    features: int
     mask_value: float = 0.0
-
-    @property
-    def input_size(self) -> int:
-        """Features it takes."""
-        return self.features
-
-    @property
-    def output_size(self) -> int:
-        """Features it gives."""
-        return self.features
-
-    @property
-    def arrays(self) -> dict[str, Array]:
-        """It has no weights."""
-        return {}
 
     @property
     def facts(self) -> dict[str, object]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from parity.conventions import PADDING
 from parity.errors import FormatError, ParityError
+from parity.explaining import explain_network
 from parity.findings import Findings, describe
 from parity.floor import LOST, Band
 from parity.judge import LIMIT, REFERENCE, Judgement, Row
@@ -28,7 +29,7 @@ from parity.recurrent import Array
 from parity.reference import Float64
 from parity.report.packing import unpacked
 from parity.report.padding import mask_record
-from parity.returns import Returns, explain_network
+from parity.returns import Returns
 from parity.sources import Opened
 
 SCHEMA = {"name": "parity.comparison", "version": 2}

@@ -13,10 +13,10 @@ from torch import nn
 
 from parity.forms import form_in, obstacles
 from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS, GeneralCell, layout_of
+from parity.frameworks.torch.chain import Chain
 from parity.frameworks.torch.layers import (
     NATIVE,
     Bidirectional,
-    Chain,
     Loop,
     MaskedEmbedding,
     Masking,

@@ -1,13 +1,13 @@
 """PyTorch: the modules that a converted model is made of where torch has no layer of its own.
 
 A recurrent layer that `nn.LSTM`, `nn.GRU` or `nn.RNN` cannot say is a `RecurrentLayer`: for each direction torch's own module where
-its cell is plain, else a `Loop` over the steps of one of the cells in `parity.frameworks.torch.cells`. A `Chain` calls layers in order.
+its cell is plain, else a `Loop` over the steps of one of the cells in `parity.frameworks.torch.cells`.
+`parity.frameworks.torch.chain` calls layers in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -18,8 +18,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from parity.conventions import CANONICAL_AXES, Fill, MergeMode, Select, Value, keras_returns
 from parity.frameworks.torch.cells import GeneralCell
 from parity.layouts import STATES, Kind
-from parity.network import Bidirectional as BidirectionalNode
-from parity.network import Network, Output, Recurrent
 from parity.recurrent import DIRECTIONS, Direction
 
 NATIVE: dict[Kind, type[nn.LSTM | nn.GRU | nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -113,7 +111,7 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor, hx: Hx | None = None, mask: Tensor | None = None) -> tuple[Any, Hx]:
         """The output and the final states."""
-        return self.returned(self.run(x, hx, _truth(mask)))
+        return self.returned(self.run(x, hx, as_truth(mask)))
 
     def run(self, x: Tensor, hx: Hx | None = None, mask: Tensor | None = None) -> Run:
         """Everything it computes."""
@@ -134,7 +132,7 @@ class RecurrentLayer(nn.Module):
 
     def returned(self, run: Run) -> tuple[Any, Hx]:
         """What `forward` makes of it."""
-        return _single(self.given(run)), as_hx(run.states)
+        return alone(self.given(run)), as_hx(run.states)
 
     def extra_repr(self) -> str:
         """The options that `print(module)` shows."""
@@ -173,7 +171,7 @@ class Bidirectional(nn.Module):
     def forward(self, x: Tensor, hx: Sequence[Hx] | None = None, mask: Tensor | None = None) -> tuple[Any, list[Hx]]:
         """The output and every layer's final states."""
         names = [name for stack in self.names for name in stack]
-        return self.returned(self.run(x, {} if hx is None else dict(zip(names, hx, strict=True)), _truth(mask)))
+        return self.returned(self.run(x, {} if hx is None else dict(zip(names, hx, strict=True)), as_truth(mask)))
 
     def run(self, x: Tensor, states: Mapping[str, Hx], mask: Tensor | None = None) -> dict[str, Run]:
         """Everything its layers compute, by name, from initial states by name."""
@@ -197,7 +195,7 @@ class Bidirectional(nn.Module):
 
     def returned(self, runs: Mapping[str, Run]) -> tuple[Any, list[Hx]]:
         """What `forward` makes of it."""
-        return _single(self.given(runs)), [as_hx(run.states) for run in runs.values()]
+        return alone(self.given(runs)), [as_hx(run.states) for run in runs.values()]
 
     def extra_repr(self) -> str:
         """The options that `print(module)` shows."""
@@ -238,129 +236,6 @@ class MaskedEmbedding(nn.Embedding):
     def mask(self, x: Tensor) -> Tensor:
         """Which steps of x, (batch, time), are valid."""
         return x != 0
-
-
-@dataclass(frozen=True)
-class Use:
-    """How a chain uses one of its recurrent layers.
-
-    Args:
-        values: what the layer hands over, the first of them to the next layer; none for a `Bidirectional`, which says it itself.
-        return_sequences: whether that has every step, so that a mask still means something behind it.
-        fill: what its sequence holds where the mask is False.
-    """
-
-    values: tuple[Value, ...]
-    return_sequences: bool
-    fill: Fill
-
-
-class Chain(nn.Module):
-    """A converted model: its layers under the user's names, called one after the other.
-
-    `forward(x, hx=None, mask=None)` takes (batch, time, features), or (batch, time) integers, and a mask (batch, time), True where a
-    step is valid; layers that make masks narrow it. It returns what the source model returns: one tensor, or a list of them in order.
-    A bare recurrent stack returns `(output, (h_n, c_n))` as `nn.LSTM` does, or, where its layers differ in size, a list of their states.
-    `hx` takes the states of all recurrent layers in that same form.
-
-    Args:
-        network: the description of the model.
-        modules: of each of its layers, to be called in order.
-    """
-
-    def __init__(self, network: Network, modules: Mapping[str, Sequence[nn.Module]]) -> None:
-        super().__init__()
-        self._title = network.name
-        self._outputs: tuple[Output, ...] = network.outputs
-        self._shown: tuple[Output, ...] = network.shown
-        recurrent = (layer for layer in network.layers if isinstance(layer, (Recurrent, BidirectionalNode)))
-        self._uses = {layer.name: _use(layer) for layer in recurrent}
-        self._directions = {name: len(spec.directions) for name, spec in network.specs.items()}
-        sizes = {(spec.kind, spec.hidden_size, spec.state_size) for spec in network.specs.values()}
-        self._stacks = len(sizes) == 1 and not any(isinstance(layer, BidirectionalNode) for layer in network.layers)
-        self._names: dict[str, tuple[str, ...]] = {}
-        for layer in network.layers:
-            names = []
-            for suffix, module in zip(("", "_activation"), modules[layer.name], strict=False):
-                names.append(self._free_name(layer.name + suffix))
-                self.add_module(names[-1], module)
-            self._names[layer.name] = tuple(names)
-
-    def _free_name(self, wanted: str) -> str:
-        """The user's name, changed only where torch allows it no module: dots, and names an attribute already has."""
-        name = wanted.replace(".", "_") or "layer"
-        while hasattr(self, name):
-            name += "_"
-        return name
-
-    def forward(self, x: Tensor, hx: Any = None, mask: Tensor | None = None) -> Any:
-        """The model's outputs."""
-        return self.returned(*self.run(x, self._by_layer(hx), _truth(mask)))
-
-    def run(
-        self, x: Tensor, states: Mapping[str, Hx], mask: Tensor | None = None
-    ) -> tuple[dict[str, tuple[Tensor, ...]], dict[str, Run]]:
-        """What every layer gives on, and everything the recurrent ones compute, from initial states by layer."""
-        value = x
-        given: dict[str, tuple[Tensor, ...]] = {}
-        runs: dict[str, Run] = {}
-        for layer, names in self._names.items():
-            for name in names:
-                module = self.get_submodule(name)
-                if isinstance(module, (Masking, MaskedEmbedding)):
-                    mask = module.mask(value) if mask is None else mask & module.mask(value)
-                if layer in self._uses:
-                    found, given[layer] = self._recur(layer, module, value, states, mask)
-                    runs |= found
-                else:
-                    given[layer] = (module(value),)
-                value = given[layer][0]
-            if layer in self._uses and not self._uses[layer].return_sequences:
-                mask = None
-        return given, runs
-
-    def _recur(
-        self, name: str, module: nn.Module, x: Tensor, states: Mapping[str, Hx], mask: Tensor | None
-    ) -> tuple[dict[str, Run], tuple[Tensor, ...]]:
-        """The runs of a recurrent layer, or of those inside a `Bidirectional`, and what it gives on."""
-        if isinstance(module, Bidirectional):
-            runs = module.run(x, states, mask)
-            return runs, module.given(runs)
-        if isinstance(module, RecurrentLayer):
-            run = module.run(x, states.get(name), mask)
-            return {name: run}, module.given(run)
-        use = self._uses[name]
-        run = run_native(module, x, states.get(name), mask, use.fill)
-        return {name: run}, (shown(use.values[0], run),)
-
-    def outputs(self, given: Mapping[str, tuple[Tensor, ...]], runs: Mapping[str, Run]) -> list[Tensor]:
-        """The values that have names of their own, in order."""
-        return [given[out.layer][0] if out.value is None else shown(out.value, runs[out.layer]) for out in self._shown]
-
-    def returned(self, given: Mapping[str, tuple[Tensor, ...]], runs: Mapping[str, Run]) -> Any:
-        """What `forward` makes of it."""
-        if self._outputs:
-            return _single(self.outputs(given, runs))
-        states = [run.states for run in runs.values()]
-        output = _single(list(given.values())[-1])
-        if self._stacks:
-            return output, as_hx(torch.cat(parts) for parts in zip(*states, strict=True))
-        return output, [as_hx(own) for own in states]
-
-    def _by_layer(self, hx: Any) -> dict[str, Hx]:
-        """Initial states as `returned` shows final ones, by layer."""
-        if hx is None:
-            return {}
-        if not self._stacks:
-            return dict(zip(self._directions, hx, strict=True))
-        parts = [torch.split(state, list(self._directions.values())) for state in states_of(hx)]
-        return {name: as_hx(own) for name, own in zip(self._directions, zip(*parts, strict=True), strict=True)}
-
-
-def _use(layer: Recurrent | BidirectionalNode) -> Use:
-    if isinstance(layer, Recurrent):
-        return Use(layer.values, layer.return_sequences, layer.fill)
-    return Use((), layer.return_sequences, "zero")
 
 
 def states_of(hx: Hx) -> tuple[Tensor, ...]:
@@ -496,12 +371,13 @@ def _merged(forward: Tensor, backward: Tensor, mode: str) -> Tensor:
     return both / 2 if mode == "ave" else both
 
 
-def _truth(mask: Tensor | None) -> Tensor | None:
+def as_truth(mask: Tensor | None) -> Tensor | None:
     """A mask of zeros and ones, as tokenizers give it, as bool."""
     return None if mask is None else mask.bool()
 
 
-def _single(values: Sequence[Tensor]) -> Any:
+def alone(values: Sequence[Tensor]) -> Any:
+    """The only one of several values, or all of them."""
     return values[0] if len(values) == 1 else values
 
 

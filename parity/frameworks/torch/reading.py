@@ -14,10 +14,10 @@ from parity.cell import Cell, plain_cell
 from parity.errors import Problem, UnsupportedError
 from parity.frameworks.torch.building import FUNCTION_OF_RNN, SUFFIXES
 from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS, GeneralCell, layout_of
+from parity.frameworks.torch.chain import Chain
 from parity.frameworks.torch.layers import (
     NATIVE,
     Bidirectional,
-    Chain,
     Loop,
     MaskedEmbedding,
     Masking,

@@ -16,10 +16,10 @@ from parity.conventions import to_canonical, torch_cell_returns, torch_returns
 from parity.errors import MissingFrameworkError, UnsupportedError
 from parity.frameworks import Settings
 from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS
+from parity.frameworks.torch.chain import Chain
 from parity.frameworks.torch.layers import (
     NATIVE,
     Bidirectional,
-    Chain,
     Hx,
     RecurrentLayer,
     Run,
