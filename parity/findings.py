@@ -143,7 +143,7 @@ def _judged(findings: Findings, names: list[str]) -> str:
         basis = f"the reference of {findings.sources[0].label}"
         return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}."
     if all(row.rule != "run" for row in rows):
-        return f"Undecided: all of {size} is padding, so there is nothing to compare."
+        return f"Undecided: all of {batch} x {time} steps is padding, so there is nothing to compare."
     most = max((row.times_floor for row in rows if row.right == REFERENCE), default=0.0)
     measured = f"at most {most:.2g} times the float32 floor, where {rows[0].limit:g} is allowed"
     if verdict == "agree":

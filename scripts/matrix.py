@@ -42,6 +42,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from parity.frameworks import quiet_import
+
 if TYPE_CHECKING:
     from grid.judging import Outcome
 
@@ -75,6 +77,8 @@ def warm_up() -> None:
     """Load every framework once, for all cases of this process."""
     warnings.simplefilter("ignore")
     importlib.import_module("torch").set_num_threads(1)
+    with quiet_import():
+        importlib.import_module("keras")
     for name in ("keras", "torch", "onnx"):
         importlib.import_module(f"grid.{name}_side")
 

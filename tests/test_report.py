@@ -43,7 +43,9 @@ from parity.report.numbers import TIMES
 from parity.report.packing import unpacked
 from parity.report.padding import mask_record
 from parity.report.page import embed
+from parity.running import runner
 from parity.sources import Opened
+from parity.terminal import show_comparison
 
 ENGINES = ["torch", "onnxruntime"]
 MOST_BYTES = 150_000
@@ -170,8 +172,6 @@ class Failing:
 
 
 def failed() -> Comparison:
-    from parity.comparison import runner
-
     def half(source: Opened, engine: str, settings: Settings) -> Any:
         return Failing() if engine == "onnxruntime" else runner(source, engine, settings)
 
@@ -900,3 +900,24 @@ def test_a_notebook_says_padding_and_failures(comparisons: dict[str, Comparison]
     assert "<bdi>torch</bdi> differs there from the reference in <bdi>sequence by up to 0.345</bdi>" in fragment
     assert "a difference of convention" in fragment
     assert "onnxruntime failed" in snippet(comparisons["failed"]).replace("<bdi>", "").replace("</bdi>", "")
+
+
+def test_the_terminal_says_what_is_composed(
+    comparisons: dict[str, Comparison], capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_comparison(comparisons["composed"])
+    out = capsys.readouterr().out
+    assert "composed in torch: layer 'gru': torch.nn.GRU has no reset_after=False" in out
+    assert "composed in onnxruntime" not in out
+
+
+def test_where_all_is_padding_nothing_is_called_alike() -> None:
+    torch.manual_seed(0)
+    comparison = compare(torch.nn.LSTM(3, 5), engines=ENGINES, lengths=[0, 0], time=5)
+    record = make_record(comparison)
+    page = render_record(record)
+    assert {entry["state"] for entry in record["mask"]["engines"]} == {"none"}
+    assert "0 of 10 steps are valid, 10 are padding" in page
+    assert "no step, as none is valid" in page
+    assert "alike" not in page.split('id="record"')[0]
+    assert "alike" not in snippet(comparison)

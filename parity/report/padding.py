@@ -107,10 +107,12 @@ def _last_valid(valid: Mask) -> NDArray[np.intp]:
 
 
 def _taken(run: LayerRun, mask: Mask, directions: tuple[Direction, ...], allowed: Float64) -> str:
-    """The step whose output is the final h: the last valid one, or the last of all, in the order of processing."""
+    """The step whose output is the final h: the last valid one, or the last of all, in the order of processing; none without a valid one."""
     if run.sequence is None or run.sequence.shape[:2] != mask.shape:
         return "not shown"
     some = mask.any(axis=1)
+    if not some.any():
+        return "none"
     possible = {"last valid step", "last step of all"}
     for index, direction in enumerate(directions):
         own = _processed(run.sequence[:, :, index], direction)

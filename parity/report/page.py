@@ -52,6 +52,7 @@ _FINAL_STATES = {
     "last valid step": "the last valid step",
     "last step of all": "the last step of all",
     "other": "neither the last valid nor the last step",
+    "none": "no step, as none is valid",
     "not shown": "not shown by this engine",
 }
 _EMPTY_STATES = {"zero": "zero", "initial state": "the initial state", "other": "something else"}
@@ -455,6 +456,7 @@ def _mask(record: Record, columns: Sequence[Column]) -> dict[str, Any] | None:
         "engines": engines,
         "empty": any(entry["empty"] for entry in engines),
         "differing": list(differences),
+        "scored": any(row["padded"] for row in record["rows"]),
         "any": any(row["padding_outside"] for row in record["rows"]),
     }
 
