@@ -89,6 +89,7 @@ class Band:
         floor: its float32 noise, of the same axes with the last of length 1.
         comparable: where the floor has not yet grown to the size of the signal, like `floor`.
         padded: where a mask leaves the step out, so that what stands there is a convention, like `floor`; None for nowhere.
+        overflowed: where the computation has left the range of float32, so that infinities and NaN are right, like `floor`.
     """
 
     quantity: Quantity
@@ -96,6 +97,7 @@ class Band:
     floor: Float64
     comparable: NDArray[np.bool_]
     padded: NDArray[np.bool_] | None = None
+    overflowed: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +280,9 @@ def _measure_rows(
         name: State(*(np.tile(a, (1, groups, 1)) for a in state.arrays())) for name, state in states.items()
     }
     tiled_mask = None if mask is None else np.tile(mask, (groups, 1))
-    outputs, paths = network.compute(tiled, tiled_states, rounding, tiled_mask)
+    # What overflows is judged as such; NumPy need not say so at every step.
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs, paths = network.compute(tiled, tiled_states, rounding, tiled_mask)
     all_runs = Result("replicas", outputs, {name: path.run for name, path in paths.items()})
     result = Result(
         "reference",
@@ -291,7 +295,8 @@ def _measure_rows(
         axis = quantity.axes.index("batch")
         grouped = array.reshape(*array.shape[:axis], groups, batch, *array.shape[axis + 1 :])
         reference = grouped.take([0], axis=axis)
-        shown = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            shown = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
         spreads[quantity.name] = _filled(shown, quantity) * _widening(replicas * array.shape[-1])
     trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
     return _bands(network, result, trajectories, spreads, replicas)
@@ -319,25 +324,39 @@ def _bands(
 ) -> Floor:
     bands: dict[str, Band] = {}
     lost_steps: dict[str, NDArray[np.bool_]] = {}
+    overflows: dict[str, NDArray[np.bool_]] = {}
     for name, path in trajectories.items():
         prefix = "" if len(trajectories) == 1 else f"{name}."
         scale = np.abs(path.h).max(axis=(1, 3), keepdims=True)
-        lost_steps[name] = _from_then_on(~(spreads[f"{prefix}sequence"] <= LOST * scale), path)
-    any_lost = np.stack([lost.any(axis=(1, 2, 3)) for lost in lost_steps.values()]).any(axis=0)
+        overflows[name] = _from_then_on(_beyond_float32(path), path)
+        lost = ~(spreads[f"{prefix}sequence"] <= LOST * scale) | overflows[name]
+        lost_steps[name] = _from_then_on(lost, path)
     for quantity, reference in quantities(network, result):
         spread = spreads[quantity.name]
         floor = spread + 2 * UNIT * np.abs(reference).max(axis=-1, keepdims=True)
-        layer = next((name for name in lost_steps if quantity.name in (f"{name}.sequence", "sequence")), None)
-        if layer is not None:
-            lost = lost_steps[layer]
-        else:
-            # Beyond the horizon of any layer in the same sample a model's output or a final state cannot be told either.
-            axis = quantity.axes.index("batch")
-            lost = np.broadcast_to(
-                any_lost.reshape([-1 if index == axis else 1 for index in range(spread.ndim)]), spread.shape
-            )
-        bands[quantity.name] = Band(quantity, reference, floor, ~lost, _padded(quantity, spread, trajectories))
+        lost, overflowed = (_where(quantity, steps, spread) for steps in (lost_steps, overflows))
+        padded = _padded(quantity, spread, trajectories)
+        bands[quantity.name] = Band(quantity, reference, floor, ~lost, padded, overflowed if overflowed.any() else None)
     return Floor(result, trajectories, bands, replicas, _horizon(lost_steps, trajectories))
+
+
+def _beyond_float32(path: Trajectory) -> NDArray[np.bool_]:
+    """Steps whose state is no number of float32, (batch, time, direction, 1)."""
+    states = [path.h] if path.c is None else [path.h, path.c]
+    within = [(np.abs(state) <= np.finfo(np.float32).max).all(axis=-1, keepdims=True) for state in states]
+    beyond: NDArray[np.bool_] = ~np.logical_and.reduce(within)
+    return beyond
+
+
+def _where(quantity: Quantity, steps: Mapping[str, NDArray[np.bool_]], spread: Float64) -> NDArray[np.bool_]:
+    """What is known of every layer's steps, of one quantity: of its layer's sequence, or of any layer in the same sample."""
+    layer = next((name for name in steps if quantity.name in (f"{name}.sequence", "sequence")), None)
+    if layer is not None:
+        return steps[layer]
+    # A model's output or a final state comes after every step of every layer.
+    anywhere = np.stack([found.any(axis=(1, 2, 3)) for found in steps.values()]).any(axis=0)
+    axis = quantity.axes.index("batch")
+    return np.broadcast_to(anywhere.reshape([-1 if index == axis else 1 for index in range(spread.ndim)]), spread.shape)
 
 
 def _padded(quantity: Quantity, spread: Float64, paths: Mapping[str, Trajectory]) -> NDArray[np.bool_] | None:
@@ -401,10 +420,20 @@ def _join(parts: list[Floor]) -> Floor:
             joined([piece.floor for piece in pieces], axis),
             joined([piece.comparable for piece in pieces], axis),
             _padded(band.quantity, joined([piece.floor for piece in pieces], axis), trajectories),
+            _joined_flags([piece.overflowed for piece in pieces], [piece.floor for piece in pieces], axis),
         )
     horizon = min((part.horizon for part in parts if part.horizon is not None), default=None)
     result = Result("reference", outputs, layers, settings=first.result.settings)
     return Floor(result, trajectories, bands, first.replicas, horizon)
+
+
+def _joined_flags(
+    flags: Sequence[NDArray[np.bool_] | None], floors: Sequence[Float64], axis: int
+) -> NDArray[np.bool_] | None:
+    if all(flag is None for flag in flags):
+        return None
+    whole = [np.zeros(floor.shape, bool) if flag is None else flag for flag, floor in zip(flags, floors, strict=True)]
+    return np.concatenate(whole, axis=axis)
 
 
 class Float32Rounding:

@@ -200,12 +200,14 @@ def _row(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Arra
             None,
             note,
         )
-    error = np.abs(left[1].astype(np.float64) - right[1].astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        error = np.abs(left[1].astype(np.float64) - right[1].astype(np.float64))
     padded = np.broadcast_to(False if band.padded is None else band.padded, error.shape)
     finite = np.isfinite(error)
     ratio = np.where(finite, error / np.maximum(band.floor, np.finfo(float).tiny), np.inf)
+    overflowed = np.broadcast_to(False if band.overflowed is None else band.overflowed, error.shape)
     comparable = np.broadcast_to(band.comparable, ratio.shape) & ~padded
-    judged = np.where((comparable | ~finite) & ~padded, ratio, 0.0)
+    judged = np.where((comparable | (~finite & ~overflowed)) & ~padded, ratio, 0.0)
     outside = ~(judged <= limit)
     place = np.unravel_index(int(np.argmax(np.where(padded, -1.0, np.where(finite, error, np.inf)))), error.shape)
     worst = np.unravel_index(int(np.argmax(judged)), judged.shape)

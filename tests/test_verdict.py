@@ -7,7 +7,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,10 +19,12 @@ import typer
 from numpy.typing import NDArray
 
 import parity
+from parity.cell import plain_cell
+from parity.functions import Function
 from parity.judge import REFERENCE, Judgement, Row, Rule, judge
 from parity.layouts import GATES
-from parity.network import Network
-from parity.recurrent import Array
+from parity.network import Network, Recurrent
+from parity.recurrent import Array, RecurrentSpec, Weights
 from parity.result import LayerRun, Result, State, check_states
 
 Float32: TypeAlias = NDArray[np.float32]
@@ -415,3 +417,19 @@ def test_calibration_fails_on_a_false_alarm(
         load_calibrate().main(cases=2, quick=True, engines="torch")
     assert stopped.value.exit_code == 1
     assert "false alarm torch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "keras"])
+def test_an_overflow_of_float32_is_undecided(engine: str) -> None:
+    random = np.random.default_rng(11)
+    spec = RecurrentSpec("rnn", FEATURES, UNITS)
+    growing = replace(plain_cell("rnn"), functions=(Function("affine", 3.0, 0.5),))
+    weights = Weights(
+        *(random.uniform(0.5, 1.5, spec.shape(name)).astype(np.float32) for name in ("kernel", "recurrent"))
+    )
+    layer = Recurrent("growing", spec, (weights,), cells=(growing,))
+    inputs = random.uniform(0.5, 1.0, (BATCH, 60, FEATURES)).astype(np.float32)
+    long = parity.compare(layer, inputs=inputs, engines=[engine])
+    assert long.verdict == "undecided", str(long)
+    assert long.judgement.floor.horizon
+    assert parity.compare(layer, inputs=inputs[:, :10], engines=[engine]).ok

@@ -107,7 +107,7 @@ def _last_valid(valid: Mask) -> NDArray[np.intp]:
 
 
 def _taken(run: LayerRun, mask: Mask, directions: tuple[Direction, ...], allowed: Float64) -> str:
-    """The step whose output is the final h: the last valid one, or the last of all, in the order of processing; none without a valid one."""
+    """The step whose output is the final h: the last valid one, or the last of all, in the order of processing; "none" if none is valid."""
     if run.sequence is None or run.sequence.shape[:2] != mask.shape:
         return "not shown"
     some = mask.any(axis=1)

@@ -383,7 +383,8 @@ def _arrays_of(run: LayerRun) -> dict[Quantity, Array]:
 
 def _distance(left: Array, right: Array) -> float:
     """The largest difference; a value that is no number is the furthest of all."""
-    difference = np.abs(left - right).max()
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(left - right).max()
     return float(difference) if np.isfinite(difference) else float("inf")
 
 
