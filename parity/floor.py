@@ -213,7 +213,7 @@ def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0, repli
     flops_per_step = _flops(network, 1, 1)
     count = int(min(batch * time, max(_FEWEST_STEPS, min(_MOST_STEPS, _STEP_FLOPS / flops_per_step))))
     # A step that a mask leaves out changes nothing; without any other, there is nothing to compare but that.
-    valid = np.flatnonzero(_valid_everywhere(floor, batch, time).ravel())
+    valid = np.flatnonzero(_valid_everywhere(floor, batch, time).ravel() & _starts_within_float32(floor))
     candidates = valid if valid.size else np.arange(batch * time)
     chosen = np.sort(np.random.default_rng(seed).choice(candidates, min(count, candidates.size), replace=False))
     single = inputs.reshape(batch * time, 1, *inputs.shape[2:])[chosen]
@@ -230,6 +230,15 @@ def _valid_everywhere(floor: Floor, batch: int, time: int) -> Mask:
     masks = [path.mask for path in floor.trajectories.values() if path.mask is not None]
     together: Mask = np.logical_and.reduce([np.ones((batch, time), bool), *masks])
     return together
+
+
+def _starts_within_float32(floor: Floor) -> NDArray[np.bool_]:
+    """Steps, row b*time + t, that every layer begins in a state within float32's range."""
+    befores = [array for path in floor.trajectories.values() for array in path.before().arrays()]
+    within: NDArray[np.bool_] = np.logical_and.reduce(
+        [(np.abs(array) <= np.finfo(np.float32).max).all(axis=(0, 2)) for array in befores]
+    )
+    return within
 
 
 def _affordable(network: Network, batch: int, time: int) -> int:
@@ -470,9 +479,9 @@ class Float32Rounding:
         """Relative."""
         return self._perturbed(value, TANH_ERROR * np.abs(value[: self._batch]), site)
 
-    def smooth(self, value: Float64, site: str) -> Float64:
+    def smooth(self, value: Float64, site: str, coarse: float = 1.0) -> Float64:
         """Absolute near zero, relative far from it."""
-        return self._perturbed(value, SIGMOID_ERROR + TANH_ERROR * np.abs(value[: self._batch]), site)
+        return self._perturbed(value, coarse * (SIGMOID_ERROR + TANH_ERROR * np.abs(value[: self._batch])), site)
 
     def product(self, value: Float64, site: str) -> Float64:
         """Relative, one rounding."""

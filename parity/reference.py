@@ -55,8 +55,8 @@ class Rounding(Protocol):
         """The output of a tanh."""
         ...
 
-    def smooth(self, value: Float64, site: str) -> Float64:
-        """The output of any other function, whose error is absolute near zero and relative far from it."""
+    def smooth(self, value: Float64, site: str, coarse: float = 1.0) -> Float64:
+        """The output of any other function, whose error, `coarse` times the usual one, is absolute near zero and relative far from it."""
         ...
 
     def product(self, value: Float64, site: str) -> Float64:
@@ -76,8 +76,11 @@ class Exact:
         return value
 
     tanh = sigmoid
-    smooth = sigmoid
     product = sigmoid
+
+    def smooth(self, value: Float64, site: str, coarse: float = 1.0) -> Float64:
+        """The value as it is."""
+        return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,10 +254,11 @@ class _Steps:
         function = self._cell.function(self._spec.kind, slot)
         if self._cell.clip is not None and slot != "output":
             value = np.clip(value, -self._cell.clip, self._cell.clip)
-        noise = FUNCTIONS[function.name].noise
+        row, site = FUNCTIONS[function.name], f"{self._site}.{name}"
         # Measured: the tanh of ONNX Runtime's RNN is good absolutely, not relatively.
-        noise = "smooth" if (self._spec.kind, noise) == ("rnn", "tanh") else noise
-        rounded: Float64 = getattr(self._rounding, noise)(function(value), f"{self._site}.{name}")
+        if row.noise == "smooth" or (self._spec.kind, row.noise) == ("rnn", "tanh"):
+            return self._rounding.smooth(function(value), site, row.coarse)
+        rounded: Float64 = getattr(self._rounding, row.noise)(function(value), site)
         return rounded
 
     def _product(self, value: Float64, name: str) -> Float64:

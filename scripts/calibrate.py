@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from parity.cell import Cell, plain_cell
+from parity.conventions import Fill
 from parity.errors import MissingFrameworkError, UnsupportedError
 from parity.frameworks import ENGINES, Runner, Settings, framework
 from parity.functions import FUNCTIONS, Function
@@ -158,7 +159,9 @@ def make_network(case: Case) -> Network:
         weights = tuple(_weights(random, spec, case) for _ in case.directions)
         sequences = case.around == "bare" or depth < case.layers - 1 or bool(random.integers(2))
         cells = (_cell(random, case),) * len(case.directions)
-        layers.append(Recurrent(f"layer_{depth}", spec, weights, return_sequences=sequences, cells=cells))
+        # Where the last step alone goes on, all engines take the last valid one.
+        fill: Fill = "zero" if sequences else "repeat"
+        layers.append(Recurrent(f"layer_{depth}", spec, weights, return_sequences=sequences, cells=cells, fill=fill))
         size = spec.output_size
     if case.around == "bare":
         return Network("calibrate", tuple(layers), (), "torch")

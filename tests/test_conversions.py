@@ -360,3 +360,17 @@ def test_unbuilt_layer_and_strangers() -> None:
         parity.read(keras.layers.LSTM(UNITS))
     with pytest.raises(parity.ParityError, match="not something parity can read"):
         parity.read(object())
+
+
+def test_a_masked_last_step_is_zero_in_every_engine_where_keras_says_so(random: np.random.Generator) -> None:
+    """`zero_output_for_mask=True` without return_sequences, and a mask from outside: lengths alone cannot say it."""
+    last = keras.layers.LSTM(UNITS, zero_output_for_mask=True, name="last")
+    model = filled(keras.Sequential([keras.Input((None, FEATURES)), last, keras.layers.Dense(2)]), random)
+    x = random.standard_normal((4, 6, FEATURES)).astype(np.float32)
+    mask = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0], [0, 1, 1, 0, 1, 0], [0, 0, 0, 1, 0, 1]], bool)
+    comparison = parity.compare(model, inputs=x, mask=mask)
+    assert comparison.ok, str(comparison)
+    assert len(comparison.participants) == 3
+    expected = np.asarray(model(x, mask=mask))
+    for result in comparison.results.values():
+        np.testing.assert_allclose(next(iter(result.outputs.values())), expected, atol=2e-6)

@@ -120,7 +120,7 @@ class OnnxRunner:
     def _load(self, masked: bool) -> tuple[Instrumented, Any]:
         """The instrumented model and its session: one for runs without a mask, one for those with."""
         if masked not in self._loaded:
-            if self._composed:
+            if self._composed or (masked and self._zeroes_last()):
                 given = probed(self._network, opset_of(self._model), masked)
             else:
                 given = instrument(self._model, self._network, masked)
@@ -134,6 +134,11 @@ class OnnxRunner:
                 session = self._ort.InferenceSession(given.model.SerializeToString(), options, providers=providers)
             self._loaded[masked] = given, session
         return self._loaded[masked]
+
+    def _zeroes_last(self) -> bool:
+        """Whether a layer gives zero where its last step is masked, which lengths cannot say, in a graph that parity built."""
+        zeroes = any(layer.fill == "zero" and not layer.return_sequences for layer in self._network.recurrent)
+        return zeroes and not self._network.bare and is_built_from(self._model, self._network)
 
     def _lengths(self, given: Instrumented, sizes: tuple[int, ...], mask: Array | None) -> dict[str, Array]:
         """How many of the first steps of each row count, for every input that asks."""
