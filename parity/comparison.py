@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from parity.errors import EngineError, MissingFrameworkError, ParityError, Probl
 from parity.files import read_inputs
 from parity.findings import Findings
 from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, engine_error, family, raised_by_framework
-from parity.judge import REFERENCE, judge
+from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Network
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
@@ -115,7 +115,6 @@ def compare(
             made.unbatched = True
     say("reference and floor")
     judgement = judge(first, runners, given, states, seed, say, mask=valid)
-    notes += [f"{label} failed: {text}" for label, text in judgement.failures.items()]
     asked = {
         "inputs": origin,
         "engines": list(engines) if engines else None,
@@ -126,12 +125,18 @@ def compare(
         "device": device,
         "tf32": tf32,
     }
-    bands = judgement.floor.bands.values()
-    silent = [band.quantity.name for band in bands if not band.reference.any()]
-    notes += [f"{name} is zero everywhere: what is wrong behind it cannot show" for name in silent]
-    notes += [*_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
+    notes += [*_told_by(judgement), *_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
     compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid)
     return replace(compared, notes=(*compared.notes, *compared.padding))
+
+
+def _told_by(judgement: Judgement) -> Iterator[str]:
+    """What a reader should know of the runs: engines that failed, quantities that show nothing."""
+    for label, text in judgement.failures.items():
+        yield f"{label} failed: {text}"
+    for name, band in judgement.floor.bands.items():
+        if not band.reference.any():
+            yield f"{name} is zero everywhere: what is wrong behind it cannot show"
 
 
 def _sizes(lengths: ArrayLike | None, mask: ArrayLike | None, batch: int | None, time: int | None) -> tuple[int, int]:

@@ -123,6 +123,7 @@ class _Writer:
         self._names: dict[int, str] = {}
 
     def write(self, value: Any, where: str) -> Any:
+        """The value in the forms of this module, its arrays kept by name."""
         if isinstance(value, np.generic):
             value = value.item()
         if value is None or type(value) in (bool, int, str):
@@ -165,6 +166,7 @@ class _Reader:
         }
 
     def read(self, data: object, where: str, depth: int = 0) -> object:
+        """What such a form stands for."""
         if depth > _DEPTH:
             raise FormatError("nested too deeply", where, f"at most {_DEPTH} levels")
         if data is None or type(data) in (bool, int, float, str):

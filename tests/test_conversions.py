@@ -362,6 +362,7 @@ def test_unbuilt_layer_and_strangers() -> None:
         parity.read(object())
 
 
+@pytest.mark.filterwarnings("ignore:.*does not support masking")  # Keras says so of its own model, called here directly
 def test_a_masked_last_step_is_zero_in_every_engine_where_keras_says_so(random: np.random.Generator) -> None:
     """`zero_output_for_mask=True` without return_sequences, and a mask from outside: lengths alone cannot say it."""
     last = keras.layers.LSTM(UNITS, zero_output_for_mask=True, name="last")

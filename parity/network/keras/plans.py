@@ -195,7 +195,8 @@ class StackPlan(Plan):
         sizes = zip(self.cells, self.inputs(input_size), strict=True)
         return [shape for cell, size in sizes for shape in cell.shapes(size)]
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Recurrent, ...]:  # noqa: D102
+    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Recurrent, ...]:
+        """One layer for each cell, from their weights one after the other."""
         rest, nodes = iter(arrays), []
         last = len(self.cells) - 1
         sizes = self.inputs(input_size)
@@ -253,7 +254,8 @@ class BidirectionalPlan(Plan):
         return sizes[0] == sizes[1]
 
     @property
-    def values(self) -> list[tuple[str, str, Value | None]]:  # noqa: D102
+    def values(self) -> list[tuple[str, str, Value | None]]:
+        """What both directions hand over, merged as the layer says."""
         first, second = self.forward, self.backward
         if self.alike:
             kind, several = first.cells[0].kind, self.merge_mode is None
@@ -296,7 +298,8 @@ class BidirectionalPlan(Plan):
             remedy = f"merge_mode={self.merge_mode!r} needs outputs of one size: make both alike, or use 'concat'"
             yield Problem("outputs of different sizes are merged", self.where, expected, got, remedy)
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
+    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Layer, ...]:
+        """One layer of two directions where they are alike, else a `Bidirectional`."""
         half = len(self.forward.shapes(input_size))
         forward = self.forward.build(arrays[:half], input_size)
         backward = self.backward.build(arrays[half:], input_size)
