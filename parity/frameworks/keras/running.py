@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -321,7 +322,7 @@ class KerasRunner:
                 tensorflow = importlib.import_module("tensorflow")
                 tensorflow.config.experimental.enable_tensor_float_32_execution(self._settings.tf32)
             context = keras.device("gpu:0")
-        with context, warnings.catch_warnings():
+        with context, warnings.catch_warnings(), _without_advice():
             # A model that takes a mask and hands none on says so at every call.
             warnings.filterwarnings("ignore", message=".*does not support masking.*")
             yield
@@ -379,6 +380,21 @@ def _arrays_of(run: LayerRun) -> dict[Quantity, Array]:
         "c": run.final.c,
     }
     return {quantity: array.copy() for quantity, array in every.items() if array is not None}
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without TensorFlow's advice on tracing: every model is traced once here, and many models are not one traced often."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _distance(left: Array, right: Array) -> float:
