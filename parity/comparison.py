@@ -15,7 +15,7 @@ from parity.files import read_inputs
 from parity.findings import Findings
 from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, engine_error, family, raised_by_framework
 from parity.judge import REFERENCE, Judgement, judge
-from parity.network import Network
+from parity.network import Masking, Network
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
 from parity.running import as_torch_takes_it, check_inputs, check_mask, random_inputs, runner
@@ -83,7 +83,8 @@ def compare(
             its own; every source is run in each of them.
         initial_state: see `run`; of the first source's layers, handed to the others by position.
         lengths, mask: see `run`.
-        batch, time, seed: of random inputs; 3 samples of 17 steps, or as many as `lengths` or `mask` say.
+        batch, time, seed: of random inputs; 3 samples of 17 steps, or as many as `lengths` or `mask` say. Where a model begins with
+            `Masking`, some steps get its value.
         device, tf32: see `run`.
         progress: called with a line for every step of the work.
 
@@ -106,7 +107,8 @@ def compare(
     unbatched = False
     if inputs is not None and not isinstance(inputs, (str, Path)):
         inputs, lengths, unbatched = as_torch_takes_it(first, inputs, lengths)
-    origin, given = _given_inputs(first, inputs, *_sizes(lengths, mask, batch, time), seed)
+    sizes = _sizes(lengths, mask, batch, time)
+    origin, given = _given_inputs(first, inputs, *sizes, seed, _mask_values(opened))
     valid = check_mask(lengths, mask, given.shape[0], given.shape[1])
     states = check_states(first.specs, initial_state, given.shape[0])
     participants, runners, notes = _participants(opened, engines, Settings(device, "float32", tf32), say)
@@ -126,6 +128,7 @@ def compare(
         "tf32": tf32,
     }
     notes += [*_told_by(judgement), *_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
+    notes += _blind_to_masks(opened, judgement)
     compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid)
     return replace(compared, notes=(*compared.notes, *compared.padding))
 
@@ -151,14 +154,20 @@ def _sizes(lengths: ArrayLike | None, mask: ArrayLike | None, batch: int | None,
 
 
 def _given_inputs(
-    network: Network, inputs: Inputs | str | Path | None, batch: int, time: int, seed: int
+    network: Network, inputs: Inputs | str | Path | None, batch: int, time: int, seed: int, masked: Sequence[float]
 ) -> tuple[str, Array]:
     """Where the inputs come from (random, given, or a path), and the inputs."""
     if inputs is None:
-        return "random", random_inputs(network, batch, time, seed)
+        return "random", random_inputs(network, batch, time, seed, masked)
     if isinstance(inputs, (str, Path)):
         return str(inputs), check_inputs(network, read_inputs(Path(inputs)))
     return "given", check_inputs(network, inputs)
+
+
+def _mask_values(opened: tuple[Opened, ...]) -> list[float]:
+    """What marks a step to leave out, in the models whose first layer asks: random inputs would hardly ever have it."""
+    firsts = [source.network.layers[0] for source in opened]
+    return list(dict.fromkeys(layer.mask_value for layer in firsts if isinstance(layer, Masking)))
 
 
 def assert_parity(*sources: Source, **options: Any) -> None:
@@ -320,6 +329,14 @@ def _uncompared(opened: tuple[Opened, ...]) -> list[str]:
     bare = ", ".join(source.label for source in opened if source.network.bare)
     outputs = ", ".join(output.name for source in models for output in source.network.outputs)
     return [f"only the recurrent layers were compared, not the outputs ({outputs}): {bare} has no such outputs"]
+
+
+def _blind_to_masks(opened: tuple[Opened, ...], judgement: Judgement) -> Iterator[str]:
+    """Whether a model makes masks, and no step of this run was left out."""
+    paths = judgement.floor.trajectories.values()
+    makers = [source.label for source in opened if source.network.masks_itself]
+    if makers and all(path.mask is None or path.mask.all() for path in paths):
+        yield f"no step was masked, so what the masks of {', '.join(makers)} do cannot show: give inputs with padding"
 
 
 def _blind_spots(network: Network, inputs: Array, zero_states: bool) -> list[str]:

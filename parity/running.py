@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -249,8 +249,18 @@ def check_inputs(network: Network, inputs: Inputs, dtype: str = "float32") -> Ar
     return array.astype(np.int64 if isinstance(first, Embedding) else dtype)
 
 
-def random_inputs(network: Network, batch: int, time: int, seed: int) -> Array:
+def random_inputs(network: Network, batch: int, time: int, seed: int, masked: Sequence[float] = ()) -> Array:
     """Standard normal inputs, or uniform tokens, for a network.
+
+    Args:
+        network: of the source.
+        batch, time: samples and steps.
+        seed: of the numbers.
+        masked: values that mark steps to leave out, of the `Masking` layers at the models' inputs. Samples then have such steps at the
+            end, at the start, in the middle, and everywhere, one after the other; the first sample has none.
+
+    Raises:
+        ShapeError: no sample or no step.
 
     Example:
         >>> import torch
@@ -264,7 +274,12 @@ def random_inputs(network: Network, batch: int, time: int, seed: int) -> Array:
     random = np.random.default_rng(seed)
     if network.tokens:
         return random.integers(0, network.tokens, (batch, time))
-    return random.standard_normal((batch, time, network.layers[0].input_size)).astype(np.float32)
+    inputs = random.standard_normal((batch, time, network.layers[0].input_size)).astype(np.float32)
+    third = -(-time // 3)
+    holes = (slice(0, 0), slice(time - third, None), slice(0, third), slice(third, max(2 * third, third + 1)), slice(None))
+    for sample in range(batch if masked else 0):
+        inputs[sample, holes[sample % len(holes)]] = masked[sample % len(masked)]
+    return inputs
 
 
 def _only(inputs: Inputs) -> Any:
