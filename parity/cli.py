@@ -95,16 +95,21 @@ def convert(
     Example: parity convert model.keras model.onnx
     """
     from parity import conversion, terminal
+    from parity.files import read_file
 
+    told = list(terminal.form_of_target(read_file(source), target))
     written = conversion.convert(source, target, overwrite=overwrite, verify=verify)
     terminal.say(
         f"wrote {written}"
         + (", read back: the float64 reference computes the same from both files" if verify else ", not verified")
     )
+    for line in told:
+        terminal.say(line)
 
 
 @app.command()
 def compare(
+    context: typer.Context,
     sources: Annotated[
         list[Path], typer.Argument(help="One file to compare with its conversions, or several with each other.")
     ],
@@ -128,7 +133,7 @@ def compare(
     lengths: Annotated[
         str | None, typer.Option(help="Valid steps of each sample, the rest being padding: 7,3,1. [default: all]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random inputs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of random inputs and of the rounding that is tried.")] = 0,
     tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the JSON record here.")] = None,
@@ -142,6 +147,15 @@ def compare(
     from parity import comparison, terminal
     from parity.files import check_target
 
+    drawn = [f"--{name}" for name in ("batch", "time") if inputs is not None and _given(context, name)]
+    if drawn:
+        raise ParityError(
+            "these options are for random inputs",
+            "--inputs",
+            "--inputs without them",
+            ", ".join(drawn),
+            "leave them out",
+        )
     for target, suffix in ((report, ".html"), (json, ".json")):
         if target is not None and target.suffix.lower() != suffix:
             raise ParityError(
@@ -156,7 +170,7 @@ def compare(
         compared = comparison.compare(
             *sources,
             inputs=inputs,
-            engines=[name.strip() for name in engines.split(",")] if engines else None,
+            engines=None if engines is None else _names(engines),
             lengths=None if lengths is None else _integers(lengths),
             batch=batch,
             time=time,
@@ -171,6 +185,14 @@ def compare(
     if json is not None:
         terminal.say(f"record: {compared.save_json(json, overwrite)}")
     raise typer.Exit(EXIT_CODES[compared.verdict])
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        remedy = "commas stand between names, as in --engines keras,torch; without the option, the installed ones run"
+        raise ParityError("an engine without a name", "--engines", "names with commas between", repr(text), remedy)
+    return names
 
 
 def _integers(text: str) -> list[int]:
@@ -238,6 +260,11 @@ def explain(
             )
         specs = specs_of(layer.value, features, units, num_layers, bidirectional, go_backwards, proj_size)
         mode = merge_mode_named(merge_mode)
+        if "merge_mode" in given and not bidirectional:
+            remedy = "add --bidirectional, or leave --merge-mode out"
+            raise ParityError(
+                "one direction alone is not merged", "--merge-mode", "--bidirectional", merge_mode, remedy
+            )
         state = return_state or cell
         call = asked[0] if asked else CALLS[0]
         explained = explain_layer(specs, return_sequences, state, mode, batch or "batch", time or "time", call)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from parity.errors import EngineError, MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
 from parity.files import read_inputs
 from parity.findings import Findings
+from parity.forms import of_the_source
 from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, engine_error, family, raised_by_framework
 from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
@@ -128,7 +129,7 @@ def compare(
         "tf32": tf32,
     }
     notes += [*_told_by(judgement), *_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
-    notes += _blind_to_masks(opened, judgement)
+    notes += [*_blind_to_masks(opened, judgement), *_of_the_sources(opened)]
     compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid)
     return replace(compared, notes=(*compared.notes, *compared.padding))
 
@@ -329,6 +330,11 @@ def _uncompared(opened: tuple[Opened, ...]) -> list[str]:
     bare = ", ".join(source.label for source in opened if source.network.bare)
     outputs = ", ".join(output.name for source in models for output in source.network.outputs)
     return [f"only the recurrent layers were compared, not the outputs ({outputs}): {bare} has no such outputs"]
+
+
+def _of_the_sources(opened: tuple[Opened, ...]) -> Iterator[str]:
+    for source in opened:
+        yield from (f"{source.label}: {text}" for text in of_the_source(source.network))
 
 
 def _blind_to_masks(opened: tuple[Opened, ...], judgement: Judgement) -> Iterator[str]:

@@ -92,7 +92,7 @@ def explain_layer(
         explained,
         _in_torch(stack, sizes, call),
         _in_onnx(stack, sizes),
-        tuple(_notes(stack, return_sequences, return_state)),
+        (*_notes(stack, return_sequences, return_state), *_converted(stack, return_sequences, merge_mode)),
         tuple(torch_call(stack)) if stack.alike else (),
         tuple(onnx_call(stack)) if stack.alike and stack.in_onnx else (),
         stack.rows,
@@ -312,6 +312,8 @@ def _notes(stack: Stack, return_sequences: bool, return_state: bool) -> Iterator
         return
     if return_state and stack.single and not stack.bidirectional:
         where = "the last step of the first value" if return_sequences else "the first value"
+        if return_sequences and stack.call == "packed":
+            where = "the first value at each sample's last valid step (its last step, [:, -1], is 0 where padded)"
         yield f"state_h equals {where}" + ("; state_c is never part of the output." if "c" in states else ".")
     if stack.backward and return_sequences:
         yield "Keras leaves the output of go_backwards=True in the order of processing; torch and ONNX align it with the input."
@@ -337,3 +339,17 @@ def _notes(stack: Stack, return_sequences: bool, return_state: bool) -> Iterator
             if return_sequences and not stack.bidirectional
             else ""
         )
+
+
+def _converted(stack: Stack, return_sequences: bool, merge_mode: MergeMode | None) -> Iterator[str]:
+    """What a conversion of the Keras layer returns where that is not what the torch.nn layer of the expressions does."""
+    if not stack.in_onnx:
+        return  # nor does Keras have it: there is no such layer to convert
+    if stack.backward:
+        own = "gives its output in Keras's order" if return_sequences else "has Keras's value in h_n"
+        found = f"takes x unturned and {own}"
+    elif stack.bidirectional and merge_mode != "concat":
+        found = "already returns " + ("one output for each direction" if merge_mode is None else "the merged output")
+    else:
+        return
+    yield f"The torch expressions are over a plain torch.nn layer; parity.to_torch of this Keras layer is a composition that {found}."

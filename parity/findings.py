@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from parity.forms import TARGETS, Form, form_in
 from parity.frameworks import ENGINES, family
 from parity.judge import REFERENCE, Judgement, Row, Verdict
@@ -92,6 +94,13 @@ class Findings:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
+def _times(row: Row) -> str:
+    """How far off, in floors; without measure where rounding makes no difference, or where a side is no number."""
+    if np.isfinite(row.times_floor):
+        return f"{row.times_floor:.3g} times the float32 floor"
+    return f"a difference of {row.max_error:.3g}, beyond any multiple of the float32 floor"
+
+
 def describe(row: Row) -> str:
     """A row in words."""
     pair = f"{row.left} and {row.right}"
@@ -136,10 +145,7 @@ def _judged(findings: Findings, names: list[str]) -> str:
     if bad:
         worst = max(bad, key=lambda row: row.times_floor / row.limit)
         against = sorted({row.left for row in bad if row.right == REFERENCE}) or sorted({row.left for row in bad})
-        detail = (
-            worst.note
-            or f"{worst.times_floor:.3g} times the float32 floor in {worst.quantity}, where {worst.limit:g} is allowed"
-        )
+        detail = worst.note or f"{_times(worst)} in {worst.quantity}, where {worst.limit:g} is allowed"
         basis = f"the reference of {findings.sources[0].label}"
         return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}."
     if all(row.rule != "run" for row in rows):

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from parity.network.graph import Network
+from parity.network import Bidirectional, Network, Output, Recurrent
 from parity.recurrent import Array, Direction
 from parity.reference import Float64, Mask, Trajectory
 from parity.result import LayerRun, Result, State
@@ -143,6 +143,18 @@ def quantities(network: Network, result: Result) -> Iterator[tuple[Quantity, Arr
             yield Quantity(f"{prefix}c_n", ("direction", "batch", "hidden"), directions), run.final.c
 
 
+def in_floors(error: Float64, floor: Float64) -> Float64:
+    """Absolute errors in floors, of the errors' shape; infinite for what is not finite, and for any error where rounding makes none.
+
+    Example:
+        >>> in_floors(np.array([2.0, 2.0, 0.0, np.nan]), np.array([4.0, 0.0, 0.0, 1.0])).tolist()
+        [0.5, inf, 0.0, inf]
+    """
+    unmeasured = np.where(error > 0, np.inf, 0.0)
+    ratio = np.divide(error, floor, out=unmeasured, where=np.broadcast_to(floor > 0, error.shape))
+    return np.where(np.isfinite(error), ratio, np.inf)
+
+
 def measure(
     network: Network,
     inputs: Array,
@@ -179,7 +191,7 @@ def measure(
         )
         for start in range(0, batch, rows)
     ]
-    return parts[0] if len(parts) == 1 else _join(parts)
+    return parts[0] if len(parts) == 1 else _join(network, parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,7 +356,7 @@ def _bands(
         spread = spreads[quantity.name]
         floor = spread + 2 * UNIT * np.abs(reference).max(axis=-1, keepdims=True)
         lost, overflowed = (_where(quantity, steps, spread) for steps in (lost_steps, overflows))
-        padded = _padded(quantity, spread, trajectories)
+        padded = _padded(network, quantity, spread, trajectories)
         bands[quantity.name] = Band(quantity, reference, floor, ~lost, padded, overflowed if overflowed.any() else None)
     return Floor(result, trajectories, bands, replicas, _horizon(lost_steps, trajectories))
 
@@ -368,18 +380,43 @@ def _where(quantity: Quantity, steps: Mapping[str, NDArray[np.bool_]], spread: F
     return np.broadcast_to(anywhere.reshape([-1 if index == axis else 1 for index in range(spread.ndim)]), spread.shape)
 
 
-def _padded(quantity: Quantity, spread: Float64, paths: Mapping[str, Trajectory]) -> NDArray[np.bool_] | None:
-    """Where a quantity shows a convention: at steps that a mask leaves out, and in the states of samples without any valid step."""
-    own = [path.mask for name, path in paths.items() if quantity.name.startswith(f"{name}.") or len(paths) == 1]
-    masks = [mask for mask in own or [path.mask for path in paths.values()] if mask is not None]
-    if not masks:
+def _padded(
+    network: Network, quantity: Quantity, spread: Float64, paths: Mapping[str, Trajectory]
+) -> NDArray[np.bool_] | None:
+    """Where a quantity shows a convention: at steps that a mask leaves out, and in what follows a sample without any valid step."""
+    if not any(path.mask is not None for path in paths.values()):
         return None
-    left_out = ~masks[-1] if "time" in quantity.axes else ~masks[-1].any(axis=1)
+    own = next((name for name in paths if quantity.name.startswith(f"{name}.") or len(paths) == 1), None)
+    output = next((one for one in network.shown if f"output {one.name}" == quantity.name), None)
+    valid = paths[own].mask if output is None and own else _valid_steps(network, output, paths)
+    if valid is None:
+        return None
+    left_out = ~valid if "time" in quantity.axes else ~valid.any(axis=1)
     if not left_out.any():
         return None
     order = [quantity.axes.index(axis) for axis in ("batch", "time") if axis in quantity.axes]
     shape = [length if index in order else 1 for index, length in enumerate(spread.shape)]
     return np.broadcast_to(left_out.reshape(shape), spread.shape)
+
+
+def _valid_steps(network: Network, output: Output | None, paths: Mapping[str, Trajectory]) -> Mask | None:
+    """Which steps of a model's output are valid, (batch, time): a layer that gives its sequence reversed turns them round."""
+    valid: Mask | None = None
+    for layer in network.layers:
+        stacks = (
+            layer.stacks if isinstance(layer, Bidirectional) else ((layer,),) if isinstance(layer, Recurrent) else ()
+        )
+        found = []
+        for last in (stack[-1] for stack in stacks):
+            value = output.value if output is not None and output.layer == last.name and output.value else last.given[0]
+            mask = paths[last.name].mask
+            found.append(mask[:, ::-1] if mask is not None and value.reverse else mask)
+        masks = [mask for mask in found if mask is not None]
+        if stacks:
+            valid = np.logical_and.reduce(masks) if masks else None
+        if output is not None and output.layer in (layer.name, *(last.name for stack in stacks for last in stack)):
+            break
+    return valid
 
 
 def _from_then_on(lost: NDArray[np.bool_], path: Trajectory) -> NDArray[np.bool_]:
@@ -401,7 +438,7 @@ def _horizon(lost_steps: Mapping[str, NDArray[np.bool_]], paths: Mapping[str, Tr
     return min(firsts, default=None)
 
 
-def _join(parts: list[Floor]) -> Floor:
+def _join(network: Network, parts: list[Floor]) -> Floor:
     """Slices of the batch, put together again."""
     first = parts[0]
 
@@ -428,7 +465,7 @@ def _join(parts: list[Floor]) -> Floor:
             joined([piece.reference for piece in pieces], axis),
             joined([piece.floor for piece in pieces], axis),
             joined([piece.comparable for piece in pieces], axis),
-            _padded(band.quantity, joined([piece.floor for piece in pieces], axis), trajectories),
+            _padded(network, band.quantity, joined([piece.floor for piece in pieces], axis), trajectories),
             _joined_flags([piece.overflowed for piece in pieces], [piece.floor for piece in pieces], axis),
         )
     horizon = min((part.horizon for part in parts if part.horizon is not None), default=None)

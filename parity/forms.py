@@ -24,7 +24,8 @@ class Form:
 
     Args:
         composed: why it is a composition of several parts, layer by layer; nothing where the framework's own layers say it.
-        kept: options that the result does not have because they do nothing at inference, or are the caller's to do.
+        notes: what else to know: options that the result does not have because they do nothing at inference or are the caller's to
+            do, weights that were widened, what the source did not say.
 
     Example:
         >>> str(Form(("layer 'gru': torch.nn.GRU has no reset_after=False",)))
@@ -32,7 +33,7 @@ class Form:
     """
 
     composed: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def native(self) -> bool:
@@ -41,7 +42,7 @@ class Form:
 
     def __str__(self) -> str:
         head = "native" if self.native else f"composed: {'; '.join(self.composed)}"
-        return "\n".join([head, *(f"left out: {text}" for text in self.kept)])
+        return "\n".join([head, *(f"note: {text}" for text in self.notes)])
 
 
 def form_in(network: Network, target: Target) -> Form:
@@ -54,12 +55,43 @@ def form_in(network: Network, target: Target) -> Form:
         ("layer 'lstm': Keras has no projection of h",)
     """
     composed = [
-        f"layer '{layer.name}': {reason}"
-        for layer in network.layers
-        for reason in obstacles(layer, target, network.masks_itself, network.bare)
+        f"layer '{layer.name}': {reason}" for layer in network.layers for reason in _reasons(layer, network, target)
     ]
-    kept = [f"layer '{layer.name}': {text}" for layer in network.layers for text in _left_out(layer, target)]
-    return Form(tuple(dict.fromkeys(composed)), tuple(dict.fromkeys(kept)))
+    notes = [f"layer '{layer.name}': {text}" for layer in network.layers for text in _left_out(layer, target)]
+    return Form(tuple(dict.fromkeys(composed)), (*dict.fromkeys(notes), *of_the_source(network)))
+
+
+def of_the_source(network: Network) -> Iterator[str]:
+    """What every user of a network should know of how it was read."""
+    small = [
+        name for name in network.details.get("stored as", "").split(", ") if name not in ("", "float32", "float64")
+    ]
+    if small:
+        yield f"weights stored as {' and '.join(small)} are kept exactly, but computed with in float32"
+    if "nonlinearity" in network.details:
+        yield f"nonlinearity {network.details['nonlinearity']}; for relu give the live module"
+
+
+def stacked_cells(network: Network) -> bool:
+    """Whether a network is `keras.layers.RNN` around several cells, which Keras says as one layer.
+
+    Example:
+        >>> import keras
+        >>> from parity.sources import read
+        >>> layer = keras.layers.RNN([keras.layers.LSTMCell(4), keras.layers.GRUCell(3)])
+        >>> layer.build((None, None, 2))
+        >>> stacked_cells(read(layer))
+        True
+    """
+    one_way = all(isinstance(layer, Recurrent) and not layer.bidirectional for layer in network.layers)
+    return network.bare and network.origin == "keras" and len(network.layers) > 1 and one_way
+
+
+def _reasons(layer: Layer, network: Network, target: Target) -> tuple[str, ...]:
+    if target == "keras" and stacked_cells(network) and isinstance(layer, Recurrent):
+        # One layer of Keras around all the cells: only the last gives an output that stands in some order.
+        return tuple(_keras(layer, alone=layer is network.layers[-1]))
+    return obstacles(layer, target, network.masks_itself, network.bare)
 
 
 def obstacles(layer: Layer, target: Target, masked: bool = False, bare: bool = True) -> tuple[str, ...]:
@@ -75,11 +107,22 @@ def obstacles(layer: Layer, target: Target, masked: bool = False, bare: bool = T
         if target == "keras":
             # Keras's Bidirectional turns the backward output itself; which turns it leaves to say, the writer checks.
             return tuple(reason for inner in layer.recurrent for reason in _keras(inner, alone=False))
-        return ("its two directions are unlike",)
+        whose = "torch.nn has no layer" if target == "torch" else "ONNX has no operator"
+        forward, backward = (" + ".join(map(_sized, stack)) for stack in layer.stacks)
+        return (f"{whose} of two unlike directions ({forward} forward, {backward} backward)",)
     if not isinstance(layer, Recurrent):
         return ()
     rules = {"keras": lambda: _keras(layer), "torch": lambda: _torch(layer), "onnx": lambda: _onnx(layer, bare)}
-    return (*rules[target](), *(("a mask",) if masked and target != "keras" else ()))
+    name = layer.spec.kind.upper()
+    takes = {
+        "torch": (f"torch.nn.{name} takes no mask, only packed sequences",),
+        "onnx": (f"ONNX {name} takes no mask, only sequence_lens",),
+    }
+    return (*rules[target](), *(takes.get(target, ()) if masked else ()))
+
+
+def _sized(layer: Recurrent) -> str:
+    return f"{layer.spec.kind.upper()}({layer.spec.hidden_size})"
 
 
 def _torch(layer: Recurrent) -> Iterator[str]:
@@ -94,12 +137,13 @@ def _torch(layer: Recurrent) -> Iterator[str]:
         yield f"{name} has no peepholes"
     if layer.spec.projection_size and layer.spec.projection_size >= layer.spec.hidden_size:
         yield f"{name} has no proj_size that is not below its hidden_size"
-    if layer.spec.directions == DIRECTIONS[1:]:
-        yield f"{name} has no backward direction alone"
+    backward = layer.spec.directions == DIRECTIONS[1:]
+    if backward:
+        yield f"{name} has no {'go_backwards' if layer.reverse else 'backward direction alone'}"
     if layer.merges:
         yield f"{name} has no merge_mode={layer.merge_mode!r}"
-    if layer.reverse:
-        yield f"{name} gives its output in the order of the input"
+    if layer.reverse and not backward:
+        yield f"{name} has no output in the opposite order of the input"
 
 
 def _keras(layer: Recurrent, alone: bool = True) -> Iterator[str]:
@@ -120,7 +164,9 @@ def _keras(layer: Recurrent, alone: bool = True) -> Iterator[str]:
         yield "Keras has no projection of h"
     backward = layer.spec.directions == DIRECTIONS[1:]
     if alone and layer.return_sequences and not layer.single_step and layer.reverse != backward:
-        yield "Keras gives the output in the order of processing"
+        name = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}[kind]
+        order = "the opposite order" if backward else "the order"
+        yield f"keras.layers.{name}(go_backwards={backward}) by itself gives its output only in {order} of the input"
 
 
 def _onnx(layer: Recurrent, bare: bool) -> Iterator[str]:
@@ -140,7 +186,7 @@ def _onnx(layer: Recurrent, bare: bool) -> Iterator[str]:
     if layer.merges:
         yield f"{op} has no merge_mode={layer.merge_mode!r}"
     if layer.reverse and not bare:
-        yield f"{op} gives its output in the order of the input"
+        yield f"{op} has no output in the opposite order of the input (go_backwards)"
 
 
 def _for_the_node(cell: Cell) -> Cell:

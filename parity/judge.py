@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from parity.errors import ParityError
-from parity.floor import Band, Floor, OneStep, Quantity, measure, one_step, quantities
+from parity.floor import Band, Floor, OneStep, Quantity, in_floors, measure, one_step, quantities
 from parity.frameworks import Runner, call, engine_error, raised_by_framework
 from parity.network.graph import Network
 from parity.recurrent import Array
@@ -204,7 +204,7 @@ def _row(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Arra
         error = np.abs(left[1].astype(np.float64) - right[1].astype(np.float64))
     padded = np.broadcast_to(False if band.padded is None else band.padded, error.shape)
     finite = np.isfinite(error)
-    ratio = np.where(finite, error / np.maximum(band.floor, np.finfo(float).tiny), np.inf)
+    ratio = in_floors(error, band.floor)
     overflowed = np.broadcast_to(False if band.overflowed is None else band.overflowed, error.shape)
     comparable = np.broadcast_to(band.comparable, ratio.shape) & ~padded
     judged = np.where((comparable | (~finite & ~overflowed)) & ~padded, ratio, 0.0)

@@ -75,6 +75,8 @@ class Result:
         >>> result = Result("reference", {}, {"gru": run})
         >>> result.sequence.shape, result.h_n.shape, result.c_n
         ((2, 3, 4), (1, 1, 2, 4), None)
+        >>> result
+        <Result: reference, sequence (2, 3, 4), layers gru>
     """
 
     engine: str
@@ -82,6 +84,13 @@ class Result:
     layers: dict[str, LayerRun]
     returned: tuple[Returned, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shown = {name: array.shape for name, array in self.outputs.items()}
+        if not shown and self.layers and list(self.layers.values())[-1].sequence is not None:
+            shown = {"sequence": self.sequence.shape}
+        outputs = [f"{name} {shape}" for name, shape in shown.items()]
+        return f"<Result: {', '.join([self.engine, *outputs])}, layers {' '.join(self.layers)}>"
 
     @property
     def sequence(self) -> Array:

@@ -276,7 +276,13 @@ def random_inputs(network: Network, batch: int, time: int, seed: int, masked: Se
         return random.integers(0, network.tokens, (batch, time))
     inputs = random.standard_normal((batch, time, network.layers[0].input_size)).astype(np.float32)
     third = -(-time // 3)
-    holes = (slice(0, 0), slice(time - third, None), slice(0, third), slice(third, max(2 * third, third + 1)), slice(None))
+    holes = (
+        slice(0, 0),
+        slice(time - third, None),
+        slice(0, third),
+        slice(third, max(2 * third, third + 1)),
+        slice(None),
+    )
     for sample in range(batch if masked else 0):
         inputs[sample, holes[sample % len(holes)]] = masked[sample % len(masked)]
     return inputs

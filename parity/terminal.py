@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,10 +16,11 @@ from rich.table import Table
 
 from parity.explaining import explain_network
 from parity.findings import Findings, describe
+from parity.forms import Target, form_in
 from parity.frameworks import ENGINES
 from parity.judge import LIMIT, REFERENCE, Row
-from parity.layouts import LAYOUTS, axis_groups
-from parity.network import Bidirectional, Dense, Embedding, Layer, Recurrent, layer_facts
+from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS, Layout, axis_groups
+from parity.network import Bidirectional, Dense, Embedding, Layer, Network, Recurrent, layer_facts
 from parity.recurrent import pack
 from parity.returns import Returns, shape_text
 from parity.sources import Opened
@@ -99,6 +101,26 @@ def _cell(row: Row | None) -> str:
     return f"[{style}]{row.max_error:.1e} ({row.times_floor:.2g}x){mark}[/]"
 
 
+_TARGETS: dict[str, Target] = {
+    ".keras": "keras",
+    ".onnx": "onnx",
+    ".pt": "torch",
+    ".pth": "torch",
+    ".safetensors": "torch",
+}
+
+
+def form_of_target(network: Network, target: Path) -> Iterator[str]:
+    """What is to be known of the form that a network has in a file of a suffix; nothing where it is plainly native."""
+    suffix = target.suffix.lower()
+    if suffix not in _TARGETS:
+        return
+    form = form_in(network, _TARGETS[suffix])
+    yield from str(form).splitlines()[form.native :]
+    if suffix == ".keras" and not form.native:
+        yield "Keras opens it after `import parity.keras_layers`"
+
+
 def show_explained(explained: Sequence[Returns]) -> None:
     """What layers return, value by value; what is the same for all of them once."""
     for returns in explained:
@@ -141,14 +163,13 @@ def show_network(opened: Opened) -> None:
         )
     out.print(table)
     for layer in network.recurrent:
-        layout = LAYOUTS[ENGINES.get(network.origin, "torch"), layer.spec.kind]
+        layout = _layout(network.origin, layer)
         per_call = layer.weights if any("direction" in tensor.axes for tensor in layout.tensors) else layer.weights[:1]
         shapes = {name: array.shape for name, array in pack(layout, layer.spec, per_call).items()}
         axes = {tensor.name: tensor.axes for tensor in layout.tensors}
-        gates = " ".join(layout.own_gates)
-        out.print(
-            f"\n[bold]{escape(layer.name)}[/] weights in {layout.framework}'s layout, gates {gates}:", soft_wrap=True
-        )
+        before = "" if layout is not KERAS_GRU_RESET_BEFORE else ", reset_after=False"
+        head = f"weights in {layout.framework}'s layout{before}, gates {' '.join(layout.own_gates)}:"
+        out.print(f"\n[bold]{escape(layer.name)}[/] {head}", soft_wrap=True)
         for name, shape in shapes.items():
             names = ", ".join("*".join(group) for group in axis_groups(axes[name]))
             out.print(f"  {name} {shape_text(shape)} = ({names})", markup=False, soft_wrap=True)
@@ -157,6 +178,13 @@ def show_network(opened: Opened) -> None:
         say(f"\n{own}{returns.layer} returns {returns.shapes}")
     if network.outputs:
         say(f"outputs: {', '.join(output.name for output in network.outputs)}")
+
+
+def _layout(origin: str, layer: Recurrent) -> Layout:
+    """The layout of the file's own framework; torch's for a description of no framework."""
+    layout = LAYOUTS[ENGINES.get(origin, "torch"), layer.spec.kind]
+    before = layer.spec.kind == "gru" and not any(cell.reset_after for cell in layer.cells)
+    return KERAS_GRU_RESET_BEFORE if before and layout.framework == "keras" else layout
 
 
 def _kind(layer: Layer) -> str:

@@ -10,6 +10,7 @@ import atexit
 import io
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -52,6 +53,9 @@ _WARM = 6
 
 _AHEAD = 8
 """So many requests may wait for their answers to be read. With more, both sides might wait for the other to empty a full pipe."""
+
+_LOG = re.compile(r"[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] |WARNING: All log messages")
+"""Lines that absl and TensorFlow log in passing. Fatal ones (F) are no such lines: they tell why a process aborts."""
 
 Message = tuple[dict[str, Any], dict[str, Array]]
 
@@ -168,13 +172,26 @@ class ProcessRunner:
         with self._worker._lock:
             self.ready()
             assert self._home is not None
-            ticket = self._home.ask({"do": "run", "number": self._number, "given": given}, arrays)
+            try:
+                ticket = self._home.ask({"do": "run", "number": self._number, "given": given}, arrays)
+            except _UnsentError:  # it had ended before: another gets the request
+                self._worker.close()
+                self.ready()
+                ticket = self._home.ask({"do": "run", "number": self._number, "given": given}, arrays)
             header, arrays = self._home.answer(ticket)
         result = value_from_data(header["result"], arrays)
         assert isinstance(result, Result)
         return replace(result, engine=self.engine, settings={**result.settings, "process": "its own"})
 
     def _begin(self) -> None:
+        with self._worker._lock:
+            try:
+                self._load()
+            except _UnsentError:
+                self._worker.close()
+                self._load()
+
+    def _load(self) -> None:
         with self._worker._lock:
             self._home = self._worker._live()
             self._number = self._home.number()
@@ -209,6 +226,10 @@ def end_workers() -> None:
 _KEPT: dict[tuple[str, Settings, str | None], Worker] = {}
 _LOCK = RLock()
 atexit.register(end_workers)
+
+
+class _UnsentError(errors.EngineError):
+    """A process had ended while nothing was asked of it; the request did not reach it."""
 
 
 class _Process:
@@ -265,7 +286,9 @@ class _Process:
         try:
             _send(self._process.stdin, {**header, "forget": gone}, arrays)
         except BrokenPipeError as error:
-            raise self._ended() from error
+            ended = self._ended()
+            idle = self._asked == self._answered
+            raise (_UnsentError(ended.problems) if idle else ended) from error
         except BaseException:
             self.close()  # half a message was sent: nothing that follows could be understood
             raise
@@ -318,6 +341,7 @@ class _Process:
         if not self._complaints.closed:
             self._complaints.seek(0)
             words = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
+            words = [line for line in words if not _LOG.match(line)]
         return errors.EngineError(
             f"the engine '{self._engine}' ended unexpectedly",
             where="a process of its own",

@@ -72,6 +72,63 @@ def test_convert_every_way_for_a_bare_stack(folder: Path, capsys: pytest.Capture
     assert code == 0, out
 
 
+def _gru_before(folder: Path, random: np.random.Generator, **options: Any) -> Path:
+    """A model of a GRU with reset_after=False, random in every weight."""
+    gru = keras.layers.GRU(6, reset_after=False, name="gru", **options)
+    model = keras.Sequential([keras.Input((None, 3)), gru])
+    model.set_weights([random.uniform(-0.7, 0.7, w.shape) for w in model.get_weights()])
+    model.save(folder / "before.keras")
+    return folder / "before.keras"
+
+
+def test_inspect_shows_the_weights_that_a_layer_has(
+    folder: Path, capsys: pytest.CaptureFixture[str], random: np.random.Generator
+) -> None:
+    path = _gru_before(folder, random)
+    held = [tuple(w.shape) for w in keras.models.load_model(path).get_weights()]
+    assert held == [(3, 18), (6, 18), (18,)]
+    code, out, _ = run(capsys, "inspect", path)
+    assert code == 0
+    assert "6 units, forward, bias, reset_after=False" in out
+    assert "gru weights in keras's layout, reset_after=False, gates z r h:" in out
+    shown = [line.partition("=")[0].split(maxsplit=1)[1].strip() for line in out.splitlines() if ") = (" in line]
+    assert shown == [str(shape) for shape in held]
+    _saved(folder, "after.keras", keras.layers.GRU(6))
+    out = run(capsys, "inspect", folder / "after.keras")[1]
+    assert "bias (2, 18)" in out
+    assert "reset_after" not in out
+
+
+def test_inspect_shows_a_projection_where_there_is_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, present in (({}, False), ({"proj_size": 2}, True)):
+        torch.save(torch.nn.LSTM(3, 5, **options).state_dict(), folder / "lstm.pt")
+        out = run(capsys, "inspect", folder / "lstm.pt")[1]
+        assert ("weight_hr (2, 5)" in out) is present
+    assert run(capsys, "convert", folder / "model.keras", folder / "model.onnx")[0] == 0
+    assert "  P " not in run(capsys, "inspect", folder / "model.onnx")[1]
+
+
+def test_convert_says_what_is_not_plainly_native(
+    folder: Path, capsys: pytest.CaptureFixture[str], random: np.random.Generator
+) -> None:
+    code, out, _ = run(capsys, "convert", folder / "gru.pt", folder / "gru.onnx")
+    assert (code, len(out.splitlines())) == (0, 1)
+    path = _gru_before(folder, random, dropout=0.25)
+    code, out, err = run(capsys, "convert", path, folder / "before.onnx")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == ["note: layer 'gru': dropout=0.25 is inert at inference"]
+    torch.save(torch.nn.LSTM(3, 5, proj_size=2).state_dict(), folder / "lstm.pt")
+    code, out, _ = run(capsys, "convert", folder / "lstm.pt", folder / "lstm.keras")
+    first, *more = out.splitlines()
+    assert code == 0
+    assert first.startswith("wrote ")
+    assert len(more) == 2
+    assert more[0].startswith("composed: layer 'lstm")
+    assert more[0].endswith("Keras has no projection of h")
+    assert more[1] == "Keras opens it after `import parity.keras_layers`"
+    assert "parity.keras_layers" not in run(capsys, "convert", folder / "lstm.pt", folder / "lstm.onnx")[1]
+
+
 def test_convert_a_model_to_onnx(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "convert", folder / "model.keras", folder / "model.onnx", "--no-verify")[0] == 0
     assert [output.name for output in onnx.load(folder / "model.onnx").graph.output] == ["classes"]
@@ -107,7 +164,10 @@ def test_compare_agrees_and_reports(folder: Path, capsys: pytest.CaptureFixture[
     code, out, _ = run(capsys, "compare", folder / "model.keras", "--report", page, "--json", record, "--time", 9)
     assert code == 0
     assert "keras, torch and onnxruntime agree with the float64 reference on 3 x 9 steps" in out
-    assert "agree" in page.read_text(encoding="utf-8").partition("<title>")[2].partition("</title>")[0]
+    drawn = page.read_text(encoding="utf-8")
+    assert "agree" in drawn.partition("<title>")[2].partition("</title>")[0]
+    mapped = json.loads(record.read_text(encoding="utf-8"))["map"]["quantity"]
+    assert f"worst place of <bdi>{mapped}</bdi></span>" in drawn
     assert json.loads(record.read_text(encoding="utf-8"))["verdict"] == "agree"
     again = folder / "again.html"
     assert run(capsys, "report", record, "-o", again)[0] == 0
@@ -230,6 +290,20 @@ BAD: dict[str, tuple[Any, list[str]]] = {
     ),
     "unknown engine": (lambda f: ["compare", f / "gru.pt", "--engines", "caffe"], ["unknown engine", "onnxruntime"]),
     "no device": (lambda f: ["compare", f / "gru.pt", "--engines", "torch", "--device", "cuda"], ["CUDA", "NVIDIA"]),
+    "engine of a backend alone": (
+        lambda f: ["compare", f / "gru.pt", "--engines", "jax"],
+        ["unknown engine", "'jax'", "keras:jax"],
+    ),
+    "no engine": (lambda f: ["compare", f / "gru.pt", "--engines", ""], ["an engine without a name", "keras,torch"]),
+    "a comma too many": (lambda f: ["compare", f / "gru.pt", "--engines", "torch,"], ["without a name", "'torch,'"]),
+    "size of inputs that are given": (
+        lambda f: ["compare", f / "gru.pt", "--inputs", f / "x.npz", "--batch", 4, "--time", 2],
+        ["for random inputs", "--batch, --time", "leave them out"],
+    ),
+    "one direction merged": (
+        lambda _: ["explain", "--layer", "lstm", "--merge-mode", "sum"],
+        ["one direction alone is not merged", "add --bidirectional"],
+    ),
     "explain nothing": (lambda _: ["explain"], ["--layer"]),
     "explain both": (lambda f: ["explain", f / "gru.pt", "--layer", "gru"], ["one of the two"]),
     "explain with a file's options": (lambda f: ["explain", f / "gru.pt", "--units", 3], ["--units", "leave them out"]),

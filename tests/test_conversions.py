@@ -375,3 +375,75 @@ def test_a_masked_last_step_is_zero_in_every_engine_where_keras_says_so(random: 
     expected = np.asarray(model(x, mask=mask))
     for result in comparison.results.values():
         np.testing.assert_allclose(next(iter(result.outputs.values())), expected, atol=2e-6)
+
+
+LOADS = """
+import sys
+import numpy as np
+import parity.keras_layers
+import keras
+model = keras.saving.load_model(sys.argv[1])
+np.save(sys.argv[3], np.asarray(model(np.load(sys.argv[2]))))
+"""
+
+
+def test_keras_opens_a_composed_model_in_a_process_of_its_own(tmp_path: Path, random: np.random.Generator) -> None:
+    torch.manual_seed(2)
+    projected = parity.to_keras(torch.nn.LSTM(FEATURES, UNITS, proj_size=2))
+    inputs = keras.Input((None, FEATURES))
+    model = keras.Model(inputs, keras.layers.Dense(2)(projected(inputs)[0]))
+    model.save(tmp_path / "composed.keras")
+    x = random.standard_normal((3, 7, FEATURES)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    files = [str(tmp_path / name) for name in ("composed.keras", "x.npy", "y.npy")]
+    subprocess.run([sys.executable, "-c", LOADS, *files], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), np.asarray(model(x)), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_port_that_lost_its_masking_does_not_agree_on_random_inputs(
+    value: float, random: np.random.Generator
+) -> None:
+    masked = keras.Sequential([keras.Input((None, FEATURES)), keras.layers.Masking(value), keras.layers.LSTM(UNITS)])
+    filled(masked, random)
+    lost = keras.Sequential([keras.Input((None, FEATURES)), keras.layers.LSTM(UNITS)])
+    lost.set_weights(masked.get_weights())
+    assert parity.compare(masked, lost).verdict == "disagree"
+    assert parity.compare(lost, masked).verdict == "disagree"
+    whole = random.standard_normal((2, 5, FEATURES)).astype(np.float32)
+    seen = parity.compare(masked, lost, inputs=whole)
+    assert seen.ok
+    assert any("no step was masked" in note for note in seen.notes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_that_were_widened_are_said(dtype: torch.dtype) -> None:
+    small = torch.nn.GRU(FEATURES, UNITS).to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    assert any(name in note for note in parity.form_of(parity.to_keras(small)).notes)
+    assert any(name in note for note in parity.compare(small, engines=["torch"]).notes)
+    assert not parity.form_of(parity.to_keras(torch.nn.GRU(FEATURES, UNITS).double())).notes
+
+
+def test_a_state_dict_of_an_rnn_says_what_was_assumed(tmp_path: Path) -> None:
+    torch.save(torch.nn.RNN(FEATURES, UNITS, nonlinearity="relu").state_dict(), tmp_path / "relu.pt")
+    assert any("tanh" in note for note in parity.form_of(parity.to_keras(tmp_path / "relu.pt")).notes)
+    assert any("tanh" in note for note in parity.compare(tmp_path / "relu.pt", engines=["torch"]).notes)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+def test_padding_behind_a_reversed_sequence_is_padding(random: np.random.Generator) -> None:
+    def model(zeros: bool) -> Any:
+        back = keras.layers.LSTM(UNITS, return_sequences=True, go_backwards=True, zero_output_for_mask=zeros)
+        return keras.Sequential([keras.Input((None, FEATURES)), back, keras.layers.Dense(2)])
+
+    first, second = filled(model(True), random), model(False)
+    weights = first.get_weights()
+    second.set_weights(weights)
+    x, mask = random.standard_normal((2, 6, FEATURES)).astype(np.float32), [[0, 0, 1, 0, 1, 1], [1, 1, 1, 1, 0, 0]]
+    comparison = parity.compare(first, second, inputs=x, mask=mask)
+    assert comparison.ok, str(comparison)
+    assert any("padding" in note for note in comparison.notes)
+    weights[-2][0, 0] += 0.1
+    second.set_weights(weights)
+    assert parity.compare(first, second, inputs=x, mask=mask).verdict == "disagree"

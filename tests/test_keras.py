@@ -19,7 +19,7 @@ import parity
 from parity.cell import Cell
 from parity.files import read_file, write_file
 from parity.frameworks import Settings
-from parity.frameworks.keras.layers import OPERATIONS, RecurrentCell
+from parity.frameworks.keras.layers import OPERATIONS, Aligned, RecurrentCell
 from parity.frameworks.keras.running import KerasRunner
 from parity.functions import FUNCTIONS, Function
 from parity.layouts import KINDS, Kind
@@ -112,12 +112,67 @@ def test_a_live_layer_computes_what_its_description_says(name: str, sequences: b
     assert (masked.verdict, plain.verdict) == ("agree", "agree"), f"{masked}\n{plain}"
     assert len(plain.results["keras"].returned) == len(keras.tree.flatten(layer(floats())))
     again = parity.to_keras(network)
-    # A list of cells becomes layers in a row; those before the last give their output in the order of the input.
-    assert parity.form_of(again).native is (name != "cells backwards")
+    assert parity.form_of(again).native
     np.testing.assert_array_equal(
         np.concatenate([np.ravel(value) for value in keras.tree.flatten(again(floats()))]),
         np.concatenate([np.ravel(value) for value in keras.tree.flatten(layer(floats()))]),
     )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"go_backwards": True},
+        {"return_sequences": True, "go_backwards": True},
+        {"return_state": True},
+        {"return_sequences": True, "return_state": True, "unroll": True},
+    ],
+    ids=str,
+)
+def test_a_list_of_cells_stays_one_layer(options: dict[str, bool]) -> None:
+    layer = built(kl.RNN([kl.LSTMCell(UNITS), kl.GRUCell(OTHER)], **options))
+    again = parity.to_keras(layer)
+    assert type(again) is kl.RNN
+    assert parity.form_of(again).native
+    assert [type(cell) for cell in again.cell.cells] == [kl.LSTMCell, kl.GRUCell]
+    expected, got = (keras.tree.flatten(each(floats(), mask=MASK)) for each in (layer, again))
+    assert len(got) == (4 if layer.return_state else 1)
+    for ours, own in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(ours, own)
+
+
+def test_a_list_of_cells_that_was_aligned_stays_so() -> None:
+    layer = kl.RNN([kl.LSTMCell(UNITS), kl.GRUCell(OTHER)], go_backwards=True, return_sequences=True)
+    turned = built(Aligned(layer))
+    again = parity.to_keras(turned)
+    assert not parity.form_of(again).native
+    np.testing.assert_array_equal(again(floats()), turned(floats()))
+
+
+def test_in_a_model_a_list_of_cells_becomes_layers_in_a_row() -> None:
+    model = sequential(kl.RNN([kl.LSTMCell(UNITS), kl.GRUCell(OTHER)], go_backwards=True))
+    again = parity.to_keras(filled(model))
+    (reason,) = parity.form_of(again).composed
+    assert reason.endswith(
+        "keras.layers.LSTM(go_backwards=True) by itself gives its output only in the opposite order of the input"
+    )
+    np.testing.assert_allclose(again(floats()), model(floats()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["called", "mask", "states"])
+def test_a_model_returns_what_it_returned_to_its_user(how: str) -> None:
+    both = kl.Bidirectional(kl.LSTM(OTHER, return_sequences=True), merge_mode="ave")
+    model = filled(sequential(kl.Masking(), both, kl.GRU(UNITS)))
+    options: dict[str, Any] = {
+        "called": {},
+        "mask": {"mask": MASK},
+        "states": {"initial_state": starts(parity.read(model))},
+    }
+    result = parity.run(model, floats(), **options[how])
+    (returned,) = result.returned
+    assert (returned.name, returned.shape) == (model.layers[-1].name, tuple(model(floats()).shape))
+    assert returned.dtype == "float32"
 
 
 @pytest.mark.parametrize("name", ["lstm", "both sum", "both None", "unlike", "cells backwards"])
@@ -214,7 +269,7 @@ def test_the_form_says_what_is_composed() -> None:
     clipped = parity.to_keras(Network("n", (OWN["clip"],), (), "onnx"))
     assert str(parity.form_of(clipped)) == "composed: layer 'layer': Keras has no clip"
     stateful = parity.to_keras(Network("n", (node("lstm", stateful=True),), (), "keras"))
-    assert "stateful=True" in parity.form_of(stateful).kept[0]
+    assert "stateful=True" in parity.form_of(stateful).notes[0]
     assert not stateful.stateful
 
 

@@ -18,6 +18,7 @@ from onnx import TensorProto, numpy_helper
 import parity
 from parity.cell import Cell, plain_cell
 from parity.conventions import MERGE_MODES, Fill, MergeMode
+from parity.errors import UnsupportedError
 from parity.forms import form_in
 from parity.frameworks import onnx as onnx_framework
 from parity.frameworks.onnx import building as onnx_build
@@ -632,3 +633,15 @@ def test_a_fault_in_the_building_is_caught(fault: str, monkeypatch: pytest.Monke
     start = states_of(network)
     comparison = parity.compare(network, inputs=inputs_of(network), initial_state=start, engines=["onnxruntime"])
     assert comparison.verdict == "disagree", str(comparison)
+
+
+@pytest.mark.parametrize("opset", ["14", 14.0, True, 6, 23])
+def test_an_opset_that_is_not_written_is_refused(opset: Any) -> None:
+    weights = Weights(numbers(1, 5, 3), numbers(1, 5, 5))
+    network = Network("rnn", (Recurrent("rnn", RecurrentSpec("rnn", 3, 5), (weights,)),))
+    with pytest.raises(UnsupportedError) as caught:
+        onnx_framework.build(network, opset)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.expected, problem.got) == ("opset", "a whole number, 7 to 22", repr(opset))
+    whole: Any = np.int64(14)
+    assert onnx_framework.build(network, whole).opset_import[0].version == 14

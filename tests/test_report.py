@@ -233,7 +233,7 @@ def hostile_mask(record: Record) -> Record:
         text = text.replace(json.dumps(name), json.dumps(attack))
     changed: Record = json.loads(text)
     changed["failures"] = {attacks[0]: attacks[3], "other": attacks[5]}
-    changed["engines"][0]["form"] = {"kind": "composed", "composed": [attacks[3]], "kept": [attacks[0]]}
+    changed["engines"][0]["form"] = {"kind": "composed", "composed": [attacks[3]], "notes": [attacks[0]]}
     changed["conventions"][0]["ways"][0] |= {"call": attacks[0], "note": attacks[3]}
     changed["padding"][0]["call"] = attacks[0]
     return changed
@@ -734,7 +734,7 @@ def test_every_participant_is_native_composed_or_the_source(show: Any, records: 
     page = show(case).page
     text = page.locator("section:has(#returned)").inner_text()
     for form in engines.values():
-        assert all(line in text for line in (*form["composed"], *form["kept"]))
+        assert all(line in text for line in (*form["composed"], *form["notes"]))
     assert "the source itself" in text
     ran = page.locator(".ran").inner_text()
     for kind in ("native", "composed"):
@@ -745,9 +745,9 @@ def test_every_participant_is_native_composed_or_the_source(show: Any, records: 
 def test_reasons_and_options_that_were_left_out_stand_there(records: dict[str, Record]) -> None:
     forms = {engine["label"]: engine["form"] for engine in records["composed"]["engines"]}
     assert forms["torch"]["composed"] == ["layer 'gru': torch.nn.GRU has no reset_after=False"]
-    assert forms["onnxruntime"]["kept"] == ["layer 'gru': recurrent_dropout=0.3 is inert at inference"]
+    assert forms["onnxruntime"]["notes"] == ["layer 'gru': recurrent_dropout=0.3 is inert at inference"]
     forms = {engine["label"]: engine["form"] for engine in records["masked"]["engines"]}
-    assert forms["torch"]["kept"] == ["layer 'lstm': dropout=0.2 is inert at inference"]
+    assert forms["torch"]["notes"] == ["layer 'lstm': dropout=0.2 is inert at inference"]
     bias = records["composed"]["gates"]["gru"]["frameworks"]["keras"]["tensors"][-1]
     assert (bias["name"], bias["axes"]) == ("bias", "(gate hidden)")
 

@@ -513,6 +513,58 @@ def test_the_last_state_equals_the_last_step(backward: bool, random: np.random.G
     assert "state_h equals the last step of the first value" in explain_layer(spec, True, True).notes[0]
 
 
+def test_where_steps_are_padded_the_last_state_is_not_the_last_step(random: np.random.Generator) -> None:
+    spec = RecurrentSpec("lstm", FEATURES, UNITS)
+    options = {"return_sequences": True, "return_state": True, "zero_output_for_mask": True}
+    layer = filled(keras.layers.LSTM(UNITS, **options), make_stack(random, [spec]))
+    mask = np.arange(TIME) < np.array(LENGTHS)[:, None]
+    sequence, h, _ = (np.asarray(value) for value in layer(x_of(random), mask=mask))
+    np.testing.assert_array_equal(sequence[np.arange(BATCH), np.array(LENGTHS) - 1], h)
+    short = np.array(LENGTHS) < TIME
+    assert not sequence[short, -1].any()
+    assert (np.abs(h[short]) > 1e-3).any(axis=1).all()
+    note = explain_layer(spec, True, True, call="packed").notes[0]
+    assert note.startswith(
+        "state_h equals the first value at each sample's last valid step (its last step, [:, -1], is 0"
+    )
+    assert "state_h equals the first value;" in explain_layer(spec, False, True, call="packed").notes[0]
+
+
+def converted(explained: Returns) -> list[str]:
+    return [note for note in explained.notes if "parity.to_torch" in note]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize(("way", "merge"), WAYS)
+def test_what_a_conversion_returns_is_told_where_it_is_no_plain_layer(
+    kind: Kind, sequences: bool, way: str, merge: MergeMode | None, random: np.random.Generator
+) -> None:
+    spec = RecurrentSpec(kind, FEATURES, UNITS, ONE_WAY.get(way, DIRECTIONS))
+    inner = KERAS[kind](UNITS, return_sequences=sequences, go_backwards=way == "backward")
+    own = keras.layers.Bidirectional(inner, merge_mode=merge) if way == "both" else inner
+    layer, x = filled(own, make_stack(random, [spec])), x_of(random)
+    notes = converted(explain_layer(spec, sequences, merge_mode=merge))
+    assert len(notes) == (way == "backward" or merge != "concat")
+    if not notes:
+        assert type(parity.to_torch(layer)) is TORCH[kind]
+        return
+    with torch.no_grad():
+        output, states = parity.to_torch(layer)(torch.from_numpy(x))
+    if "has Keras's value in h_n" in notes[0]:
+        output = (states[0] if kind == "lstm" else states)[0]
+    given, expected = keras.tree.flatten(output), keras.tree.flatten(layer(x))
+    assert len(given) == len(expected) == (2 if "one output for each direction" in notes[0] else 1)
+    for found, value in zip(given, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(value), rtol=0, atol=ATOL)
+
+
+def test_there_is_nothing_to_convert_where_keras_has_no_such_layer() -> None:
+    assert not converted(explain_layer(RecurrentSpec("lstm", 2, 5, ("backward",), 3), True))
+    stack = specs_of("gru", 2, 5, num_layers=2, go_backwards=True)
+    assert len(converted(explain_layer(stack, True))) == 1
+
+
 def test_explain_takes_live_layers_as_they_are() -> None:
     inner = keras.layers.LSTM(UNITS, dropout=0.2, return_state=True)
     explained = parity.explain(keras.layers.Bidirectional(inner, merge_mode="sum"))

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import parity
 from parity.cell import Cell, plain_cell
 from parity.conventions import MERGE_MODES, torch_cell_returns, torch_returns
-from parity.errors import UnsupportedError
+from parity.errors import ShapeError, UnsupportedError
 from parity.forms import form_in
 from parity.frameworks import Settings
 from parity.frameworks import torch as own
@@ -1300,3 +1300,169 @@ def test_the_layout_of_peepholes_names_every_gate() -> None:
         assert layout.tensors[: len(LAYOUTS["torch", kind].tensors)] == LAYOUTS["torch", kind].tensors
         peepholes = [tensor for tensor in layout.tensors if "peepholes" in tensor.members]
         assert [layout.letters(tensor) for tensor in peepholes] == ([PEEPHOLES[kind]] if PEEPHOLES[kind] else [])
+
+
+# ---- one sample alone, and packed sequences
+
+
+def _alike(kind: Kind, composed: str, random: np.random.Generator) -> tuple[Any, Any]:
+    """A layer of torch itself, and a composition of the same weights."""
+    several: dict[str, dict[str, Any]] = {
+        "RecurrentLayer": {"bidirectional": True},
+        "Chain": {"num_layers": 2, "bidirectional": True},
+    }
+    judge_ = filled(torch_layers.NATIVE[kind](FEATURES, UNITS, batch_first=True, **several.get(composed, {})), random)
+    network = parity.read(judge_)
+    if composed == "Loop":
+        return judge_, Loop(torch_build._general_cell(network.recurrent[0], torch.float32))
+    modules = {layer.name: [torch_build._recurrent_layer(layer, torch.float32)] for layer in network.recurrent}
+    if composed == "RecurrentLayer":
+        ((module,),) = modules.values()
+        return judge_, module
+    return judge_, Chain(network, modules)
+
+
+def _states(module: Any, kind: Kind, random: np.random.Generator, *batch: int) -> Any:
+    rows = module.num_layers * (2 if module.bidirectional else 1)
+    return torch_layers.as_hx(torch.from_numpy(uniform(random, (rows, *batch, UNITS))) for _ in STATES[kind])
+
+
+def _flat(returned: Any) -> list[Tensor]:
+    if isinstance(returned, PackedSequence):
+        assert returned.sorted_indices is None or returned.unsorted_indices is not None
+        return [value for value in returned if value is not None]
+    return [returned] if isinstance(returned, Tensor) else [one for part in returned for one in _flat(part)]
+
+
+def _same(ours: Any, theirs: Any) -> None:
+    left, right = _flat(ours), _flat(theirs)
+    assert [value.shape for value in left] == [value.shape for value in right]
+    for one, other in zip(left, right, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+COMPOSED = ["Loop", "RecurrentLayer", "Chain"]
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("composed", COMPOSED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_compositions_take_one_sample_as_torch_does(
+    kind: Kind, composed: str, started: bool, random: np.random.Generator
+) -> None:
+    theirs, ours = _alike(kind, composed, random)
+    x = torch.from_numpy(uniform(random, (TIME, FEATURES)))
+    hx = _states(theirs, kind, random) if started else None
+    _same(ours(x, hx), theirs(x, hx))
+    mask = torch.arange(TIME) < 4
+    _same(ours(x, hx, mask)[1], theirs(x[:4], hx)[1])
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("lengths", [(7, 5, 2, 1), (3, 7, 1, 5), (4, 4, 6, 4)])
+@pytest.mark.parametrize("composed", COMPOSED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_compositions_take_packed_sequences_as_torch_does(
+    kind: Kind, composed: str, lengths: tuple[int, ...], started: bool, random: np.random.Generator
+) -> None:
+    theirs, ours = _alike(kind, composed, random)
+    samples = [torch.from_numpy(uniform(random, (length, FEATURES))) for length in lengths]
+    x = pack_sequence(samples, enforce_sorted=lengths == (7, 5, 2, 1))
+    hx = _states(theirs, kind, random, len(lengths)) if started else None
+    _same(ours(x, hx), theirs(x, hx))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cells_of_any_options_take_one_sample_as_torch_does(kind: Kind, random: np.random.Generator) -> None:
+    theirs = filled(torch_cells.CELLS[kind](FEATURES, UNITS), random)
+    ours = torch_build._general_cell(parity.read(theirs).recurrent[0], torch.float32)
+    x = torch.from_numpy(uniform(random, (FEATURES,)))
+    hx = torch_layers.as_hx(torch.from_numpy(uniform(random, (UNITS,))) for _ in STATES[kind])
+    _same(ours(x, hx), theirs(x, hx))
+    _same(ours(x), theirs(x))
+    with pytest.raises(ShapeError, match="takes one step"):
+        ours(x[None, None])
+
+
+def _unlike(random: np.random.Generator) -> Network:
+    forward = recurrent(random, "lstm", name="forward")
+    backward = recurrent(
+        random, "gru", BACKWARD, name="backward", units=4, cell=Cell(plain_cell("gru").functions, False)
+    )
+    return bare(Bidirectional("both", (forward,), (backward,), "concat"))
+
+
+def test_unlike_directions_take_one_sample_and_packed_ones(random: np.random.Generator) -> None:
+    """Each sample of a packed sequence as it comes out alone, without any padding."""
+    module = own.build(_unlike(random))
+    samples = [torch.from_numpy(uniform(random, (length, FEATURES))) for length in (3, 7, 1)]
+    packed, states = module(pack_sequence(samples, enforce_sorted=False))
+    padded, lengths = pad_packed_sequence(packed, batch_first=True)
+    for index, (x, length) in enumerate(zip(samples, lengths, strict=True)):
+        output, own_states = module(x)
+        batch, batch_states = module(x[None])
+        _same(
+            (output, own_states),
+            (batch[0], [torch_layers.as_hx(s[:, 0] for s in torch_layers.states_of(h)) for h in batch_states]),
+        )
+        torch.testing.assert_close(padded[index, :length], output, rtol=1e-5, atol=1e-6)
+        for all_, alone in zip(_flat(states), _flat(own_states), strict=True):
+            torch.testing.assert_close(all_[:, index], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_step_of_packed_sequences_is_no_sequence(random: np.random.Generator) -> None:
+    layer = recurrent(random, "gru", BACKWARD, return_sequences=False)
+    module = torch_build._recurrent_layer(layer, torch.float32)
+    samples = [torch.from_numpy(uniform(random, (length, FEATURES))) for length in (3, 7, 1)]
+    output, h = module(pack_sequence(samples, enforce_sorted=False))
+    alone = [module(x) for x in samples]
+    torch.testing.assert_close(output, torch.stack([one for one, _ in alone]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(h[0], torch.stack([state[0] for _, state in alone]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "case", ["axes", "states", "packed and mask", "packed and reverse", "model", "packed model", "tokens"]
+)
+def test_compositions_refuse_other_inputs(case: str, random: np.random.Generator) -> None:
+    layer = recurrent(random, "gru", BACKWARD, return_sequences=True, reverse=case == "packed and reverse")
+    x = torch.from_numpy(uniform(random, (BATCH, TIME, FEATURES)))
+    packed = pack_sequence(list(x))
+    network = bare(layer)
+    if "model" in case:
+        network = replace(network, outputs=(Output("layer", "layer", None),))
+    if case == "tokens":
+        network = bare(Embedding("words", uniform(random, (9, FEATURES))), layer)
+    calls: dict[str, tuple[tuple[Any, ...], str, str]] = {
+        "axes": ((x[None],), "(batch, time, features), (time, features)", "4 axes: (1, 4, 7, 3)"),
+        "states": ((x[0], torch.zeros(1, 1, UNITS)), "as the input has no batch axis", "3 axes: (1, 1, 5)"),
+        "packed and mask": ((packed, None, torch.ones(BATCH, TIME)), "the packed sequence alone", "a mask as well"),
+        "packed and reverse": ((packed,), "steps in order", "reverse=True"),
+        "model": ((x[0],), "(batch, time, features)", "2 axes: (7, 3)"),
+        "packed model": ((packed,), "(batch, time, features)", "a PackedSequence"),
+        "tokens": ((torch.ones(1, BATCH, TIME, dtype=torch.long),), "(batch, time), (time,)", "3 axes: (1, 4, 7)"),
+    }
+    arguments, expected, got = calls[case]
+    module = own.build(network)
+    with pytest.raises(ShapeError) as caught:
+        module(*arguments)
+    (problem,) = caught.value.problems
+    assert problem.where == type(module).__name__
+    assert expected in problem.expected
+    assert got in problem.got
+    assert problem.remedy
+
+
+def test_reasons_are_said_in_full(random: np.random.Generator) -> None:
+    masked = Network(
+        "m", (Masking("mask", FEATURES, 0.0), recurrent(random, "lstm")), (Output("layer", "layer", None),)
+    )
+    backwards = bare(recurrent(random, "gru", BACKWARD, reverse=True))
+    turned = bare(recurrent(random, "gru", reverse=True))
+    assert form_in(masked, "torch").composed == ("layer 'layer': torch.nn.LSTM takes no mask, only packed sequences",)
+    assert form_in(masked, "onnx").composed == ("layer 'layer': ONNX LSTM takes no mask, only sequence_lens",)
+    assert form_in(backwards, "torch").composed == ("layer 'layer': torch.nn.GRU has no go_backwards",)
+    reason = "layer 'layer': torch.nn.GRU has no output in the opposite order of the input"
+    assert form_in(turned, "torch").composed == (reason,)
+    unlike = "of two unlike directions (LSTM(5) forward, GRU(4) backward)"
+    assert form_in(_unlike(random), "torch").composed == (f"layer 'both': torch.nn has no layer {unlike}",)
+    assert form_in(_unlike(random), "onnx").composed == (f"layer 'both': ONNX has no operator {unlike}",)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
@@ -317,6 +317,80 @@ class Masked:
         """No computing."""
         shown = np.zeros(0) if mask is None else mask
         return Result("masked", {"mask": shown}, {"x": LayerRun(State(np.zeros((1, 1, 1))))})
+
+
+def test_a_request_that_finds_an_idle_worker_dead_goes_to_another(
+    onnx_worker: Worker, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, x = gru(), random.standard_normal((2, 6, 3)).astype(np.float32)
+    states = check_states(network.specs, None, 2)
+    run = onnx_worker.load(network)
+    expected = run(x, states).sequence
+    sends: list[Callable[[], Result]] = [lambda: run(x, states), lambda: onnx_worker.load(network)(x, states)]
+    for send in sends:
+        dead = onnx_worker._live()
+        dead._process.kill()
+        dead._process.wait()
+        with monkeypatch.context() as patched:
+            patched.setattr(worker_module._Process, "alive", not_known_yet(dead))
+            np.testing.assert_array_equal(send().sequence, expected)
+        assert onnx_worker._live() is not dead
+
+
+def not_known_yet(dead: Any) -> property:
+    """Whether a process lives, as it is seen before the system has told of the end of one."""
+    told: Any = vars(worker_module._Process)["alive"]
+    return property(lambda process: (process is dead and not process._process.stdin.closed) or told.fget(process))
+
+
+def test_a_request_behind_another_is_not_sent_again(
+    onnx_worker: Worker, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked before may have ended the process: that is told."""
+    run = onnx_worker.load(gru())
+    dead = onnx_worker._live()
+    dead._process.kill()
+    dead._process.wait()
+    dead._asked += 1
+    monkeypatch.setattr(worker_module._Process, "alive", not_known_yet(dead))
+    with pytest.raises(EngineError, match="ended unexpectedly"):
+        run(random.standard_normal((2, 6, 3)).astype(np.float32), check_states(gru().specs, None, 2))
+    onnx_worker.close()
+
+
+LOGGED = (
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    "I0000 00:00:1795412189.950435    4486 cudart_stub.cc:31] Could not find cuda drivers on your machine",
+    "2024-05-06 07:08:09.123456: W external/local_xla/xla/service.cc:31] slow",
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ((), "signal SIGKILL"),
+        (LOGGED, "signal SIGKILL"),
+        (("Cannot allocate memory", *LOGGED), "signal SIGKILL, Cannot allocate memory"),
+        ((*LOGGED, "F0000 00:00:1.5 7 x.cc:1] Check failed"), "signal SIGKILL, F0000 00:00:1.5 7 x.cc:1] Check failed"),
+    ],
+)
+def test_what_a_framework_logs_is_not_told_as_the_cause(lines: tuple[str, ...], words: str) -> None:
+    with Worker("onnxruntime") as worker:
+        process = worker._live()
+        process._process.kill()
+        process._process.wait()
+        process._complaints.seek(0)
+        process._complaints.truncate()
+        process._complaints.write("\n".join(lines).encode())
+        assert process._ended().problems[0].got == words
+
+
+def test_a_result_is_shown_in_short() -> None:
+    assert repr(Masked()(np.zeros(0), {})) == "<Result: masked, mask (0,), layers x>"
+    large = LayerRun(State(np.zeros((1, 2, 9))), np.zeros((2, 700, 1, 9)))
+    assert repr(Result("torch", {}, {"a": large, "b": large})) == "<Result: torch, sequence (2, 700, 9), layers a b>"
+    inner = Result("torch", {}, {"a": LayerRun(State(np.zeros((1, 2, 9))))})
+    assert repr(inner) == "<Result: torch, layers a>"
 
 
 def test_masks_cross_over() -> None:

@@ -21,7 +21,7 @@ from parity.conventions import PADDING
 from parity.errors import FormatError, ParityError
 from parity.explaining import explain_network
 from parity.findings import Findings, describe
-from parity.floor import LOST, Band
+from parity.floor import LOST, Band, in_floors
 from parity.judge import LIMIT, REFERENCE, Judgement, Row
 from parity.layouts import GATE_MEANINGS, KERAS_GRU_RESET_BEFORE, KINDS, LAYOUTS, Kind, Layout
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
@@ -138,7 +138,7 @@ def _upgraded(record: Record) -> Record:
     return {
         **record,
         "rows": [{"padding_error": 0.0, "padding_outside": 0, "padded": 0, **row} for row in rows],
-        "engines": [{**engine, "form": {"kind": "", "composed": [], "kept": []}} for engine in engines],
+        "engines": [{**engine, "form": {"kind": "", "composed": [], "notes": []}} for engine in engines],
         "conventions": layers,
         "failures": record.get("failures", {}),
         "mask": None,
@@ -189,8 +189,8 @@ def _form(findings: Findings, label: str, engine: str) -> Record:
     """What an engine runs: the reference, the source itself, or a conversion that is native or composed, and why."""
     form = findings.forms.get(label)
     if form is None:
-        return {"kind": "reference" if engine == REFERENCE else "source", "composed": [], "kept": []}
-    return {"kind": "native" if form.native else "composed", "composed": form.composed, "kept": form.kept}
+        return {"kind": "reference" if engine == REFERENCE else "source", "composed": [], "notes": []}
+    return {"kind": "native" if form.native else "composed", "composed": form.composed, "notes": form.notes}
 
 
 def _row(findings: Findings, row: Row) -> Record:
@@ -287,7 +287,7 @@ def _floors(sequence: Array, band: Band) -> Float64:
     """Error in floors as it is judged: infinite where not finite, NaN where it is not comparable or padding."""
     error = np.abs(sequence.astype(np.float64) - band.reference)
     finite = np.isfinite(error)
-    ratio = np.where(finite, error / np.maximum(band.floor, np.finfo(float).tiny), np.inf)
+    ratio = in_floors(error, band.floor)
     judged: Float64 = np.where((band.comparable | ~finite) & ~_padded(band), ratio, np.nan)
     return judged
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import FormatError, MissingFrameworkError, ParityError, Problem, UnsupportedError
-from parity.forms import Form, form_in
+from parity.forms import Form, form_in, stacked_cells
 from parity.frameworks import Settings, quiet_import
 from parity.frameworks.keras.running import ENGINE, KerasRunner
 from parity.frameworks.keras.twins import live_layers
 from parity.layouts import Kind
 from parity.network import Bidirectional, Network, Recurrent
 from parity.network.keras.config import layers_from_keras, network_from_keras
-from parity.network.keras.layer_writing import dtype_of, keras_arrays, keras_from_layer
+from parity.network.keras.layer_writing import dtype_of, keras_arrays, keras_from_layer, keras_from_stack
 from parity.network.keras.writing import keras_from_network
 from parity.recurrent import DIRECTIONS, Direction, RecurrentSpec
 
@@ -122,7 +122,8 @@ def load(path: Path, network: Network) -> keras.Model:
 
 
 def build(network: Network) -> keras.Layer:
-    """The network as Keras's own layer for a single bare one, a cell for a single step, else as a functional model.
+    """The network as Keras's own layer for a single bare one or an `RNN` of several cells, a cell for a single step, else as a
+    functional model.
 
     A layer that came from another framework returns its sequence and its states; one from Keras what it returned there. What Keras's
     own layers cannot say is composed of `parity.frameworks.keras.layers`; `form` tells.
@@ -137,6 +138,10 @@ def build(network: Network) -> keras.Layer:
         step = isinstance(first, Recurrent) and first.single_step
         made.build((None, first.input_size) if step else (None, None, first.input_size))
         made.set_weights(keras_arrays(first))
+    elif stacked_cells(network):
+        made = keras.layers.deserialize(keras_from_stack(network.recurrent))
+        made.build((None, None, first.input_size))
+        made.set_weights([array for layer in network.layers for array in keras_arrays(layer)])
     else:
         made = keras.saving.deserialize_keras_object(keras_from_network(network))
         for live, part in zip(live_layers(made), network.layers, strict=True):

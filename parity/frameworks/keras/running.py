@@ -103,7 +103,11 @@ class KerasRunner:
             runs = self._with_own(runs, returned, masked)
         named = {row.name: array for row, array in returned}
         outputs = {name: named.get(name, array) for name, array in outputs.items()}
-        shown = returned or [(row, row.value.of([runs[row.node]])) for row in self._revealed_rows() if row.value]
+        # What could not be called as it is would have returned the same, of the twins' values.
+        shown = returned or [
+            (row, outputs[row.name] if row.name in outputs else self._of_twins(row, given, runs))
+            for row in self._own_rows()
+        ]
         handed = tuple(Returned(row.name, array.shape, str(array.dtype)) for row, array in shown)
         return Result(ENGINE, outputs, runs, handed, self._describe(inputs.shape[1]))
 
@@ -190,10 +194,9 @@ class KerasRunner:
         states = [(layer, value) for layer in self._network.recurrent for value in layer.values[len(layer.given) :]]
         return [*rows, *(Row(f"{layer.name}.{v.name}" if several else v.name, layer.name, v) for layer, v in states)]
 
-    def _revealed_rows(self) -> Iterator[Row]:
-        for layer in self._network.recurrent:
-            for value in self._revealed(layer):
-                yield Row(value.name, layer.name, value)
+    @staticmethod
+    def _of_twins(row: Row, given: Mapping[str, Tensor], runs: Mapping[str, LayerRun]) -> Array:
+        return _array(given[row.node]) if row.value is None else row.value.of([runs[row.node]])
 
     def _with_own(
         self, runs: dict[str, LayerRun], returned: Sequence[tuple[Row, Array]], masked: bool

@@ -9,6 +9,7 @@ onnx_run, onnx_instrument               running, with every recurrent layer seen
 from __future__ import annotations
 
 import importlib.util
+from numbers import Integral
 from pathlib import Path
 from typing import BinaryIO
 
@@ -146,8 +147,12 @@ def build(network: Network, opset: int | None = None) -> onnx.ModelProto:
         ('RNN', ['Y', 'Y_h'], True)
     """
     opset = DEFAULT_OPSET if opset is None else opset
-    if not OPSETS[0] <= opset <= OPSETS[1]:
-        raise UnsupportedError("this opset is not written", expected=f"{OPSETS[0]} to {OPSETS[1]}", got=str(opset))
+    if not isinstance(opset, Integral) or isinstance(opset, bool) or not OPSETS[0] <= opset <= OPSETS[1]:
+        expected = f"a whole number, {OPSETS[0]} to {OPSETS[1]}"
+        raise UnsupportedError(
+            "this opset is not written", "opset", expected, repr(opset), f"leave it out, or opset={DEFAULT_OPSET}"
+        )
+    opset = int(opset)
     return build_graph(network, opset)
 
 

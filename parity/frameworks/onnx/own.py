@@ -44,7 +44,7 @@ def form(source: onnx.ModelProto) -> Form | None:
         return None
     try:
         found = json.loads(text)
-        return Form(tuple(map(str, found["composed"])), tuple(map(str, found["kept"])))
+        return Form(tuple(map(str, found["composed"])), tuple(map(str, found["notes"])))
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return None
 

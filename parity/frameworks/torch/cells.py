@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from parity.cell import Cell
+from parity.errors import ShapeError
+from parity.frameworks.torch.calling import each
 from parity.functions import Function
 from parity.layouts import LAYOUTS, PEEPHOLES, Kind, Layout
 from parity.layouts import Tensor as Row
@@ -118,7 +120,18 @@ class GeneralCell(nn.Module):
             self.register_parameter(name, parameter)
 
     def forward(self, x: Tensor, hx: Any = None) -> Any:
-        """One step."""
+        """One step; of one sample where x has no batch axis.
+
+        Raises:
+            ShapeError: another number of axes.
+        """
+        if x.dim() == 1:
+            after = self.forward(x[None], each(hx, lambda state: state[None]))
+            return each(after, lambda state: state.squeeze(0))
+        if x.dim() != 2:
+            expected, got = "(batch, features), or (features,)", f"{x.dim()} axes: {tuple(x.shape)}"
+            remedy = "a cell takes one step: give it x[:, step]"
+            raise ShapeError("the input has another number of axes", type(self).__name__, expected, got, remedy)
         states = self.zeros(x) if hx is None else hx if isinstance(hx, tuple) else (hx,)
         after = self.step(self.of_input(x), *states)
         return after if len(after) > 1 else after[0]

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from parity.conventions import Fill, Value
 from parity.frameworks.torch import layers
+from parity.frameworks.torch.calling import called, check_batch
 from parity.network import Bidirectional as BidirectionalNode
 from parity.network import Network, Output, Recurrent
 
@@ -36,7 +38,8 @@ class Chain(nn.Module):
     `forward(x, hx=None, mask=None)` takes (batch, time, features), or (batch, time) integers, and a mask (batch, time), True where a
     step is valid; layers that make masks narrow it. It returns what the source model returns: one tensor, or a list of them in order.
     A bare recurrent stack returns `(output, (h_n, c_n))` as `nn.LSTM` does, or, where its layers differ in size, a list of their states.
-    `hx` takes the states of all recurrent layers in that same form.
+    `hx` takes the states of all recurrent layers in that same form. A bare stack also takes one sample without the batch axis, or a
+    `PackedSequence`.
 
     Args:
         network: the description of the model.
@@ -48,6 +51,8 @@ class Chain(nn.Module):
         self._title = network.name
         self._outputs: tuple[Output, ...] = network.outputs
         self._shown: tuple[Output, ...] = network.shown
+        self._tokens = network.tokens is not None
+        self._reverse = any(layer.reverse and layer.return_sequences for layer in network.recurrent)
         recurrent = (layer for layer in network.layers if isinstance(layer, (Recurrent, BidirectionalNode)))
         self._uses = {layer.name: _use(layer) for layer in recurrent}
         self._directions = {name: len(spec.directions) for name, spec in network.specs.items()}
@@ -68,9 +73,19 @@ class Chain(nn.Module):
             name += "_"
         return name
 
-    def forward(self, x: Tensor, hx: Any = None, mask: Tensor | None = None) -> Any:
-        """The model's outputs."""
-        return self.returned(*self.run(x, self._by_layer(hx), layers.as_truth(mask)))
+    def forward(self, x: Tensor | PackedSequence, hx: Any = None, mask: Tensor | None = None) -> Any:
+        """The model's outputs.
+
+        Raises:
+            ShapeError: another number of axes, or a packed sequence that is not taken.
+        """
+        if self._outputs:
+            check_batch(self, x, self._tokens)
+            return self._batch(x, hx, layers.as_truth(mask))
+        return called(self, self._batch, x, hx, layers.as_truth(mask), self._tokens, self._reverse)
+
+    def _batch(self, x: Any, hx: Any, mask: Tensor | None) -> Any:
+        return self.returned(*self.run(x, self._by_layer(hx), mask))
 
     def run(
         self, x: Tensor, states: Mapping[str, layers.Hx], mask: Tensor | None = None

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from parity.conventions import CANONICAL_AXES, Fill, MergeMode, Select, Value, keras_returns
+from parity.frameworks.torch.calling import called
 from parity.frameworks.torch.cells import GeneralCell
 from parity.layouts import STATES, Kind
 from parity.recurrent import DIRECTIONS, Direction
@@ -58,8 +59,13 @@ class Loop(nn.Module):
         super().__init__()
         self.cell = cell
 
-    def forward(self, x: Tensor, hx: Hx | None = None, mask: Tensor | None = None) -> tuple[Tensor, Hx]:
-        """x: (batch, time, features)."""
+    def forward(
+        self, x: Tensor | PackedSequence, hx: Hx | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor | PackedSequence, Hx]:
+        """x: (batch, time, features), (time, features) of one sample, or packed."""
+        return called(self, self._steps, x, hx, as_truth(mask))
+
+    def _steps(self, x: Tensor, hx: Hx | None, mask: Tensor | None) -> tuple[Tensor, Hx]:
         states = self.cell.zeros(x[:, 0]) if hx is None else tuple(state[0] for state in states_of(hx))
         inputs = self.cell.of_input(x)
         outputs = []
@@ -79,7 +85,8 @@ class RecurrentLayer(nn.Module):
     """A recurrent layer that is put together from one module for each direction.
 
     `forward(x, hx=None, mask=None)` takes x (batch, time, features), initial states (direction, batch, features), and a mask (batch, time)
-    that is True where a step is valid. It returns `(output, (h_n, c_n))` or `(output, h_n)` as a batch-first `nn.LSTM` or `nn.GRU` does.
+    that is True where a step is valid. It returns `(output, (h_n, c_n))` or `(output, h_n)` as a batch-first `nn.LSTM` or `nn.GRU` does;
+    as those it also takes one sample without the batch axis, or a `PackedSequence` (unless it reverses its steps).
 
     Args:
         kind: of the cells.
@@ -109,9 +116,13 @@ class RecurrentLayer(nn.Module):
         self.return_sequences, self.reverse = return_sequences, reverse
         self.fill: Fill = fill
 
-    def forward(self, x: Tensor, hx: Hx | None = None, mask: Tensor | None = None) -> tuple[Any, Hx]:
+    def forward(self, x: Tensor | PackedSequence, hx: Hx | None = None, mask: Tensor | None = None) -> tuple[Any, Hx]:
         """The output and the final states."""
-        return self.returned(self.run(x, hx, as_truth(mask)))
+        reverse = self.reverse and self.return_sequences
+        return called(self, self._batch, x, hx, as_truth(mask), reverse=reverse)
+
+    def _batch(self, x: Tensor, hx: Hx | None, mask: Tensor | None) -> tuple[Any, Hx]:
+        return self.returned(self.run(x, hx, mask))
 
     def run(self, x: Tensor, hx: Hx | None = None, mask: Tensor | None = None) -> Run:
         """Everything it computes."""
@@ -168,10 +179,16 @@ class Bidirectional(nn.Module):
         modules = (self.forward_layers, self.backward_layers)
         return tuple(list(zip(names, stack, strict=True)) for names, stack in zip(self.names, modules, strict=True))
 
-    def forward(self, x: Tensor, hx: Sequence[Hx] | None = None, mask: Tensor | None = None) -> tuple[Any, list[Hx]]:
+    def forward(
+        self, x: Tensor | PackedSequence, hx: Sequence[Hx] | None = None, mask: Tensor | None = None
+    ) -> tuple[Any, list[Hx]]:
         """The output and every layer's final states."""
+        reverse = any(layer.reverse and layer.return_sequences for stack in self.stacks for _, layer in stack)
+        return called(self, self._batch, x, hx, as_truth(mask), reverse=reverse)
+
+    def _batch(self, x: Tensor, hx: Sequence[Hx] | None, mask: Tensor | None) -> tuple[Any, list[Hx]]:
         names = [name for stack in self.names for name in stack]
-        return self.returned(self.run(x, {} if hx is None else dict(zip(names, hx, strict=True)), as_truth(mask)))
+        return self.returned(self.run(x, {} if hx is None else dict(zip(names, hx, strict=True)), mask))
 
     def run(self, x: Tensor, states: Mapping[str, Hx], mask: Tensor | None = None) -> dict[str, Run]:
         """Everything its layers compute, by name, from initial states by name."""

@@ -111,7 +111,7 @@ class TorchRunner:
         """Runs, outputs and the flat return of a module that parity built."""
         if self.unbatched:
             raise UnsupportedError(
-                "only torch's own layers and cells take an input without a batch axis",
+                "only torch's own layers and cells are run on an input without a batch axis",
                 where=type(self._last).__name__,
                 expected=", ".join(f"nn.{module.__name__}" for module in (*NATIVE.values(), *CELLS.values())),
                 got=str(self._last).split("\n")[0],

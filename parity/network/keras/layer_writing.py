@@ -147,6 +147,33 @@ def keras_from_layer(
     return serialized(type(layer).__name__, _named(title, own, writing))
 
 
+def keras_from_stack(stack: Sequence[Recurrent]) -> dict[str, Any]:
+    """The configuration of `keras.layers.RNN` around a list of cells; its weights are those of the layers, one after the other.
+
+    Args:
+        stack: the layers that were read from such an `RNN`, named after it and its cells.
+
+    Raises:
+        UnsupportedError: what not even a composition says exactly; all problems at once.
+
+    Example:
+        >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> weights = Weights(np.ones((3, 5, 5)), np.ones((3, 5, 5)))
+        >>> stack = [Recurrent(f"rnn.{name}", RecurrentSpec("gru", 5, 5), (weights,)) for name in ("first", "second")]
+        >>> [cell["config"]["name"] for cell in keras_from_stack(stack)["config"]["cell"]["config"]["cells"]]
+        ['first', 'second']
+    """
+    writing = Writing(dtype_of(stack))
+    problems = [problem for layer in stack for problem in unwritable(layer, writing)]
+    if problems:
+        raise UnsupportedError(problems)
+    title, *names = _inner_names("", "stack", stack)
+    ways = [one_way(layer, 0) for layer in stack]
+    turned = stack[-1].return_sequences and stack[-1].reverse != ways[-1].reverse
+    made = _stack(ways, [f"{title}_as_processed" if turned else title, *names], False, writing)
+    return _own(OWN_ALIGNED, _named(title, {"layer": made}, writing)) if turned else made
+
+
 def dtype_of(layers: Sequence[Layer]) -> str:
     """The type of the numbers of a Keras model of these layers: float64 as soon as any of their weights is.
 
