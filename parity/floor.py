@@ -162,6 +162,7 @@ def measure(
     replicas: int | None = None,
     seed: int = 0,
     mask: Mask | None = None,
+    one_signal: bool = False,
 ) -> Floor:
     """Run the reference and its replicas.
 
@@ -172,6 +173,7 @@ def measure(
         replicas: 16 unless told otherwise, up to 64 for layers of few units, 8 where the run is large.
         seed: of the rounding signs.
         mask: (batch, time), True where a step is valid; None for all.
+        one_signal: whether all samples are steps of one run, so that the size of the signal is that of all of them.
 
     Returns:
         The reference and the floor; the batch is cut into slices so that memory stays bounded.
@@ -188,6 +190,7 @@ def measure(
             replicas,
             seed + start,
             None if mask is None else mask[start : start + rows],
+            one_signal,
         )
         for start in range(0, batch, rows)
     ]
@@ -234,7 +237,7 @@ def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0, repli
         for name, path in floor.trajectories.items()
     }
     samples = np.stack(np.unravel_index(chosen, (batch, time)), axis=1)
-    return OneStep(single, states, samples, measure(network, single, states, replicas, seed))
+    return OneStep(single, states, samples, measure(network, single, states, replicas, seed, one_signal=True))
 
 
 def _valid_everywhere(floor: Floor, batch: int, time: int) -> Mask:
@@ -291,7 +294,13 @@ def _filled(spread: Float64, quantity: Quantity) -> Float64:
 
 
 def _measure_rows(
-    network: Network, inputs: Array, states: Mapping[str, State], replicas: int, seed: int, mask: Mask | None
+    network: Network,
+    inputs: Array,
+    states: Mapping[str, State],
+    replicas: int,
+    seed: int,
+    mask: Mask | None,
+    one_signal: bool,
 ) -> Floor:
     batch = inputs.shape[0]
     groups = replicas + 1
@@ -320,7 +329,7 @@ def _measure_rows(
             shown = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
         spreads[quantity.name] = _filled(shown, quantity) * _widening(replicas * array.shape[-1])
     trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
-    return _bands(network, result, trajectories, spreads, replicas)
+    return _bands(network, result, trajectories, spreads, replicas, one_signal)
 
 
 def _first_rows(run: LayerRun, batch: int) -> LayerRun:
@@ -342,13 +351,14 @@ def _bands(
     trajectories: dict[str, Trajectory],
     spreads: Mapping[str, Float64],
     replicas: int,
+    one_signal: bool,
 ) -> Floor:
     bands: dict[str, Band] = {}
     lost_steps: dict[str, NDArray[np.bool_]] = {}
     overflows: dict[str, NDArray[np.bool_]] = {}
     for name, path in trajectories.items():
         prefix = "" if len(trajectories) == 1 else f"{name}."
-        scale = np.abs(path.h).max(axis=(1, 3), keepdims=True)
+        scale = np.abs(path.h).max(axis=(0, 1, 3) if one_signal else (1, 3), keepdims=True)
         overflows[name] = _from_then_on(_beyond_float32(path), path)
         lost = ~(spreads[f"{prefix}sequence"] <= LOST * scale) | overflows[name]
         lost_steps[name] = _from_then_on(lost, path)

@@ -433,3 +433,12 @@ def test_an_overflow_of_float32_is_undecided(engine: str) -> None:
     assert long.verdict == "undecided", str(long)
     assert long.judgement.floor.horizon
     assert parity.compare(layer, inputs=inputs[:, :10], engines=[engine]).ok
+
+
+def test_a_single_step_near_zero_is_not_undecided() -> None:
+    """One unit whose h crosses zero at 5e-6: small beside its own noise, not beside the run it is a step of."""
+    torch.manual_seed(4294967294)
+    module = torch.nn.RNN(1, 1, 2, bidirectional=True)
+    comparison = parity.compare(module, batch=2, time=5, seed=294, engines=["torch", "onnxruntime"])
+    assert min(abs(band.reference).min() for band in comparison.judgement.floor.bands.values()) < 1e-5
+    assert comparison.ok, str(comparison)
