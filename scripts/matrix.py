@@ -21,6 +21,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import gc
 import importlib
 import json
 import multiprocessing
@@ -78,7 +79,10 @@ def warm_up() -> None:
     warnings.simplefilter("ignore")
     importlib.import_module("torch").set_num_threads(1)
     with quiet_import():
-        importlib.import_module("keras")
+        keras, tensorflow = importlib.import_module("keras"), importlib.import_module("tensorflow")
+    # Filtered tracebacks cost a wrapper around every call.
+    keras.config.disable_traceback_filtering()
+    tensorflow.debugging.disable_traceback_filtering()
     for name in ("keras", "torch", "onnx"):
         importlib.import_module(f"grid.{name}_side")
 
@@ -87,15 +91,20 @@ def judge_all(configs: Sequence[Config], thorough: bool = False) -> list[Outcome
     """The outcomes of some configurations, one after the other in this process."""
     from grid.judging import Outcome, judged
 
-    found: list[Outcomes] = []
-    for config in configs:
-        try:
-            found.append(judged(config, thorough=thorough))
-        except (
-            Exception
-        ) as error:  # the source itself could not be built or run: no fault of a conversion, but a hole in the grid
-            reason = f"the source: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            found.append(tuple(Outcome(target, "crashed", reason) for target in config.targets))
+    # A collection would look through every object of three frameworks, again and again.
+    gc.freeze()
+    try:
+        return [_outcomes_of(config, judged, Outcome, thorough) for config in configs]
+    finally:
+        gc.unfreeze()
+
+
+def _outcomes_of(config: Config, judged: Any, outcome: Any, thorough: bool) -> Outcomes:
+    try:
+        found: Outcomes = judged(config, thorough=thorough)
+    except Exception as error:  # the source could not be built or run: no fault of a conversion, but a hole in the grid
+        reason = f"the source: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return tuple(outcome(target, "crashed", reason) for target in config.targets)
     return found
 
 

@@ -42,6 +42,9 @@ CONVERTERS: Converters = {
 UNROLLED = "Keras computes a masked, unrolled backward layer otherwise than a rolled one, and differently on each of its backends"
 NO_FLOAT64 = "ONNX Runtime has no float64 LSTM, GRU or RNN"
 
+_REPLICAS = 16
+"""As many as wide layers get; for narrow ones fewer than `measure` takes by itself, which widens the floor a little instead."""
+
 _FLOAT64_FLOOR = 2.0**-29
 """Half a unit in the last place of float64, in that of float32."""
 
@@ -227,7 +230,7 @@ def named_states(network: Network, live: Live) -> dict[str, State] | None:
 
 def _floor(network: Network, live: Live, states: dict[str, State] | None) -> Floor:
     given = check_states(network.specs, states, live.inputs.shape[0], "float64")
-    return measure(network, live.inputs, given, mask=live.mask)
+    return measure(network, live.inputs, given, _REPLICAS, mask=live.mask)
 
 
 def values_of(result: Result, network: Network, pieces: tuple[Piece, ...], native: bool = True) -> Values:
