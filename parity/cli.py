@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,7 +65,7 @@ def _options(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A .keras, .safetensors, .pt, .pth or .onnx file.")],
+    file: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show what a model file holds: layers in order, the recurrent ones in full.
@@ -75,35 +75,36 @@ def inspect(
     from parity import terminal
     from parity.sources import open_source
 
-    opened = open_source(file)
+    opened = open_source(file, partial=True)
     terminal.show_json(terminal.description(opened)) if json else terminal.show_network(opened)
 
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A .keras, .safetensors, .pt, .pth or .onnx file.")],
+    source: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
     target: Annotated[Path, typer.Argument(help="The file to write; its suffix says the format.")],
+    layer: Annotated[str | None, typer.Option(help="Convert this recurrent layer alone: its name or number.")] = None,
     overwrite: Overwrite = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Read the new file back and recompute it.")
+        bool, typer.Option("--verify/--no-verify", help="Read the new file back and prove that it is the same.")
     ] = True,
 ) -> None:
     """Convert a model file to another format, whole or not at all.
 
-    .safetensors, .pt and .pth hold a torch state dict, which can say a bare recurrent stack and nothing around it.
+    .safetensors, .pt and .npz hold tensors under torch's names and, beside them, parity's description of the network.
 
-    Example: parity convert model.keras model.onnx
+    Examples: parity convert old.h5 new.keras
+    / parity convert model.keras model.onnx
+    / parity convert checkpoint.pt encoder.onnx --layer encoder.lstm
     """
     from parity import conversion, terminal
-    from parity.files import read_file
+    from parity.sources import layer_named, open_source
 
-    told = list(terminal.form_of_target(read_file(source), target))
-    written = conversion.convert(source, target, overwrite=overwrite, verify=verify)
-    terminal.say(
-        f"wrote {written}"
-        + (", read back: the float64 reference computes the same from both files" if verify else ", not verified")
-    )
-    for line in told:
+    opened = open_source(source, partial=True)
+    network = (opened if layer is None else layer_named(opened, layer)).network
+    written = conversion.write_converted(network, source, target, overwrite, verify)
+    terminal.say(f"wrote {written.path}, " + (f"read back: {written.proof}" if verify else "not verified"))
+    for line in terminal.form_of_target(network, target):
         terminal.say(line)
 
 
@@ -132,6 +133,10 @@ def compare(
     ] = None,
     lengths: Annotated[
         str | None, typer.Option(help="Valid steps of each sample, the rest being padding: 7,3,1. [default: all]")
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare this recurrent layer alone, by name or number; repeat it to name one in each file."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random inputs and of the rounding that is tried.")] = 0,
     tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
@@ -168,7 +173,7 @@ def compare(
             check_target(target, overwrite)
     with terminal.progress() as progress:
         compared = comparison.compare(
-            *sources,
+            *_chosen(sources, layer or []),
             inputs=inputs,
             engines=None if engines is None else _names(engines),
             lengths=None if lengths is None else _integers(lengths),
@@ -185,6 +190,19 @@ def compare(
     if json is not None:
         terminal.say(f"record: {compared.save_json(json, overwrite)}")
     raise typer.Exit(EXIT_CODES[compared.verdict])
+
+
+def _chosen(sources: Sequence[Path], layers: Sequence[str]) -> list[Any]:
+    """The sources, or the one layer of each that was asked for."""
+    from parity.sources import layer_named, open_source
+
+    if not layers:
+        return list(sources)
+    if len(layers) not in (1, len(sources)):
+        expected = f"once for all files, or {len(sources)} times"
+        raise ParityError("a layer for each file, or one name for all", "--layer", expected, ", ".join(layers))
+    names = layers if len(layers) == len(sources) else list(layers) * len(sources)
+    return [layer_named(open_source(source, partial=True), name) for source, name in zip(sources, names, strict=True)]
 
 
 def _names(text: str) -> list[str]:

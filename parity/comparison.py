@@ -19,7 +19,7 @@ from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
-from parity.running import as_torch_takes_it, check_inputs, check_mask, random_inputs, runner
+from parity.running import as_torch_takes_it, call_without_batch, check_inputs, check_mask, random_inputs, runner
 from parity.sources import Opened, Source, open_source
 from parity.worker import ProcessRunner, warm
 
@@ -113,9 +113,8 @@ def compare(
     valid = check_mask(lengths, mask, given.shape[0], given.shape[1])
     states = check_states(first.specs, initial_state, given.shape[0])
     participants, runners, notes = _participants(opened, engines, Settings(device, "float32", tf32), say)
-    for made in runners.values():
-        if unbatched and hasattr(made, "unbatched"):
-            made.unbatched = True
+    for made in runners.values() if unbatched else ():
+        call_without_batch(made)
     say("reference and floor")
     judgement = judge(first, runners, given, states, seed, say, mask=valid)
     asked = {

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from einops import rearrange
@@ -290,9 +290,19 @@ def _select(array: Array, axis: int, select: Select) -> Array:
     if select in DIRECTIONS:
         one: Array = array.take(DIRECTIONS.index(select), axis=axis)
         return one
-    forward, backward = array.take(0, axis=axis), array.take(1, axis=axis)
-    merged: Array = forward * backward if select == "mul" else forward + backward
-    return merged / 2 if select == "ave" else merged
+    merged: Array = merge(array.take(0, axis=axis), array.take(1, axis=axis), select)
+    return merged
+
+
+def merge(forward: Any, backward: Any, mode: str) -> Any:
+    """Two directions added ("sum"), multiplied ("mul") or averaged ("ave"), element by element; arrays of any framework.
+
+    Example:
+        >>> merge(np.array([1.0]), np.array([3.0]), "ave").tolist()
+        [2.0]
+    """
+    both = forward * backward if mode == "mul" else forward + backward
+    return both / 2 if mode == "ave" else both
 
 
 def _product(lengths: Sequence[int | str]) -> int | str:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from parity.comparison import compare
 from parity.errors import ParityError
 from parity.files import read_file, write_file
+from parity.identity import identical
 from parity.network import Network
 
 
-def convert(source_path: str | Path, target_path: str | Path, overwrite: bool = False, verify: bool = True) -> Path:
-    """Convert a file to another format, by suffix; no framework is imported unless a file is `.onnx`.
+@dataclass(frozen=True)
+class Written:
+    """A file that was written.
 
     Args:
-        source_path: a `.keras`, `.safetensors`, `.pt`, `.pth` or `.onnx` file.
-        target_path: the file to write. `.safetensors`, `.pt` and `.pth` take a bare recurrent stack alone.
+        path: of the file.
+        proof: how it is known to compute the same, in words; "" where it was not verified.
+    """
+
+    path: Path
+    proof: str
+
+
+def convert(source_path: str | Path, target_path: str | Path, overwrite: bool = False, verify: bool = True) -> Path:
+    """Convert a file to another format, by suffix; no framework is imported.
+
+    Args:
+        source_path: any model file that `read` opens.
+        target_path: the file to write; its suffix says the format.
         overwrite: whether an existing target may be replaced.
-        verify: read the new file back before it gets its name, and let the float64 reference compute both.
+        verify: read the new file back before it gets its name: its network must be the source's, weights bit for bit, or the float64
+            reference must compute the same from both.
 
     Returns:
         The target's path. It appears whole or not at all.
@@ -34,10 +49,23 @@ def convert(source_path: str | Path, target_path: str | Path, overwrite: bool = 
         >>> convert(os.path.join(folder, "gru.pt"), os.path.join(folder, "gru.safetensors")).name
         'gru.safetensors'
     """
+    return write_converted(read_file(source_path), source_path, target_path, overwrite, verify).path
+
+
+def write_converted(
+    network: Network, source_path: str | Path, target_path: str | Path, overwrite: bool = False, verify: bool = True
+) -> Written:
+    """The second half of `convert`: write what was read of the source, which is named in messages only."""
     target = Path(target_path)
-    network = read_file(source_path)
+    proof = ""
 
     def _check(written: Network) -> None:
+        nonlocal proof
+        if identical(network, written.whole()):
+            proof = "the same layers and, bit for bit, the same weights"
+            return
+        from parity.comparison import compare  # slow to import, and seldom needed
+
         comparison = compare(network, written)
         if not comparison.ok:
             raise ParityError(
@@ -47,6 +75,7 @@ def convert(source_path: str | Path, target_path: str | Path, overwrite: bool = 
                 got=comparison.sentence,
                 remedy="nothing was kept; please report this with the source file",
             )
+        proof = "the float64 reference computes the same from both files"
 
     write_file(network, target, overwrite, _check if verify else None)
-    return target
+    return Written(target, proof)

@@ -186,5 +186,14 @@ LAYOUTS: dict[tuple[str, Kind], Layout] = {
 KERAS_GRU_RESET_BEFORE = _keras("gru", LAYOUTS["keras", "gru"].order, bias="(gate hidden)")
 """Keras's GRU with `reset_after=False` keeps one bias; everything else stands where it stands with `reset_after=True`."""
 
+KERAS_1: dict[Kind, Layout] = {
+    "lstm": Layout("keras", "lstm", "i:i c:g f:f o:o", ()),
+    "gru": Layout("keras", "gru", "z:z r:r h:n", ()),
+}
+"""Keras 1 keeps W, U and b of each gate one after the other, the gates in this order."""
+
+KERAS_LSTM_TWO_BIASES = _keras("lstm", LAYOUTS["keras", "lstm"].order, bias="source (gate hidden)")
+"""An LSTM that cuDNN trained has a bias of the input and one of the recurrence, as every GRU with `reset_after=True`."""
+
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict")
 """Where a torch checkpoint keeps the state dict, if it holds more than that."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from einops import rearrange
-from numpy.typing import NDArray
 
-from parity.errors import Problem, ShapeError
+from parity.deferred import LARGE_BYTES, Array, Blocks, Deferred, Deferring, Stored, not_finite, row_slices
+from parity.errors import ParityError, Problem, ShapeError
 from parity.layouts import CANONICAL_AXES, GATES, LAYOUTS, PEEPHOLES, STATES, Kind, Layout, Tensor, axis_groups
 
-Array: TypeAlias = NDArray[Any]
 Direction = Literal["forward", "backward"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
@@ -92,8 +92,10 @@ class RecurrentSpec:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Weights:
+class Weights(Deferring):
     """Canonical weights of one direction of one layer, gates in the order of `parity.layouts.GATES`.
+
+    Any of them may be `Deferred`: still in its file, and read each time it is asked for.
 
     Args:
         kernel: (gate, hidden, input).
@@ -115,6 +117,17 @@ class Weights:
         """One of the arrays, by name."""
         value: Array | None = getattr(self, name)
         return value
+
+    def with_held(self, **members: Any) -> Weights:
+        """The same weights with some of them replaced; deferred ones stay deferred."""
+        held = {name: self.held(name) for name in CANONICAL_AXES}
+        return Weights(**(held | members))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the kernel's numbers; nothing is read for it."""
+        found: np.dtype[Any] = self.held("kernel").dtype
+        return found
 
 
 def copy_blockwise(*pairs: tuple[Array, Array]) -> None:
@@ -165,16 +178,17 @@ def _copy_staged(blocks: Iterator[tuple[Array, Array]]) -> None:
         np.copyto(target, staged)
 
 
-def unpack(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> tuple[Weights, ...]:
+def unpack(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Stored]) -> tuple[Weights, ...]:
     """Read a framework's arrays into canonical weights, one `Weights` for each direction the arrays hold.
 
     Args:
         layout: a row of `parity.layouts.LAYOUTS`.
         spec: kind and sizes of the layer.
-        arrays: the framework's arrays by the names in the table; an absent bias is zero.
+        arrays: the framework's arrays by the names in the table, in memory or in a file; an absent bias is zero.
 
     Returns:
-        One `Weights` per direction for a layout with a direction axis, else a single one. Always copies.
+        One `Weights` per direction for a layout with a direction axis, else a single one. Always copies; a large matrix in a file
+        stays there, `Deferred`.
 
     Raises:
         ShapeError: arrays missing, unknown, or of another shape than `spec` says; all at once.
@@ -186,12 +200,20 @@ def unpack(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> 
         [1.0, 3.0, 4.0, 2.0]
     """
     _check(layout, spec, arrays)
-    per_direction: list[dict[str, Array]] = []
+    per_direction: list[dict[str, Any]] = []
     pairs: list[tuple[Array, Array]] = []
     for tensor in layout.tensors:
         if tensor.name not in arrays:
             continue
-        for index, views in enumerate(_views(spec, tensor, arrays[tensor.name])):
+        array = arrays[tensor.name]
+        if not isinstance(array, np.ndarray):
+            if _stays_in_file(tensor, array):
+                per_direction[:1] = [
+                    {**(per_direction or [{}])[0], tensor.members[0]: _deferred(layout, spec, tensor, array)}
+                ]
+                continue
+            array = np.asarray(array[()])
+        for index, views in enumerate(_views(spec, tensor, array)):
             if index == len(per_direction):
                 per_direction.append({})
             for member, view in views.items():
@@ -200,6 +222,110 @@ def unpack(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> 
                 per_direction[index][member] = canonical
     copy_blockwise(*pairs)
     return tuple(Weights(**members) for members in per_direction)
+
+
+def unpack_tensor(layout: Layout, member: str, stored: Stored) -> Array | Deferred:
+    """One canonical array out of the one tensor of a layout that holds it, of one direction; sizes are the tensor's own.
+
+    Raises:
+        KeyError: no tensor of the layout holds this member alone.
+        ValueError: a tensor of other axes than the layout's.
+
+    Example:
+        >>> unpack_tensor(LAYOUTS["torch", "gru"], "kernel", np.zeros((15, 2))).shape
+        (3, 5, 2)
+    """
+    tensor = next((one for one in layout.tensors if one.members == (member,)), None)
+    if tensor is None:
+        raise KeyError(member)
+    lengths = dict(zip(map(tuple, axis_groups(tensor.axes)), stored.shape, strict=True))
+    gates = len(GATES[layout.kind])
+    sizes = {group[-1]: length // gates if group[0] == "gate" else length for group, length in lengths.items()}
+    if any(group[0] == "gate" and length % gates for group, length in lengths.items()):
+        raise ValueError(f"{tuple(stored.shape)} is not a multiple of {gates} gates")
+    hidden = sizes.get("hidden", 1)
+    spec = RecurrentSpec(layout.kind, sizes.get("input", 1), hidden, projection_size=sizes.get("state"))
+    if _stays_in_file(tensor, stored) and not isinstance(stored, np.ndarray):
+        return _deferred(layout, spec, tensor, stored)
+    canonical = np.empty(spec.shape(member), stored.dtype)
+    copy_blockwise(*_parts(layout, tensor, canonical, _views(spec, tensor, np.asarray(stored[()]))[0][member]))
+    return canonical
+
+
+def _stays_in_file(tensor: Tensor, stored: Stored) -> bool:
+    """Whether a tensor is large, holds one canonical array and is read row by row."""
+    single = len(tensor.members) == 1 and "direction" not in tensor.axes
+    return single and math.prod(stored.shape) * stored.dtype.itemsize >= LARGE_BYTES
+
+
+def _deferred(layout: Layout, spec: RecurrentSpec, tensor: Tensor, stored: Stored) -> Deferred:
+    member = tensor.members[0]
+
+    def read() -> Array:
+        canonical = np.empty(spec.shape(member), stored.dtype)
+        for rows in _row_slices(spec, tensor, stored.dtype.itemsize):
+            block = np.asarray(stored[rows])
+            where = f"{tensor.name} of {layout.kind} of {spec.hidden_size} units, rows from {rows.start} on, index"
+            if problem := not_finite(block, where):
+                raise ParityError([problem])
+            copy_blockwise(*((own, part) for own, part in _rows_of(layout, spec, tensor, canonical, block, rows)))
+        return canonical
+
+    return Deferred(spec.shape(member), np.dtype(stored.dtype), read)
+
+
+def _row_slices(spec: RecurrentSpec, tensor: Tensor, itemsize: int) -> Iterator[slice]:
+    """Slices of a framework's matrix, none of which reaches across two gates where its rows are those of gates."""
+    shape = tensor_shape(spec, tensor, 1)
+    gated = "gate" in axis_groups(tensor.axes)[0]
+    unit = spec.hidden_size if gated else shape[0]
+    for start in range(0, shape[0], unit):
+        for rows in row_slices((unit, *shape[1:]), itemsize):
+            yield slice(start + rows.start, start + rows.stop)
+
+
+def _rows_of(
+    layout: Layout, spec: RecurrentSpec, tensor: Tensor, canonical: Array, block: Array, rows: slice
+) -> list[tuple[Array, Array]]:
+    """Matching pieces of a canonical array and of some rows of a framework's matrix."""
+    lead = axis_groups(tensor.axes)[0]
+    if "gate" in lead:
+        gate, first = divmod(rows.start, spec.hidden_size)
+        own = canonical[GATES[layout.kind].index(layout.gates[gate])]
+        return [(own[first : first + block.shape[0]], block)]
+    axis = CANONICAL_AXES[tensor.members[0]].split().index(lead[0])
+    at = (slice(None),) * axis + (rows,)
+    return _parts(layout, tensor, canonical[at], _views(spec, tensor, block)[0][tensor.members[0]])
+
+
+def packed(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dict[str, Blocks]:
+    """What `pack` gives, to be written piece by piece: of a large matrix that is `Deferred`, no more than itself is held.
+
+    Example:
+        >>> spec = RecurrentSpec("gru", input_size=1, hidden_size=1)
+        >>> gates = Weights(np.array([[[1.0]], [[2.0]], [[3.0]]]), np.zeros((3, 1, 1)))    # r, z, n
+        >>> packed(LAYOUTS["keras", "gru"], spec, [gates])["kernel"].whole().tolist()       # z, r, n
+        [[2.0, 1.0, 3.0]]
+    """
+    present = [tensor for tensor in layout.tensors if _is_present(tensor, weights)]
+    return {tensor.name: _blocks_of(layout, spec, tensor, weights) for tensor in present}
+
+
+def _blocks_of(layout: Layout, spec: RecurrentSpec, tensor: Tensor, weights: Sequence[Weights]) -> Blocks:
+    shape, dtype = tensor_shape(spec, tensor, len(weights)), weights[0].dtype
+    alone = replace(layout, tensors=(tensor,))
+    large = math.prod(shape) * dtype.itemsize >= LARGE_BYTES
+    if not large or len(weights) > 1 or len(tensor.members) > 1 or "direction" in tensor.axes:
+        return Blocks(shape, dtype, lambda: iter([pack(alone, spec, weights)[tensor.name]]))
+
+    def blocks() -> Iterator[Array]:
+        canonical = _member(spec, tensor, weights[0], tensor.members[0])
+        for rows in _row_slices(spec, tensor, dtype.itemsize):
+            block = np.empty((rows.stop - rows.start, *shape[1:]), dtype)
+            copy_blockwise(*((part, own) for own, part in _rows_of(layout, spec, tensor, canonical, block, rows)))
+            yield block
+
+    return Blocks(shape, dtype, blocks)
 
 
 def pack(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dict[str, Array]:
@@ -226,7 +352,7 @@ def pack(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dic
     for tensor in layout.tensors:
         if not _is_present(tensor, weights):
             continue
-        array = np.empty(tensor_shape(spec, tensor, len(weights)), weights[0].kernel.dtype)
+        array = np.empty(tensor_shape(spec, tensor, len(weights)), weights[0].dtype)
         for one_direction, views in zip(weights, _views(spec, tensor, array), strict=True):
             for member, view in views.items():
                 value = _member(spec, tensor, one_direction, member)
@@ -253,7 +379,7 @@ def _is_present(tensor: Tensor, weights: Sequence[Weights]) -> bool:
     """Whether any direction has what the tensor holds; where one has a bias, a framework keeps all of them."""
     biases = ("bias_input", "bias_recurrent")
     members = biases if tensor.members[0] in biases else tensor.members
-    return any(one.member(member) is not None for one in weights for member in members)
+    return any(one.held(member) is not None for one in weights for member in members)
 
 
 def _parts(layout: Layout, tensor: Tensor, canonical: Array, view: Array) -> list[tuple[Array, Array]]:
@@ -268,7 +394,7 @@ def _parts(layout: Layout, tensor: Tensor, canonical: Array, view: Array) -> lis
 def _member(spec: RecurrentSpec, tensor: Tensor, weights: Weights, member: str) -> Array:
     summed = len(tensor.members) > 1 and "source" not in tensor.axes
     value = merge_biases(weights) if summed else weights.member(member)
-    return np.zeros(spec.shape(member), weights.kernel.dtype) if value is None else value
+    return np.zeros(spec.shape(member), weights.dtype) if value is None else value
 
 
 def _views(spec: RecurrentSpec, tensor: Tensor, array: Array) -> list[dict[str, Array]]:
@@ -294,7 +420,7 @@ def tensor_shape(spec: RecurrentSpec, tensor: Tensor, directions: int) -> tuple[
     return tuple(int(np.prod([sizes[axis] for axis in group])) for group in axis_groups(tensor.axes))
 
 
-def _check(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> None:
+def _check(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Stored]) -> None:
     where = f"{layout.framework} {layout.kind} of {spec.hidden_size} units on {spec.input_size} inputs"
     known = {tensor.name: tensor for tensor in layout.tensors}
     problems = [Problem(f"unknown weight '{name}'", where, ", ".join(known)) for name in arrays if name not in known]
@@ -306,7 +432,7 @@ def _check(layout: Layout, spec: RecurrentSpec, arrays: Mapping[str, Array]) -> 
                 problems.append(Problem(f"weight '{name}' is missing", where))
             continue
         expected = tensor_shape(spec, tensor, len(spec.directions))
-        if arrays[name].shape != expected:
+        if tuple(arrays[name].shape) != expected:
             problems.append(
                 Problem(
                     f"weight '{name}' has the wrong shape",
@@ -329,6 +455,8 @@ __all__ = [
     "copy_blockwise",
     "merge_biases",
     "pack",
+    "packed",
     "tensor_shape",
     "unpack",
+    "unpack_tensor",
 ]

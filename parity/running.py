@@ -73,9 +73,15 @@ def run(
     states = check_states(opened.network.specs, initial_state, x.shape[0], state_dtype)
     valid = check_mask(lengths, mask, x.shape[0], x.shape[1])
     made = runner(opened, chosen, settings)
-    if unbatched and hasattr(made, "unbatched"):
-        made.unbatched = True
+    if unbatched:
+        call_without_batch(made)
     return call(made, x, states, valid)
+
+
+def call_without_batch(made: Runner) -> None:
+    """Have a runner call its source without a batch axis, where its framework can: the other half of `as_torch_takes_it`."""
+    if hasattr(made, "unbatched"):
+        made.unbatched = True
 
 
 def as_torch_takes_it(

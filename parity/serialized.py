@@ -23,9 +23,9 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_typ
 
 import numpy as np
 
+from parity.deferred import Array, Arrays, Deferred
 from parity.errors import FormatError, ParityError
 from parity.network import Network
-from parity.recurrent import Array
 from parity.result import Result
 
 Data: TypeAlias = Any
@@ -37,7 +37,7 @@ _DEPTH = 40
 _NUMBERS = "fiub"
 
 
-def to_data(value: object) -> tuple[Data, dict[str, Array]]:
+def to_data(value: object) -> tuple[Data, Arrays]:
     """A network, or anything else of the forms above, as JSON values, and its arrays by name: the value's own, not copied.
 
     Raises:
@@ -53,10 +53,10 @@ def to_data(value: object) -> tuple[Data, dict[str, Array]]:
         (3, 5, 2)
     """
     writer = _Writer()
-    return writer.write(value, type(value).__name__), writer.arrays
+    return writer.write(value, type(value).__name__), Arrays(writer.arrays)
 
 
-def from_data(data: Data, arrays: Mapping[str, Array]) -> Network:
+def from_data(data: Data, arrays: Mapping[str, Array | Deferred]) -> Network:
     """The network of a description.
 
     Args:
@@ -82,7 +82,7 @@ def from_data(data: Data, arrays: Mapping[str, Array]) -> Network:
     return value
 
 
-def value_from_data(data: Data, arrays: Mapping[str, Array]) -> object:
+def value_from_data(data: Data, arrays: Mapping[str, Array | Deferred]) -> object:
     """Whatever `to_data` described; see `from_data`."""
     return _Reader(arrays).read(data, "data")
 
@@ -114,12 +114,12 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _fields(kind: type) -> tuple[Field[Any], ...]:
-    return tuple(field for field in fields(kind) if field.init)
+    return tuple(field for field in fields(kind) if field.init and field.metadata.get("described", True))
 
 
 class _Writer:
     def __init__(self) -> None:
-        self.arrays: dict[str, Array] = {}
+        self.arrays: dict[str, Array | Deferred] = {}
         self._names: dict[int, str] = {}
 
     def write(self, value: Any, where: str) -> Any:
@@ -135,12 +135,13 @@ class _Writer:
             return items if type(value) is tuple else {"list": items}
         if isinstance(value, Mapping) and all(type(key) is str for key in value):
             return {"dict": {key: self.write(item, f"{where}[{key!r}]") for key, item in value.items()}}
-        if isinstance(value, np.ndarray) and value.dtype.kind in _NUMBERS:
+        if isinstance(value, (np.ndarray, Deferred)) and value.dtype.kind in _NUMBERS:
             return {"array": self._name(value)}
         kind = type(value)
         if known_classes().get(kind.__name__) is kind:
             own = {
-                field.name: self.write(getattr(value, field.name), f"{where}.{field.name}") for field in _fields(kind)
+                field.name: self.write(object.__getattribute__(value, field.name), f"{where}.{field.name}")
+                for field in _fields(kind)
             }
             return {"class": kind.__name__, "fields": own}
         got = f"array of {value.dtype}" if isinstance(value, np.ndarray) else f"{kind.__module__}.{kind.__qualname__}"
@@ -148,7 +149,7 @@ class _Writer:
             "this cannot be written down", where, "numbers, texts, tuples, dicts, arrays, known classes", got
         )
 
-    def _name(self, array: Array) -> str:
+    def _name(self, array: Array | Deferred) -> str:
         """One name for one array, however often it occurs: tied weights stay tied."""
         name = self._names.setdefault(id(array), str(len(self._names)))
         self.arrays[name] = array
@@ -156,7 +157,7 @@ class _Writer:
 
 
 class _Reader:
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, arrays: Mapping[str, Array | Deferred]) -> None:
         self._arrays = arrays
         self._read = {
             "float": self._float,
@@ -197,9 +198,9 @@ class _Reader:
             raise FormatError("this is no such number", where, "nan, inf or -inf", _short(content))
         return float(str(content))
 
-    def _array(self, content: object, where: str, depth: int) -> Array:
+    def _array(self, content: object, where: str, depth: int) -> Array | Deferred:
         array = self._arrays.get(content) if isinstance(content, str) else None
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in _NUMBERS:
+        if not isinstance(array, (np.ndarray, Deferred)) or array.dtype.kind not in _NUMBERS:
             raise FormatError("an array of numbers is missing", where, "its name among the arrays", _short(content))
         return array
 
@@ -250,7 +251,7 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (dict, Mapping):
         return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
     if origin is np.ndarray:
-        return isinstance(value, np.ndarray)
+        return isinstance(value, (np.ndarray, Deferred))
     if hint in (Any, object):
         return True
     if hint is float:

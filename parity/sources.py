@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from parity.errors import ParityError, UnsupportedError
 from parity.explaining import explain_layer, explain_network
-from parity.files import read_file
+from parity.files import engine_of, read_file
 from parity.forms import Form
 from parity.frameworks import family, framework, owner
 from parity.network import Network, Recurrent
@@ -17,15 +17,6 @@ from parity.returns import Returns
 
 Source: TypeAlias = Any
 """A path, a live Keras layer or model, a torch module, an onnx.ModelProto, a Network or one of its recurrent layers."""
-
-FILE_ENGINES = {
-    ".keras": "keras",
-    ".pt": "torch",
-    ".pth": "torch",
-    ".safetensors": "torch",
-    ".onnx": "onnxruntime",
-}
-"""The engine that opens a file by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +45,24 @@ class Opened:
         return self.live if self.path is None else module.load(self.path, self.network)
 
 
-def open_source(source: Source) -> Opened:
+def open_source(source: Source, partial: bool = False) -> Opened:
     """Read a source of any form.
 
+    Args:
+        source: what was handed over.
+        partial: whether a file may be described as far as it goes; else it must be one that can be run and converted as a whole.
+
     Raises:
+        UnsupportedError: a partial network where a whole one is needed.
         ParityError: something that is no source; and what the reader of its form raises.
     """
+    opened = _opened(source)
+    if not partial:
+        opened.network.whole()
+    return opened
+
+
+def _opened(source: Source) -> Opened:
     if isinstance(source, Opened):
         return source
     if isinstance(source, Network):
@@ -68,7 +71,7 @@ def open_source(source: Source) -> Opened:
         return Opened(source.name, Network(source.name, (source,)), None)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        return Opened(path.name, read_file(path), FILE_ENGINES.get(path.suffix.lower()), path)
+        return Opened(path.name, read_file(path), engine_of(path), path)
     engine = owner(source)
     if engine is None:
         raise ParityError(
@@ -80,6 +83,29 @@ def open_source(source: Source) -> Opened:
     return Opened(f"{type(source).__name__} '{network.name}'", network, engine, live=source)
 
 
+def layer_named(opened: Opened, name: str) -> Opened:
+    """One recurrent layer of a source, by its name or its number from 0 on.
+
+    Raises:
+        ParityError: no such layer, or several whose names end so; says which there are.
+    """
+    layers = opened.network.recurrent
+    found = [layer for layer in layers if layer.name == name]
+    if not found and name.isdecimal() and int(name) < len(layers):
+        found = [layers[int(name)]]
+    if not found:
+        found = [layer for layer in layers if layer.name.endswith((f".{name}", f"/{name}"))]
+    if len(found) != 1:
+        raise ParityError(
+            f"{'no' if not found else 'more than one'} recurrent layer '{name}'",
+            opened.label,
+            f"one of {', '.join(layer.name for layer in layers)}" if layers else "a recurrent layer",
+            ", ".join(layer.name for layer in found) or "none",
+        )
+    network = Network(found[0].name, (found[0],), (), opened.network.origin, opened.network.details)
+    return Opened(f"{opened.label}: {found[0].name}", network, None)
+
+
 def read(source: Source) -> Network:
     """Describe a source without any framework's own objects.
 
@@ -87,10 +113,11 @@ def read(source: Source) -> Network:
         source: a path (`.keras`, `.pt`, `.safetensors`, `.onnx`), a live Keras layer or model, a torch module, or an onnx.ModelProto.
 
     Returns:
-        The description; `.recurrent` are its recurrent layers, each of which is accepted wherever a source is.
+        The description; `.recurrent` are its recurrent layers, each of which is accepted wherever a source is. A file that holds more
+        than parity converts is described as far as it goes: `.problems` says why it cannot be used as a whole.
 
     Raises:
-        UnsupportedError: it cannot be kept exactly; says what, where and the nearest exact way, all problems at once.
+        UnsupportedError: a live object that cannot be kept exactly; says what, where and the nearest exact way, all problems at once.
         FormatError: a file that is not what it claims.
 
     Example:
@@ -98,7 +125,7 @@ def read(source: Source) -> Network:
         >>> read(torch.nn.GRU(3, 5, num_layers=2)).recurrent[1].spec
         RecurrentSpec(kind='gru', input_size=5, hidden_size=5, directions=('forward',), projection_size=None)
     """
-    return open_source(source).network
+    return open_source(source, partial=True).network
 
 
 def to_torch(source: Source) -> Any:
@@ -114,7 +141,7 @@ def to_torch(source: Source) -> Any:
         >>> to_torch(layer)
         GRU(3, 5, batch_first=True)
     """
-    return framework("torch").build(read(source))
+    return framework("torch").build(open_source(source).network)
 
 
 def to_keras(source: Source) -> Any:
@@ -134,7 +161,7 @@ def to_keras(source: Source) -> Any:
         >>> [tuple(value.shape) for value in layer(torch.ones(2, 7, 3).numpy())]
         [(2, 7, 5), (2, 5), (2, 5)]
     """
-    return framework("keras").build(read(source))
+    return framework("keras").build(open_source(source).network)
 
 
 def to_onnx(source: Source, opset: int | None = None) -> Any:
@@ -151,7 +178,7 @@ def to_onnx(source: Source, opset: int | None = None) -> Any:
         >>> [node.op_type for node in to_onnx(torch.nn.LSTM(3, 5)).graph.node]
         ['LSTM', 'Identity', 'Identity', 'Identity']
     """
-    return framework("onnxruntime").build(read(source), opset)
+    return framework("onnxruntime").build(open_source(source).network, opset)
 
 
 def form_of(converted: Any) -> Form:

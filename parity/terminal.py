@@ -138,7 +138,7 @@ def description(opened: Opened) -> dict[str, Any]:
         "bare": network.bare,
         "details": network.details,
         "layers": [
-            layer_facts(layer) | {"weights": {name: list(array.shape) for name, array in layer.arrays.items()}}
+            layer_facts(layer) | {"weights": {name: list(shape) for name, shape in layer.arrays.shapes.items()}}
             for layer in network.layers
         ],
         "outputs": [{"name": output.name, "layer": output.layer} for output in network.outputs],

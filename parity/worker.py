@@ -57,7 +57,7 @@ _AHEAD = 8
 _LOG = re.compile(r"[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] |WARNING: All log messages")
 """Lines that absl and TensorFlow log in passing. Fatal ones (F) are no such lines: they tell why a process aborts."""
 
-Message = tuple[dict[str, Any], dict[str, Array]]
+Message = tuple[dict[str, Any], Mapping[str, Array]]
 
 
 class Worker:
@@ -168,6 +168,7 @@ class ProcessRunner:
         Raises:
             ParityError: what the engine raised, or that its process ended.
         """
+        arrays: Mapping[str, Array]
         given, arrays = to_data({"inputs": inputs, "states": states, **({} if mask is None else {"mask": mask})})
         with self._worker._lock:
             self.ready()
@@ -396,7 +397,7 @@ def _told(error: errors.ParityError) -> dict[str, Any]:
 
 
 def _answer(
-    header: dict[str, Any], arrays: dict[str, Array], loaded: dict[int, Runner], engine: str, settings: Settings
+    header: dict[str, Any], arrays: Mapping[str, Array], loaded: dict[int, Runner], engine: str, settings: Settings
 ) -> Message:
     number = header["number"]
     if header["do"] == "load":

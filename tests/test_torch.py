@@ -1177,8 +1177,8 @@ def output_not_reversed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def halves_not_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = torch_layers._merged
-    monkeypatch.setattr(torch_layers, "_merged", lambda one, two, _: honest(one, two, "sum"))
+    honest = torch_layers.merge
+    monkeypatch.setattr(torch_layers, "merge", lambda one, two, _: honest(one, two, "sum"))
 
 
 def never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

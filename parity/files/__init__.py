@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from parity.deferred import Blocks
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
-from parity.files import keras_file, safetensors_file, torch_file
+from parity.files import keras_file, npz_file, safetensors_file, torch_file
+from parity.files.description import describe, network_of, tensors_of
 from parity.files.npz_file import read_inputs
-from parity.files.state_dict import network_from_state_dict, state_dict_from_network
+from parity.files.state_dict import network_from_state_dict
+from parity.files.stored import Contents
 from parity.files.target import check_target, plain_errors, unfinished
 from parity.frameworks import framework
 from parity.network.graph import Network
-from parity.recurrent import Array
 
 
 @dataclass(frozen=True)
@@ -23,29 +25,42 @@ class Format:
     """A file format.
 
     Args:
-        read: describes a file that exists and is not empty.
-        write: writes a network to an open binary file.
+        engine: the one that opens such a file by itself, None where none does.
+        read: describes a file that exists and is not empty; the network may be partial.
+        write: writes a network to an open binary file; None where the format is only read.
     """
 
+    engine: str | None
     read: Callable[[Path], Network]
-    write: Callable[[Network, BinaryIO], None]
+    write: Callable[[Network, BinaryIO], None] | None = None
 
 
-def _state_dict_format(
-    read_tensors: Callable[[Path], dict[str, Array]], write_tensors: Callable[[Mapping[str, Array], BinaryIO], None]
+def _named_tensors(
+    read_contents: Callable[[Path], Contents],
+    write_tensors: Callable[[Mapping[str, Blocks], BinaryIO, str | None], None] | None = None,
+    engine: str | None = None,
 ) -> Format:
+    """A format of named tensors, in which parity's own description may stand beside them."""
+
     def read(path: Path) -> Network:
-        arrays = read_tensors(path)
+        contents = read_contents(path)
+        if contents.description is not None:
+            return network_of(contents.description, contents.tensors, str(path))
         try:
-            return network_from_state_dict(arrays, path.stem)
+            network = network_from_state_dict(contents.tensors, path.stem)
         except ParityError as error:
             problems = [Problem(p.what, f"{p.where} of {path}", p.expected, p.got, p.remedy) for p in error.problems]
             raise type(error)(problems) from error
+        found = [Problem("it holds a program", str(path), "tensors alone", contents.form, contents.program)]
+        problems = [*(found if contents.program else ()), *network.problems]
+        details = {"file": contents.form, **contents.details, **network.details}
+        return replace(network, details=details, problems=tuple(problems))
 
     def write(network: Network, file: BinaryIO) -> None:
-        write_tensors(state_dict_from_network(network), file)
+        if write_tensors is not None:
+            write_tensors(tensors_of(network), file, describe(network))
 
-    return Format(read, write)
+    return Format(engine, read, write if write_tensors else None)
 
 
 def _read_onnx(path: Path) -> Network:
@@ -57,14 +72,15 @@ def _write_onnx(network: Network, file: BinaryIO) -> None:
     framework("onnxruntime").write_file(network, file)
 
 
-_TORCH = _state_dict_format(torch_file.read_tensors, torch_file.write_tensors)
+_TORCH = _named_tensors(torch_file.read, torch_file.write, "torch")
 
 SUFFIXES: dict[str, Format] = {
-    ".keras": Format(keras_file.read, keras_file.write),
+    ".keras": Format("keras", keras_file.read, keras_file.write),
     ".pt": _TORCH,
     ".pth": _TORCH,
-    ".safetensors": _state_dict_format(safetensors_file.read_tensors, safetensors_file.write_tensors),
-    ".onnx": Format(_read_onnx, _write_onnx),
+    ".safetensors": _named_tensors(safetensors_file.read, safetensors_file.write, "torch"),
+    ".npz": _named_tensors(npz_file.read, npz_file.write),
+    ".onnx": Format("onnxruntime", _read_onnx, _write_onnx),
 }
 """What is read and written, by the suffix of the file."""
 
@@ -93,6 +109,17 @@ def read_file(path: str | Path) -> Network:
         return form.read(path)
 
 
+def engine_of(path: Path) -> str | None:
+    """The engine that opens a file by itself, by its suffix.
+
+    Example:
+        >>> engine_of(Path("model.keras"))
+        'keras'
+    """
+    form = SUFFIXES.get(path.suffix.lower())
+    return form.engine if form else None
+
+
 def write_file(
     network: Network, path: str | Path, overwrite: bool = False, check: Callable[[Network], None] | None = None
 ) -> None:
@@ -113,9 +140,15 @@ def write_file(
     with plain_errors(path, "written"):
         check_target(path, overwrite)
         form = _format(path)
+        write = form.write
+        if write is None:
+            raise UnsupportedError(
+                "this format is only read", str(path), _known(written=True), path.suffix, "choose one of these"
+            )
+        network.whole()
         with unfinished(path, overwrite) as part:
             with part.open("xb") as file:
-                form.write(network, file)
+                write(network, file)
                 file.flush()
                 os.fsync(file.fileno())
             if check is not None:
@@ -131,8 +164,8 @@ def _format(path: Path) -> Format:
     return form
 
 
-def _known() -> str:
-    return ", ".join(SUFFIXES)
+def _known(written: bool = False) -> str:
+    return ", ".join(suffix for suffix, form in SUFFIXES.items() if form.write or not written)
 
 
-__all__ = ["SUFFIXES", "Format", "check_target", "read_file", "read_inputs", "unfinished", "write_file"]
+__all__ = ["SUFFIXES", "Format", "check_target", "engine_of", "read_file", "read_inputs", "unfinished", "write_file"]

@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from parity.errors import FormatError
 
 _MOST_EXPANSION, _SMALL_BYTES = 100, 1 << 20
 """A compressed member may be this many times its stored size, or this small."""
 
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Signature, lengths of the name and of the extra field (PKWARE's APPNOTE.TXT, 4.3.7)."""
+
 FETCH_ANEW = "get the file anew, or save the model again"
+
+
+class _Window(io.RawIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = path.open("rb"), start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
+        if self._at < 0:
+            raise ValueError("a place before the start")
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._size - self._at), 0)
+        self._file.seek(self._start + self._at)
+        found = self._file.read(count)
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class Archive:
@@ -22,6 +62,7 @@ class Archive:
     Args:
         path: of the file.
         what: what the file should be, for the messages.
+        span: where in the file the zip stands, (offset, bytes), if it is not the whole file.
 
     Example:
         >>> import tempfile
@@ -31,18 +72,23 @@ class Archive:
         b'3'
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, what: str, span: tuple[int, int] | None = None) -> None:
         self.path, self.what = path, what
-        self._bytes = path.stat().st_size
+        self._start, self._bytes = span or (0, path.stat().st_size)
+        self._file = io.BufferedReader(_Window(path, self._start, self._bytes))
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip = zipfile.ZipFile(self._file)
             self._members = {info.filename: info for info in self._zip.infolist()}
             counts = Counter(info.filename for info in self._zip.infolist())
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RecursionError) as error:
+        except (
+            *(zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RecursionError),
+            *(struct.error, OverflowError, IndexError),
+        ) as error:
+            self._file.close()
             raise self.fault("not a zip archive, or a truncated one", "a whole zip archive", str(error)) from error
         twice = [name for name, count in counts.items() if count > 1]
         if twice:
-            self._zip.close()
+            self._file.close()
             raise self.fault("two members have one name", "unique names", ", ".join(twice))
 
     def __enter__(self) -> Archive:
@@ -52,6 +98,7 @@ class Archive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._zip.close()
+        self._file.close()
 
     @property
     def names(self) -> list[str]:
@@ -96,6 +143,26 @@ class Archive:
         if len(content) != size:
             raise self.fault(f"'{name}' is cut short", f"{size} bytes", f"{len(content)} bytes")
         return content
+
+    def place(self, name: str) -> int | None:
+        """Where in the file a member's bytes begin; None for a compressed one, which has to be read.
+
+        Raises:
+            FormatError: missing, too large, damaged or encrypted.
+        """
+        size, info = self.size(name), self._members[name]
+        if info.compress_type != zipfile.ZIP_STORED:
+            return None
+        self._file.seek(info.header_offset)
+        header = self._file.read(_LOCAL_HEADER.size)
+        magic, name_bytes, extra_bytes = (
+            _LOCAL_HEADER.unpack(header) if len(header) == _LOCAL_HEADER.size else (b"", 0, 0)
+        )
+        start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+        if magic != b"PK\3\4" or info.flag_bits & 1 or start + size > self._bytes or size != info.compress_size:
+            expected = "a stored member, not encrypted, whole"
+            raise self.fault(f"'{name}' cannot be read", expected, f"{size} bytes at {start} of {self._bytes}")
+        return int(self._start + start)
 
     def fault(self, what: str, expected: str, got: str, remedy: str = FETCH_ANEW) -> FormatError:
         """A `FormatError` about this file, to be raised."""

@@ -1,15 +1,31 @@
-"""`.npz` and `.npy` files of inputs."""
+"""`.npz` and `.npy` files: inputs, and the tensors of a model by name. Imports no framework.
+
+Source: `numpy/lib/format.py` for the header of an array.
+"""
 
 from __future__ import annotations
 
 import io
+import math
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 
+from parity.deferred import Blocks
 from parity.errors import FormatError, ParityError
 from parity.files.archive import Archive
+from parity.files.stored import Contents, Stored
 from parity.recurrent import Array
+
+DESCRIPTION = "parity.json"
+"""The member that holds parity's own description; NumPy gives its bytes as they are."""
+
+_WRITE = "numbers written by numpy.savez"
+_SUFFIX, _ZIP_DATE, _MOST_TEXT = ".npy", (1980, 1, 1, 0, 0, 0), 1 << 26
 
 
 def read_inputs(path: Path) -> dict[str, Array]:
@@ -28,19 +44,70 @@ def read_inputs(path: Path) -> dict[str, Array]:
     """
     if not path.is_file():
         raise ParityError("no such file", str(path), "an .npz file", remedy="check the name and the folder")
-    if path.suffix.lower() == ".npy":
-        try:
-            return {path.stem: np.load(path, allow_pickle=False)}
-        except (ValueError, EOFError, OSError) as error:
-            remedy = "write it with numpy.save"
-            raise FormatError("an array that cannot be read", str(path), "numbers", str(error), remedy) from error
+    if path.suffix.lower() == _SUFFIX:
+        content = path.read_bytes()
+        return {path.stem: _array(content, str(path), "write it with numpy.save")}
     with Archive(path, "an .npz file") as archive:
-        arrays = {}
-        for name in archive.names:
+        return {
+            name.removesuffix(_SUFFIX): _array(archive.read(name), f"{path}, '{name}'")
+            for name in archive.names
+            if name != DESCRIPTION
+        }
+
+
+def read(path: Path) -> Contents:
+    """The tensors of an `.npz` file by name.
+
+    Raises:
+        FormatError: not an `.npz` file, or one that holds anything but numbers.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "x.npz"
+        >>> np.savez(path, weight_hh_l0=np.ones((15, 5)))
+        >>> read(path).tensors["weight_hh_l0"].shape
+        (15, 5)
+    """
+    description = None
+    with Archive(path, "an .npz file") as archive:
+        if DESCRIPTION in archive.names:
             try:
-                arrays[name.removesuffix(".npy")] = np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
-            except (ValueError, EOFError, OSError) as error:
-                raise FormatError(
-                    "an array that cannot be read", f"{path}, '{name}'", "numbers written by numpy.savez", str(error)
-                ) from error
-    return arrays
+                description = archive.read(DESCRIPTION, _MOST_TEXT).decode()
+            except UnicodeDecodeError as error:
+                raise archive.fault(f"'{DESCRIPTION}' is not text", "UTF-8", str(error)) from error
+    tensors: dict[str, Stored] = dict(read_inputs(path))
+    return Contents(tensors, "arrays in .npz", {}, description)
+
+
+def _array(content: bytes, where: str, remedy: str = "") -> Array:
+    """One array, once its header is known to promise no more than is there."""
+    try:
+        stream = io.BytesIO(content)
+        version = npy.read_magic(stream)
+        read_header: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        if dtype.hasobject:
+            raise FormatError("an array of Python objects cannot be read", where, _WRITE, str(dtype), remedy)
+        if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize > len(content):
+            got = f"{dtype} {shape} in {len(content)} bytes"
+            raise FormatError("an array claims more than the file holds", where, _WRITE, got, remedy)
+        stream.seek(0)
+        return np.asarray(np.load(stream, allow_pickle=False))
+    except (ValueError, EOFError, OSError, TypeError, MemoryError, OverflowError, SyntaxError, RecursionError) as error:
+        raise FormatError("an array that cannot be read", where, _WRITE, str(error), remedy) from error
+
+
+def write(tensors: Mapping[str, Blocks], file: BinaryIO, description: str | None = None) -> None:
+    """Write an `.npz` file that `numpy.load` opens; the same bytes for the same tensors."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, blocks in tensors.items():
+            header = io.BytesIO()
+            described = {"descr": npy.dtype_to_descr(blocks.dtype), "fortran_order": False, "shape": blocks.shape}
+            npy.write_array_header_1_0(header, described)
+            info = zipfile.ZipInfo(name + _SUFFIX, _ZIP_DATE)
+            with archive.open(info, "w", force_zip64=True) as member:
+                member.write(header.getvalue())
+                for block in blocks.blocks():
+                    member.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+        if description is not None:
+            archive.writestr(zipfile.ZipInfo(DESCRIPTION, _ZIP_DATE), description)

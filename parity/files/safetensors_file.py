@@ -1,58 +1,70 @@
 """The `.safetensors` file: named tensors behind a JSON header. Imports no framework.
 
-The library checks that the header fits the file before anything is read.
-Source: https://github.com/huggingface/safetensors, format.
+The library checks the header before anything is read; the numbers are read and written here, piece by piece, because the library
+takes and gives whole files. Source: https://github.com/huggingface/safetensors, format.
 """
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError, deserialize, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError, safe_open
 
+from parity.deferred import Blocks
 from parity.errors import FormatError, UnsupportedError
-from parity.files.bfloat16 import from_bfloat16
-from parity.recurrent import Array
+from parity.files.stored import BFLOAT16, Contents, Raw
 
-_NUMPY_TYPES = {"F32", "F64", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-_BFLOAT16 = "BF16"
+DESCRIPTION = "parity"
+"""The metadata key of parity's own description."""
+
+TYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": BFLOAT16,
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+"""The format's types and NumPy's."""
+
+_LENGTH, _ALIGNMENT = struct.Struct("<Q"), 8
+_MOST_DETAILS = 16
 
 
-def read_tensors(path: Path) -> dict[str, Array]:
-    """The tensors of a `.safetensors` file by name.
+def read(path: Path) -> Contents:
+    """The tensors of a `.safetensors` file, not read yet, in the order in which they stand in it.
 
     Raises:
         FormatError: a damaged file, or none of this format.
-        UnsupportedError: a tensor of an 8-bit or other type that holds no weights; bfloat16 is read as float32, exactly.
+        UnsupportedError: a tensor of an 8-bit floating point or other type that holds no weights.
 
     Example:
         >>> import tempfile
+        >>> from parity.deferred import blocks_of
         >>> path = Path(tempfile.mkdtemp()) / "a.safetensors"
-        >>> with path.open("wb") as file: write_tensors({"x": np.ones((2, 3), np.float32)}, file)
-        >>> read_tensors(path)["x"].shape
-        (2, 3)
+        >>> with path.open("wb") as file: write({"x": blocks_of(np.ones((2, 3), np.float32))}, file)
+        >>> read(path).tensors["x"][1:]
+        array([[1., 1., 1.]], dtype=float32)
     """
     try:
         with safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            types = {name: str(file.get_slice(name).get_dtype()) for name in names}
-            doubtful = [f"{name}: {kind}" for name, kind in types.items() if kind not in _NUMPY_TYPES | {_BFLOAT16}]
-            if doubtful:
-                raise UnsupportedError(
-                    "tensors of a type that is not read",
-                    str(path),
-                    ", ".join(sorted(_NUMPY_TYPES | {_BFLOAT16})),
-                    ", ".join(doubtful[:8]),
-                    "save module.float().state_dict()",
-                )
-            plain = {name: file.get_tensor(name) for name, kind in types.items() if kind != _BFLOAT16}
-        found = {**plain, **_halves(path, types)}
-        return {name: found[name] for name in names}
-    except (SafetensorError, OSError, ValueError, OverflowError) as error:
+            metadata = dict(file.metadata() or {})
+        with path.open("rb") as raw:
+            length = _LENGTH.unpack(raw.read(_LENGTH.size))[0]
+            header = json.loads(raw.read(length))
+    except (SafetensorError, OSError, ValueError, OverflowError, RecursionError) as error:
         raise FormatError(
             f"{path.name} is not a .safetensors file, or a damaged one",
             str(path),
@@ -60,19 +72,49 @@ def read_tensors(path: Path) -> dict[str, Array]:
             str(error),
             "get the file anew, or save the tensors again",
         ) from error
-
-
-def _halves(path: Path, types: Mapping[str, str]) -> dict[str, Array]:
-    """The bfloat16 tensors, from their bytes: the library has no NumPy type for them."""
-    if _BFLOAT16 not in types.values():
-        return {}
-    return {
-        name: from_bfloat16(np.frombuffer(raw["data"], "<u2").reshape(raw["shape"]))
-        for name, raw in deserialize(path.read_bytes())  # type: ignore[no-untyped-call]  # the library has no type for it
-        if raw["dtype"] == _BFLOAT16
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    doubtful = [f"{name}: {entry['dtype']}" for name, entry in entries.items() if entry["dtype"] not in TYPES]
+    if doubtful:
+        raise UnsupportedError(
+            "tensors of a type that is not read",
+            str(path),
+            ", ".join(TYPES),
+            ", ".join(doubtful[:8]),
+            "save module.float().state_dict()",
+        )
+    start = _LENGTH.size + length
+    ordered = sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
+    tensors = {
+        name: Raw(path, start + entry["data_offsets"][0], tuple(entry["shape"]), TYPES[entry["dtype"]])
+        for name, entry in ordered
     }
+    description = metadata.pop(DESCRIPTION, None)
+    details = {str(key)[:80]: str(value)[:80] for key, value in list(metadata.items())[:_MOST_DETAILS]}
+    return Contents(tensors, "tensors in safetensors", details, description)
 
 
-def write_tensors(arrays: Mapping[str, Array], file: BinaryIO) -> None:
-    """Write a `.safetensors` file that torch, too, takes for one of its own; the same bytes for the same arrays."""
-    file.write(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata={"format": "pt"}))
+def write(tensors: Mapping[str, Blocks], file: BinaryIO, description: str | None = None) -> None:
+    """Write a `.safetensors` file that torch, too, takes for one of its own; the same bytes for the same tensors.
+
+    Raises:
+        UnsupportedError: numbers of a type that the format does not have.
+    """
+    names = {dtype: name for name, dtype in TYPES.items()}
+    unknown = [f"{name}: {blocks.dtype}" for name, blocks in tensors.items() if blocks.dtype not in names]
+    if unknown:
+        raise UnsupportedError(
+            "the format has no such type", expected=", ".join(TYPES), got=", ".join(unknown), remedy="float32"
+        )
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **({DESCRIPTION: description} if description else {})}}
+    # The widest numbers first, as the library does it, so that all of them are aligned.
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    end = 0
+    for name, blocks in ordered:
+        start, end = end, end + blocks.nbytes
+        header[name] = {"dtype": names[blocks.dtype], "shape": list(blocks.shape), "data_offsets": [start, end]}
+    content = json.dumps(header, separators=(",", ":")).encode()
+    content += b" " * (-len(content) % _ALIGNMENT)
+    file.write(_LENGTH.pack(len(content)) + content)
+    for _, blocks in ordered:
+        for block in blocks.blocks():
+            file.write(np.ascontiguousarray(block, blocks.dtype).reshape(-1).view(np.uint8).data)

@@ -6,6 +6,7 @@ from parity.network.dropout import Dropout
 from parity.network.embedding import Embedding
 from parity.network.graph import Layer, Network, Output, layer_facts
 from parity.network.masking import Masking
+from parity.network.opaque import Opaque
 from parity.network.recurrent import Recurrent
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Layer",
     "Masking",
     "Network",
+    "Opaque",
     "Output",
     "Recurrent",
     "layer_facts",

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from parity.conventions import MergeMode
+from parity.conventions import MergeMode, merge
+from parity.deferred import Array, Arrays
 from parity.network.recurrent import Recurrent
-from parity.recurrent import Array
 from parity.reference import Float64, Mask, Rounding, Trajectory
 from parity.result import LayerRun, State
 
@@ -60,9 +60,9 @@ class Bidirectional:
         return self.forward[-1].return_sequences
 
     @property
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> Arrays:
         """Its canonical weights, by layer, direction and name."""
-        return {f"{layer.name}.{name}": array for layer in self.recurrent for name, array in layer.arrays.items()}
+        return Arrays({f"{layer.name}.{name}": held for layer in self.recurrent for name, held in layer.arrays.held.items()})
 
     @property
     def facts(self) -> dict[str, object]:
@@ -102,5 +102,4 @@ def merged(forward: Array, backward: Array, merge_mode: MergeMode | None) -> tup
         return forward, backward
     if merge_mode == "concat":
         return (np.concatenate([forward, backward], axis=-1),)
-    both: Array = forward * backward if merge_mode == "mul" else forward + backward
-    return (both / 2 if merge_mode == "ave" else both,)
+    return (merge(forward, backward, merge_mode),)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from parity.deferred import Array, Arrays, Deferring
 from parity.network.activations import ACTIVATIONS
-from parity.recurrent import Array
 from parity.reference import Float64, Rounding
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Deferring):
     """y = activation(x @ kernel + bias) on the last axis.
 
     Args:
@@ -30,17 +30,17 @@ class Dense:
     @property
     def input_size(self) -> int:
         """Features it takes."""
-        return int(self.kernel.shape[0])
+        return int(self.held("kernel").shape[0])
 
     @property
     def output_size(self) -> int:
         """Features it gives."""
-        return int(self.kernel.shape[1])
+        return int(self.held("kernel").shape[1])
 
     @property
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> Arrays:
         """Its weights by name."""
-        return {"kernel": self.kernel} | ({} if self.bias is None else {"bias": self.bias})
+        return Arrays({name: held for name in ("kernel", "bias") if (held := self.held(name)) is not None})
 
     @property
     def facts(self) -> dict[str, object]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.recurrent import Array
+from parity.deferred import Array, Arrays, Deferring
 from parity.reference import Float64, Mask, Rounding
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
+class Embedding(Deferring):
     """A row of a table for every integer.
 
     Args:
@@ -27,17 +27,17 @@ class Embedding:
     @property
     def input_size(self) -> int:
         """Rows of the table: inputs are integers below it."""
-        return int(self.table.shape[0])
+        return int(self.held("table").shape[0])
 
     @property
     def output_size(self) -> int:
         """Features it gives."""
-        return int(self.table.shape[1])
+        return int(self.held("table").shape[1])
 
     @property
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> Arrays:
         """Its weights by name."""
-        return {"table": self.table}
+        return Arrays({"table": self.held("table")})
 
     @property
     def facts(self) -> dict[str, object]:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from parity.conventions import Value
+from parity.deferred import Array, not_finite
 from parity.errors import ParityError, Problem, UnsupportedError
 from parity.network.bidirectional import Bidirectional
 from parity.network.dense import Dense
 from parity.network.dropout import Dropout
 from parity.network.embedding import Embedding
 from parity.network.masking import Masking
+from parity.network.opaque import Opaque
 from parity.network.recurrent import Recurrent
-from parity.recurrent import Array, RecurrentSpec
+from parity.recurrent import RecurrentSpec
 from parity.reference import Exact, Mask, Rounding, Trajectory
 from parity.result import LayerRun, State
+
+ONLY_HERE = {"described": False}
+"""Marks a field that no description of a network holds: only whole networks are described."""
 
 Layer: TypeAlias = Recurrent | Bidirectional | Dense | Embedding | Masking | Dropout
 
@@ -50,6 +55,8 @@ class Network:
         origin: the framework it was read from.
         details: what else the source says of itself (producer, version, format), for people to read.
         time: the number of steps that the source insists on, None for any.
+        opaque: layers that are described, not computed.
+        problems: why the network is partial: it holds the layers that could be read, and cannot be run or converted as a whole.
 
     Example:
         >>> from parity.recurrent import Weights
@@ -64,10 +71,12 @@ class Network:
     origin: str = ""
     details: dict[str, str] = field(default_factory=dict)
     time: int | None = None
+    opaque: tuple[Opaque, ...] = field(default=(), metadata=ONLY_HERE)
+    problems: tuple[Problem, ...] = field(default=(), metadata=ONLY_HERE)
 
     def __post_init__(self) -> None:
         self._check_finite()
-        if not self.recurrent:
+        if not self.recurrent and not self.problems:
             raise UnsupportedError(
                 "no recurrent layer in the model",
                 where=self.name,
@@ -80,19 +89,34 @@ class Network:
         layers = ", ".join(
             f"{layer.name}: {type(layer).__name__} {layer.input_size}->{layer.output_size}" for layer in self.layers
         )
-        return f"Network('{self.name}', {layers})"
+        partial = f", partial: {len(self.opaque)} more layers" if self.problems else ""
+        return f"Network('{self.name}', {layers}{partial})"
+
+    def whole(self) -> Network:
+        """The network itself, if it can be run and converted as a whole.
+
+        Raises:
+            UnsupportedError: it is partial; says why, all problems at once. Its recurrent layers can be used one by one.
+        """
+        if not self.problems:
+            return self
+        names = ", ".join(f"'{layer.name}'" for layer in self.recurrent[:8])
+        alone = f"its recurrent layers can be used one by one: {names}; read(source).recurrent[k], or --layer NAME"
+        raise UnsupportedError(
+            [
+                replace(problem, remedy="; ".join(filter(None, (problem.remedy, names and alone))))
+                for problem in self.problems
+            ]
+        )
 
     def _check_finite(self) -> None:
-        """Through a weight that is no number every comparison would be one of NaN with NaN."""
-        problems = []
-        for layer in self.layers:
-            for name, array in layer.arrays.items():
-                # The sum is finite unless an element is not, or unless it overflows: then look closer.
-                if not np.isfinite(array.sum(dtype=np.float64)) and not np.isfinite(array).all():
-                    index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-                    where = f"layer '{layer.name}', {name}, canonical index {index}"
-                    remedy = "mend or retrain the model: it computes no numbers"
-                    problems.append(Problem("a weight is not finite", where, "a number", str(array[index]), remedy))
+        """Through a weight that is no number every comparison would be one of NaN with NaN. A deferred one is checked when it is read."""
+        found = [
+            not_finite(array, f"layer '{layer.name}', {name}, canonical index")
+            for layer in self.layers
+            for name, array in layer.arrays.present.items()
+        ]
+        problems = [problem for problem in found if problem]
         if problems:
             raise ParityError(problems)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from parity.cell import Cell, peculiarities, plain_cell
 from parity.conventions import Fill, MergeMode, Value, keras_returns
+from parity.deferred import Arrays
 from parity.layouts import CANONICAL_AXES
-from parity.recurrent import Array, RecurrentSpec, Weights
+from parity.recurrent import RecurrentSpec, Weights
 from parity.reference import Float64, Mask, Rounding, Trajectory, run_layer
 from parity.result import State
 
@@ -105,14 +106,16 @@ class Recurrent:
         return (*self.given, *states)
 
     @property
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> Arrays:
         """Its canonical weights, by direction and name."""
-        return {
-            f"{direction}.{member}": array
-            for direction, weights in zip(self.spec.directions, self.weights, strict=True)
-            for member in CANONICAL_AXES
-            if (array := weights.member(member)) is not None
-        }
+        return Arrays(
+            {
+                f"{direction}.{member}": held
+                for direction, weights in zip(self.spec.directions, self.weights, strict=True)
+                for member in CANONICAL_AXES
+                if (held := weights.held(member)) is not None
+            }
+        )
 
     @property
     def facts(self) -> dict[str, object]:

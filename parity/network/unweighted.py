@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parity.recurrent import Array
+from parity.deferred import Arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,6 @@ class Unweighted:
         return self.features
 
     @property
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> Arrays:
         """It has no weights."""
-        return {}
+        return Arrays({})

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.conventions import Quantity, Value, keras_returns, to_canonical
+from parity.conventions import Quantity, Value, keras_returns, merge, to_canonical
 from parity.errors import Problem, UnsupportedError
 from parity.frameworks import Settings, quiet_import
 from parity.frameworks.keras.twins import (
@@ -364,8 +364,7 @@ def _merge(outputs: Sequence[Tensor], merge_mode: str | None) -> Tensor:
         return forward
     if merge_mode == "concat":
         return keras.ops.concatenate([forward, backward], axis=-1)
-    both = forward * backward if merge_mode == "mul" else forward + backward
-    return both / 2 if merge_mode == "ave" else both
+    return merge(forward, backward, merge_mode)
 
 
 def _both(left: Tensor, right: Tensor) -> Tensor:

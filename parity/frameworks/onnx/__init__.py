@@ -1,27 +1,30 @@
 """ONNX and ONNX Runtime: read, load, write and build models. Their rooms:
 
-onnx_graph, onnx_trace, onnx_options    reading: a graph is followed, node by node
-onnx_build, onnx_cells, onnx_scan, onnx_masks, onnx_functions, onnx_nodes    building
-onnx_own                                what parity writes into a model about itself, and when it believes that
-onnx_run, onnx_instrument               running, with every recurrent layer seen
+loading, wire, tensors                  opening files: large tensors stay where they are, in the file or beside it
+graph, trace, options, weights          reading: a graph is followed, node by node
+partial, finding, constants             reading any other graph: its recurrent nodes, wherever they stand
+facts                                   what a model says of itself
+building, cells, scanning, masks, functions, nodes    building
+own                                     what parity writes into a model about itself, and when it believes that
+running, instrumenting                  running, with every recurrent layer seen
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 from numbers import Integral
-from pathlib import Path
 from typing import BinaryIO
 
 import onnx
-from onnx import TensorProto
 
-from parity.errors import FormatError, Problem, UnsupportedError
+from parity.errors import UnsupportedError
 from parity.frameworks.onnx.building import DEFAULT_OPSET, OPSETS
-from parity.frameworks.onnx.graph import read_graph
-from parity.frameworks.onnx.own import build_graph, form, is_described, network_of
-from parity.frameworks.onnx.running import ENGINE, OnnxRunner, first_line, onnxruntime, refusals, runner
+from parity.frameworks.onnx.loading import LARGEST, load, read, read_file
+from parity.frameworks.onnx.own import build_graph, form
+from parity.frameworks.onnx.running import ENGINE, OnnxRunner, onnxruntime, refusals, runner
 from parity.network import Network
+from parity.recurrent import RecurrentSpec
 
 
 def owns(source: object) -> bool:
@@ -29,101 +32,37 @@ def owns(source: object) -> bool:
     return isinstance(source, onnx.ModelProto)
 
 
-def read(source: onnx.ModelProto) -> Network:
-    """Describe a model whose graph is a chain around LSTM, GRU and RNN nodes; see `read_graph`."""
-    return _read(_checked(source, "the onnx.ModelProto"))
-
-
-def read_file(path: Path) -> Network:
-    """Describe a `.onnx` file."""
-    return _read(load(path))
-
-
-def _read(model: onnx.ModelProto) -> Network:
-    known = network_of(model)
-    try:
-        return read_graph(model, known)
-    except UnsupportedError as error:
-        if known is not None or not is_described(model):
-            raise
-        changed = Problem(
-            "parity composed this model, but it is not any more what parity wrote",
-            f"graph '{model.graph.name}'",
-            "the very nodes, initializers, inputs and outputs that were written",
-            "others, changed since or written by another version of parity; the graph itself was followed as far as it goes",
-            "convert the source anew",
-        )
-        raise UnsupportedError([changed, *error.problems]) from error
-
-
-def load(path: Path, network: Network | None = None) -> onnx.ModelProto:
-    """Load a `.onnx` file.
+def write_file(network: Network, file: BinaryIO) -> None:
+    """Write the network as a `.onnx` file; where ONNX Runtime is installed, only what it loads.
 
     Raises:
-        FormatError: not an ONNX model, or a damaged one.
-        UnsupportedError: its weights stand in other files.
+        UnsupportedError: more than 2 GiB of weights, which a file by itself cannot hold; and what `build` raises.
     """
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf and onnx have no common base for what damaged bytes make them raise
-        raise FormatError(
-            "not an ONNX model, or a damaged one",
-            str(path),
-            "a serialized onnx.ModelProto",
-            first_line(error),
-            "get the file anew",
-        ) from error
-    return _checked(model, str(path))
-
-
-def _checked(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """The model, if it is whole and valid."""
-    outside = [tensor.name for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
-    if outside:
-        raise UnsupportedError(
-            "weights that stand in another file are not read",
-            where=where,
-            got=", ".join(outside),
-            remedy="load it with onnx.load and its weights beside it and give the model itself, or save it in one piece",
-        )
-    try:
-        onnx.checker.check_model(_with_shapes(model))
-    except Exception as error:  # beside its own ValidationError: UnicodeDecodeError, ValueError
-        raise FormatError(
-            "not a valid ONNX model",
-            where,
-            "a model that onnx.checker accepts",
-            first_line(error),
-            "export it anew",
-        ) from error
-    return model
-
-
-def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, or a copy where every value has a shape: the checker wants one, ONNX Runtime and parity do not."""
-
-    def shapeless(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-        items = [*graph.input, *graph.output, *graph.value_info]
-        return [
-            item for item in items if item.type.HasField("tensor_type") and not item.type.tensor_type.HasField("shape")
-        ]
-
-    if not shapeless(model.graph):
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for item in shapeless(copy.graph):
-        item.type.tensor_type.shape.SetInParent()
-    return copy
-
-
-def write_file(network: Network, file: BinaryIO) -> None:
-    """Write the network as a `.onnx` file; where ONNX Runtime is installed, only what it loads."""
-    content = build(network).SerializeToString()
+    _check_size(sum(_single_bytes(layer.spec) for layer in network.recurrent))
+    model = build(network)
+    _check_size(model.ByteSize())
+    content = model.SerializeToString()
+    del model
     if importlib.util.find_spec("onnxruntime") is not None:
         with refusals("load"):
             onnxruntime().InferenceSession(content, providers=["CPUExecutionProvider"])
     file.write(content)
+
+
+def _single_bytes(spec: RecurrentSpec) -> int:
+    """Bytes of a layer's matrices in float32, none of them read."""
+    return sum(4 * math.prod(spec.shape(name)) * len(spec.directions) for name in ("kernel", "recurrent"))
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        raise UnsupportedError(
+            "an ONNX file by itself holds no more than 2 GiB",
+            "the target",
+            f"at most {LARGEST} bytes, protobuf's limit",
+            f"{size} bytes",
+            "write .safetensors, .keras or .npz; or convert its recurrent layers one by one",
+        )
 
 
 def build(network: Network, opset: int | None = None) -> onnx.ModelProto:

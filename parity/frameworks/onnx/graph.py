@@ -11,7 +11,9 @@ from onnx import helper
 
 from parity.conventions import Value, onnx_returns
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
+from parity.frameworks.onnx.facts import facts_of
 from parity.frameworks.onnx.options import NODE_DIRECTIONS, Options, options_of
+from parity.frameworks.onnx.tensors import Tensors
 from parity.frameworks.onnx.trace import (
     FEATURES,
     MERGED,
@@ -23,21 +25,24 @@ from parity.frameworks.onnx.trace import (
     Tracer,
     layout_of,
 )
-from parity.layouts import LAYOUTS
+from parity.frameworks.onnx.weights import POSITIONS, Weight, layer_of
 from parity.network import Dense, Network, Output, Recurrent
 from parity.network.activations import ACTIVATIONS
-from parity.recurrent import Array, RecurrentSpec, unpack
+from parity.recurrent import Array
+
+UNKNOWN_OPERATOR = "operator {} is not converted"
 
 _ACTIVATION_OPS = {row.onnx: name for name, row in ACTIVATIONS.items() if name != "linear"}
 
 
-def read_graph(model: onnx.ModelProto, known: Network | None = None) -> Network:
+def read_graph(model: onnx.ModelProto, known: Network | None = None, tensors: Tensors | None = None) -> Network:
     """Describe an ONNX model.
 
     Args:
         model: one chain: an input, possibly Gather (embedding) or MatMul/Add/Gemm (dense) around LSTM, GRU and RNN nodes, with
             the Transpose, Reshape, Squeeze and Gather that shift axes between them.
         known: the network, where the model is one that parity composed: then it only gets the model's details.
+        tensors: gives the tensors of a model whose large ones are still in a file.
 
     Raises:
         UnsupportedError: other operators, several data inputs, or options of the recurrent nodes that are not converted; all at once.
@@ -46,7 +51,7 @@ def read_graph(model: onnx.ModelProto, known: Network | None = None) -> Network:
     if known is not None:
         return replace(known, origin="onnxruntime", details=details_of(model, known.bare))
     try:
-        return _Reader(model).network()
+        return _Reader(model, tensors or Tensors()).network()
     except ParityError:
         raise
     except Exception as error:  # a node without the inputs or attributes it needs fails wherever they are looked up
@@ -61,19 +66,14 @@ def read_graph(model: onnx.ModelProto, known: Network | None = None) -> Network:
 
 def details_of(model: onnx.ModelProto, time_major: bool) -> dict[str, str]:
     """What a model says of itself."""
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    return {
-        "producer": f"{model.producer_name} {model.producer_version}".strip() or "not stated",
-        "opset": str(opset or "not stated"),
-        "input axes": STEPS if time_major else "batch time",
-    }
+    return {**facts_of(model), "input axes": STEPS if time_major else "batch time"}
 
 
 class _Reader(Tracer):
     """Reads the layers, one after the other."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        super().__init__(model)
+    def __init__(self, model: onnx.ModelProto, tensors: Tensors) -> None:
+        super().__init__(model, tensors)
         self._handlers: dict[str, Callable[[onnx.NodeProto, dict[str, Any]], None]] = {
             "Transpose": self._transpose,
             "Reshape": self._reshape,
@@ -107,7 +107,7 @@ class _Reader(Tracer):
             attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             handler = self._handlers.get(node.op_type)
             if handler is None or node.domain not in ("", "ai.onnx"):
-                self._refuse(node, f"operator {node.op_type} is not converted")
+                self._refuse(node, UNKNOWN_OPERATOR.format(node.op_type))
             else:
                 handler(node, attributes)
         if self._problems:
@@ -183,29 +183,23 @@ class _Reader(Tracer):
         self._check_lengths(node)
         if len(self._problems) > before or x is None:
             return
-        if "W" not in arrays or arrays["W"].ndim != 3 or "R" not in arrays or arrays["R"].ndim != 3:
-            raise FormatError(
-                "a recurrent node without W and R of three axes", self._where(node), "(direction, gates*hidden, input)"
-            )
-        spec = RecurrentSpec(kind, arrays["W"].shape[2], arrays["R"].shape[2], options.directions)
-        if not self._is_next(node, x, spec.input_size):
+        layer = layer_of(self._name(node, kind), kind, options, arrays, attributes, self._where(node))
+        if not self._is_next(node, x, layer.input_size):
             return
         self._fix_axes(x, options.layout)
-        weights = unpack(LAYOUTS["onnx", kind], spec, arrays)
-        layer = Recurrent(self._name(node, kind), spec, weights, cells=options.cells)
         self._layers[layer.name] = layer
         for value, name in zip(onnx_returns(kind, options.layout), node.output, strict=False):
             if name:
                 self._traced[name] = Traced(layer.name, value.quantity, tuple(value.axes.split()))
 
-    def _arrays(self, node: onnx.NodeProto) -> dict[str, Array]:
+    def _arrays(self, node: onnx.NodeProto) -> dict[str, Weight]:
         """The weights of a recurrent node, by the operator's names; those it leaves out are not there."""
         arrays = {}
-        for name, position in (("W", 1), ("R", 2), ("B", 3), ("P", 7)):
+        for name, position in POSITIONS.items():
             if len(node.input) > position and node.input[position]:
-                array = self._weight(node.input[position])
+                array = self._stored_weight(node.input[position])
                 if array is None:
-                    constant = self._constants.get(node.input[position])
+                    constant = self._constants.held.get(node.input[position])
                     got = "computed in the graph" if constant is None else str(constant.dtype)
                     self._refuse(node, f"{name} is not a constant of floating-point numbers", "an initializer", got)
                 else:

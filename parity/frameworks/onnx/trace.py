@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from parity.conventions import Select, onnx_returns
 from parity.errors import FormatError, Problem
+from parity.frameworks.onnx.constants import CONSTANT_FORMS, Constants, constant_of, constants_of
+from parity.frameworks.onnx.tensors import Tensors
+from parity.frameworks.onnx.weights import Weight, is_float
 from parity.layouts import Kind
 from parity.network import Embedding, Layer, Recurrent
 from parity.recurrent import DIRECTIONS, Array, RecurrentSpec
@@ -34,10 +36,6 @@ MERGED = "(direction hidden)"
 FEATURES = (MERGED, "input", "unit")
 """What the last axis of a tensor means where a layer takes it."""
 
-FLOATS = (np.float16, np.float32, np.float64)
-"""What weights may be stored in; numpy_helper gives a bfloat16 as a type of its own, which is read as well."""
-
-_CONSTANT_FORMS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 _PASSES_ZEROS = ("Expand", "Slice", "Identity")
 
 
@@ -67,9 +65,9 @@ def direct_source(graph: onnx.GraphProto, name: str) -> str:
 class Tracer:
     """The state of a reading, and the operators that only move axes or hand a tensor on."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._model, self._graph = model, model.graph
-        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in self._graph.initializer}
+    def __init__(self, model: onnx.ModelProto, tensors: Tensors) -> None:
+        self._model, self._graph, self._tensors = model, model.graph, tensors
+        self._constants = Constants(constants_of(self._graph, tensors))
         self._layers: dict[str, Layer] = {}
         self._traced: dict[str, Traced] = {}
         self._problems: list[Problem] = []
@@ -111,7 +109,7 @@ class Tracer:
             node = producers.get(name)
             if node is None or node.domain not in ("", "ai.onnx"):
                 return False
-            values = [numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"]
+            values = [self._tensors.array(a.t) for a in node.attribute if a.name == "value"]
             made = node.op_type == "ConstantOfShape" or (node.op_type == "Constant" and bool(values))
             return made and not any(value.any() for value in values)
 
@@ -214,22 +212,19 @@ class Tracer:
 
     def _identity(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         if node.input[0] in self._constants:
-            self._constants[node.output[0]] = self._constants[node.input[0]]
+            self._constants.held[node.output[0]] = self._constants.held[node.input[0]]
             return
         traced = self._follow(node)
         if traced is not None:
             self._put(node, traced)
 
     def _constant(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-        for name, dtype in _CONSTANT_FORMS.items():
-            if name in attributes:
-                self._constants[node.output[0]] = np.asarray(attributes[name], dtype)
-                return
-        if "value" not in attributes:
-            expected = ", ".join(["a tensor in 'value'", *_CONSTANT_FORMS])
+        constant = constant_of(node, attributes, self._tensors, node.output[0])
+        if constant is None:
+            expected = ", ".join(["a tensor in 'value'", *CONSTANT_FORMS])
             self._refuse(node, "this form of Constant is not read", expected, ", ".join(attributes))
             return
-        self._constants[node.output[0]] = numpy_helper.to_array(attributes["value"])
+        self._constants.held[node.output[0]] = constant
 
     def _cast(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         if node.output[0] not in self._lengths:
@@ -237,13 +232,17 @@ class Tracer:
 
     def _weight(self, name: str) -> Array | None:
         """A constant of floating-point numbers; half precision as the float32 numbers that it holds. None if there is none."""
-        array = self._constants.get(name)
-        if array is None or not (array.dtype in FLOATS or array.dtype.name == "bfloat16"):
+        weight = self._stored_weight(name)
+        return None if weight is None else weight[()]
+
+    def _stored_weight(self, name: str) -> Weight | None:
+        """The same, not read yet."""
+        constant = self._constants.held.get(name)
+        if constant is None or not is_float(constant):
             return None
-        if array.dtype.itemsize == 2:
-            self._stored.add(array.dtype.name)
-            return array.astype(np.float32)
-        return array
+        if constant.dtype.itemsize == 2:
+            self._stored.add(constant.dtype.name)
+        return Weight(constant)
 
     def _follow(self, node: onnx.NodeProto) -> Traced | None:
         traced = self._traced.get(node.input[0])

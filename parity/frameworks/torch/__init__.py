@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +16,6 @@ from parity.forms import Form
 from parity.frameworks import Settings
 from parity.frameworks.torch import building, reading, running
 from parity.frameworks.torch.running import ENGINE, TorchRunner
-from parity.layouts import CHECKPOINT_KEYS
 from parity.network import Network
 from parity.recurrent import Array
 
@@ -68,18 +68,21 @@ def form(source: nn.Module) -> Form | None:
 def load(path: Path, network: Network) -> nn.Module:
     """Open a state dict with torch's own loaders and put it into the module that `network` describes.
 
+    A network that no single module of torch says is built from its description, which was read from the same file.
+
     Raises:
         FormatError: torch cannot open it, or not every tensor finds its place.
     """
     module = build(network)
+    if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return module
     try:
         if path.suffix.lower() == ".safetensors":
             tensors = importlib.import_module("safetensors.torch").load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = next((tensors[key] for key in CHECKPOINT_KEYS if key in tensors), tensors)
-        prefix = next((name.partition("weight_ih")[0] for name in tensors if "weight_ih" in name), "")
-        module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, strict=True)
+        found = dict(_flat(tensors))
+        module.load_state_dict({name: found[_only(name, found)] for name in module.state_dict()}, strict=True)
     except (RuntimeError, ValueError, KeyError, AttributeError, OSError, pickle.UnpicklingError) as error:
         raise FormatError(
             "torch cannot open this state dict",
@@ -88,6 +91,23 @@ def load(path: Path, network: Network) -> nn.Module:
             got=str(error).strip().split("\n")[0],
         ) from error
     return module
+
+
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of nested dicts, their names joined by dots."""
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+
+
+def _only(name: str, found: Mapping[str, torch.Tensor]) -> str:
+    """The one tensor of this name, whatever module it stands in."""
+    names = [key for key in found if key == name or key.endswith(f".{name}")]
+    if len(names) != 1:
+        raise KeyError(f"{len(names)} tensors named {name}")
+    return names[0]
 
 
 def runner(source: nn.Module, network: Network, settings: Settings) -> TorchRunner:

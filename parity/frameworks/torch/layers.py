@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from parity.conventions import CANONICAL_AXES, Fill, MergeMode, Select, Value, keras_returns
+from parity.conventions import CANONICAL_AXES, Fill, MergeMode, Select, Value, keras_returns, merge
 from parity.frameworks.torch.calling import called
 from parity.frameworks.torch.cells import GeneralCell
 from parity.layouts import STATES, Kind
@@ -208,7 +208,7 @@ class Bidirectional(nn.Module):
             return forward, backward
         if self.merge_mode == "concat":
             return (torch.cat([forward, backward], dim=-1),)
-        return (_merged(forward, backward, self.merge_mode),)
+        return (merge(forward, backward, self.merge_mode),)
 
     def returned(self, runs: Mapping[str, Run]) -> tuple[Any, list[Hx]]:
         """What `forward` makes of it."""
@@ -380,12 +380,8 @@ def _along_time(x: Tensor, steps: Tensor) -> Tensor:
 def _selected(tensor: Tensor, axis: int, select: Select) -> Tensor:
     if select in DIRECTIONS:
         return tensor.select(axis, DIRECTIONS.index(select))
-    return _merged(tensor.select(axis, 0), tensor.select(axis, 1), select)
-
-
-def _merged(forward: Tensor, backward: Tensor, mode: str) -> Tensor:
-    both = forward * backward if mode == "mul" else forward + backward
-    return both / 2 if mode == "ave" else both
+    merged: Tensor = merge(tensor.select(axis, 0), tensor.select(axis, 1), select)
+    return merged
 
 
 def as_truth(mask: Tensor | None) -> Tensor | None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from parity.cell import Cell
+from parity.deferred import Stored
 from parity.errors import FormatError, Problem, UnsupportedError
 from parity.functions import FUNCTIONS, Function, function_from_keras
 from parity.layouts import (
     CANONICAL_AXES,
     KERAS_GRU_RESET_BEFORE,
+    KERAS_LSTM_TWO_BIASES,
     KINDS,
     LAYOUTS,
     SLOTS,
@@ -33,7 +35,8 @@ from parity.network.keras.options import (
     plain,
     shown,
 )
-from parity.recurrent import Array, RecurrentSpec, Weights, tensor_shape, unpack
+from parity.network.keras.stored import held
+from parity.recurrent import RecurrentSpec, Weights, tensor_shape, unpack
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class CellPlan:
         projection_size, peepholes: which only parity's own cell has.
         own: whether it is parity's own.
         dropout, recurrent_dropout: inert at inference.
+        two_biases: whether an LSTM has one bias of the input and one of the recurrence, as cuDNN keeps them.
     """
 
     name: str
@@ -72,6 +76,14 @@ class CellPlan:
     own: bool = False
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
+    two_biases: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """Where Keras keeps its gates, axes and biases."""
+        if self.kind == "gru" and not self.cell.reset_after:
+            return KERAS_GRU_RESET_BEFORE
+        return KERAS_LSTM_TWO_BIASES if self.kind == "lstm" and self.two_biases else LAYOUTS["keras", self.kind]
 
     @property
     def output_size(self) -> int:
@@ -88,16 +100,16 @@ class CellPlan:
         if self.own:
             members = own_members(self.use_bias, self.peepholes, self.projection_size)
             return [(member, spec.shape(member)) for member in members]
-        tensors = _layout(self.kind, self.cell).tensors
+        tensors = self.layout.tensors
         return [(t.name, tensor_shape(spec, t, 1)) for t in tensors if self.use_bias or t.name != "bias"]
 
-    def weights(self, input_size: int, arrays: Sequence[Array]) -> Weights:
+    def weights(self, input_size: int, arrays: Sequence[Stored]) -> Weights:
         """Its weights, from arrays in the order of `shapes`."""
         names = [name for name, _ in self.shapes(input_size)]
         named = dict(zip(names, arrays, strict=True))
         if self.own:
-            return Weights(**{name: array.copy() for name, array in named.items()})
-        return unpack(_layout(self.kind, self.cell), self.spec(input_size), named)[0]
+            return Weights(**{name: held(array, self.where) for name, array in named.items()})
+        return unpack(self.layout, self.spec(input_size), named)[0]
 
 
 def own_members(use_bias: bool, peepholes: bool, projection_size: int | None) -> list[str]:
@@ -211,7 +223,3 @@ def _own_function(row: Sequence[Any], where: str) -> Function:
     ):
         raise FormatError("a function without its parameters", where, "a number for each parameter it has", shown(row))
     return Function(name, *given)
-
-
-def _layout(kind: Kind, cell: Cell) -> Layout:
-    return KERAS_GRU_RESET_BEFORE if kind == "gru" and not cell.reset_after else LAYOUTS["keras", kind]

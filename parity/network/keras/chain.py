@@ -36,8 +36,8 @@ class Chain:
     outputs: list[tuple[str, int]] | None
 
 
-def chain_of(serialized: Config, problems: list[Problem]) -> Chain:
-    """The chain that a serialized model describes; what is no chain goes to `problems`.
+def check_model(serialized: Config) -> None:
+    """Refuse what is no Sequential or Functional model of Keras.
 
     Raises:
         UnsupportedError: not a Sequential or Functional model.
@@ -58,6 +58,15 @@ def chain_of(serialized: Config, problems: list[Problem]) -> Chain:
             else "rebuild it as keras.Model(inputs, outputs): an own call() is not read",
         )
     config: Config = field(serialized, "config", Mapping, where)
+    layers_in(config, where)
+
+
+def layers_in(config: Config, where: str) -> list[Config]:
+    """The layers of a model's configuration.
+
+    Raises:
+        FormatError: no layers, or several of one name.
+    """
     layers = field(config, "layers", (list, tuple), where)
     for layer in layers:
         if not isinstance(layer, Mapping):
@@ -65,12 +74,25 @@ def chain_of(serialized: Config, problems: list[Problem]) -> Chain:
     twice = [name for name, count in Counter(name_of(layer) for layer in layers).items() if count > 1]
     if twice:
         raise FormatError("several layers have one name", where, "unique names", ", ".join(twice), "rename the layers")
+    return list(layers)
+
+
+def chain_of(serialized: Config, problems: list[Problem]) -> Chain:
+    """The chain that a serialized model without models inside describes; what is no chain goes to `problems`.
+
+    Raises:
+        UnsupportedError: not a Sequential or Functional model.
+        FormatError: not the configuration of a Keras model.
+    """
+    check_model(serialized)
+    config: Config = serialized["config"]
+    layers = layers_in(config, "the model")
     for layer in layers:
         if class_name_of(layer) == "InputLayer":
             tokens = any(class_name_of(other) == "Embedding" for other in layers)
             options = {**INPUT, "dtype": TOKENS} if tokens else INPUT
             check_options(field(layer, "config", Mapping, where_of(layer)), options, where_of(layer), problems)
-    return MODEL_READERS[class_name](config, layers, problems)
+    return MODEL_READERS[class_name_of(serialized)](config, layers, problems)
 
 
 def _sequential(config: Config, layers: Sequence[Config], problems: list[Problem]) -> Chain:

@@ -142,7 +142,11 @@ OWN_CELL, OWN_ALIGNED = "RecurrentCell", "Aligned"
 CELLS: dict[str, Mapping[str, Option]] = {
     **{f"{name}Cell": options for name, options in _KINDS.items()},
     OWN_CELL: _OWN_CELL,
-    STACKED: {**COMMON, "cells": _INERT},
+    STACKED: {
+        **COMMON,
+        "cells": _INERT,
+        "reverse_state_order": Option((False,), "read the states of the last cell first, or leave return_state out"),
+    },
 }
 """The cells that are read, by class, and what their options may be."""
 
@@ -154,7 +158,9 @@ CLASSES: dict[str, Mapping[str, Option]] = {
         "merge_mode": Option(MERGE_MODES, "use a merge_mode of Keras"),
         "layer": _INERT,
         "backward_layer": _INERT,
+        "zero_output_for_mask": _FLAG,  # of `history.modernised`, which says so of Keras before 2.4
     },
+    "TimeDistributed": {**COMMON, "layer": _INERT},
     "Dense": _DENSE,
     "Embedding": _EMBEDDING,
     "Masking": {**COMMON, "mask_value": _INERT},
@@ -172,8 +178,7 @@ OTHER_CLASSES = {
         "leave the layer out: it is inert at inference",
     ),
     **dict.fromkeys(MASK_OPERATIONS, "let Masking or Embedding(mask_zero=True) make the mask"),
-    "Activation": "give the activation to the Dense layer before it",
-    "TimeDistributed": "a Dense layer works on every step by itself: leave the wrapper out",
+    "Activation": "only behind a linear Dense layer: give the activation to a Dense layer",
     "GetItem": "set return_sequences=False on the recurrent layer: that is its last step",
     **dict.fromkeys(("Sequential", "Functional"), "build one model of the layers of both"),
 }

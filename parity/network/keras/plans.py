@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from parity.conventions import Fill, MergeMode, Value, keras_returns
+from parity.deferred import Stored
 from parity.errors import Problem
 from parity.network.bidirectional import Bidirectional
 from parity.network.dense import Dense
@@ -16,9 +17,10 @@ from parity.network.dropout import Dropout
 from parity.network.embedding import Embedding
 from parity.network.graph import Layer
 from parity.network.keras.cells import CellPlan
+from parity.network.keras.stored import held
 from parity.network.masking import Masking
 from parity.network.recurrent import Recurrent
-from parity.recurrent import DIRECTIONS, Array
+from parity.recurrent import DIRECTIONS
 
 Shapes = list[tuple[str, tuple[int, ...]]]
 
@@ -60,7 +62,11 @@ class Plan:
         """Name and shape of every weight, in Keras's order."""
         return []
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Layer, ...]:
+    def fitted(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        """The plan that weights of these shapes, in Keras's order, tell: the same, but for biases that cuDNN keeps apart."""
+        return self
+
+    def build(self, arrays: Sequence[Stored], input_size: int) -> tuple[Layer, ...]:
         """The nodes of the network that say the layer, with its weights in the order of `layer.get_weights()`."""
         raise NotImplementedError
 
@@ -79,8 +85,9 @@ class DensePlan(Plan):
     def shapes(self, input_size: int) -> Shapes:  # noqa: D102
         return [("kernel", (input_size, self.units)), *([("bias", (self.units,))] if self.use_bias else [])]
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
-        return (Dense(self.name, arrays[0].copy(), arrays[1].copy() if self.use_bias else None, self.activation),)
+    def build(self, arrays: Sequence[Stored], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
+        kernel, *biases = (held(array, self.where) for array in arrays)
+        return (Dense(self.name, kernel, biases[0] if biases else None, self.activation),)
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,8 @@ class EmbeddingPlan(Plan):
     def shapes(self, input_size: int) -> Shapes:  # noqa: D102
         return [("embeddings", (self.rows, self.features))]
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
-        return (Embedding(self.name, arrays[0].copy(), self.mask_zero),)
+    def build(self, arrays: Sequence[Stored], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
+        return (Embedding(self.name, held(arrays[0], self.where), self.mask_zero),)
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ class MaskingPlan(Plan):
     def makes_mask(self) -> bool:  # noqa: D102
         return True
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
+    def build(self, arrays: Sequence[Stored], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
         return (Masking(self.name, input_size, self.mask_value),)
 
 
@@ -131,7 +138,7 @@ class DropoutPlan(Plan):
 
     rate: float = 0.0
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
+    def build(self, arrays: Sequence[Stored], input_size: int) -> tuple[Layer, ...]:  # noqa: D102
         return (Dropout(self.name, input_size, self.rate),)
 
 
@@ -195,7 +202,16 @@ class StackPlan(Plan):
         sizes = zip(self.cells, self.inputs(input_size), strict=True)
         return [shape for cell, size in sizes for shape in cell.shapes(size)]
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Recurrent, ...]:
+    def fitted(self, shapes: Sequence[tuple[int, ...]]) -> StackPlan:  # noqa: D102
+        rest, cells = list(shapes), []
+        for cell in self.cells:
+            count = len(cell.shapes(1))
+            last = rest[count - 1] if cell.use_bias and count <= len(rest) else ()
+            cells.append(replace(cell, two_biases=len(last) == 2))
+            del rest[:count]
+        return replace(self, cells=tuple(cells))
+
+    def build(self, arrays: Sequence[Stored], input_size: int) -> tuple[Recurrent, ...]:
         """One layer for each cell, from their weights one after the other."""
         rest, nodes = iter(arrays), []
         last = len(self.cells) - 1
@@ -279,6 +295,10 @@ class BidirectionalPlan(Plan):
     def shapes(self, input_size: int) -> Shapes:  # noqa: D102
         return self.forward.shapes(input_size) + self.backward.shapes(input_size)
 
+    def fitted(self, shapes: Sequence[tuple[int, ...]]) -> BidirectionalPlan:  # noqa: D102
+        half = len(self.forward.shapes(1))
+        return replace(self, forward=self.forward.fitted(shapes[:half]), backward=self.backward.fitted(shapes[half:]))
+
     def problems(self) -> Iterator[Problem]:
         """What Keras itself would refuse, or compute otherwise than anybody expects."""
         first, second = self.forward, self.backward
@@ -298,7 +318,7 @@ class BidirectionalPlan(Plan):
             remedy = f"merge_mode={self.merge_mode!r} needs outputs of one size: make both alike, or use 'concat'"
             yield Problem("outputs of different sizes are merged", self.where, expected, got, remedy)
 
-    def build(self, arrays: Sequence[Array], input_size: int) -> tuple[Layer, ...]:
+    def build(self, arrays: Sequence[Stored], input_size: int) -> tuple[Layer, ...]:
         """One layer of two directions where they are alike, else a `Bidirectional`."""
         half = len(self.forward.shapes(input_size))
         forward = self.forward.build(arrays[:half], input_size)

@@ -1,0 +1,205 @@
+"""Arrays that are read when they are asked for: so a large file passes through memory tensor by tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.errors import Problem
+
+Array: TypeAlias = NDArray[Any]
+
+
+BLOCK_BYTES = 1 << 23
+"""How much of a large tensor is read or written at a time."""
+
+LARGE_BYTES = 1 << 22
+"""Tensors from this size on stay in their file until they are asked for."""
+
+
+class Stored(Protocol):
+    """A tensor in a file, not read yet; an `h5py.Dataset` and an array are such, too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of its axes."""
+
+    @property
+    def dtype(self) -> Any:
+        """Type of its numbers."""
+
+    def __getitem__(self, rows: Any) -> Any:
+        """A slice along the first axis, or everything for `()`."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A tensor that is written piece by piece.
+
+    Args:
+        shape: of the tensor.
+        dtype: of its numbers.
+        blocks: gives, each time anew, contiguous arrays that make up the tensor one after the other along its first axis.
+
+    Example:
+        >>> Blocks((4, 3), np.dtype("f4"), lambda: iter([np.ones((3, 3), "f4"), np.zeros((1, 3), "f4")])).whole().sum()
+        np.float32(9.0)
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    blocks: Callable[[], Iterator[Array]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def whole(self) -> Array:
+        """The tensor in memory."""
+        blocks = list(self.blocks())
+        return blocks[0].reshape(self.shape) if len(blocks) == 1 else np.concatenate(blocks).reshape(self.shape)
+
+
+def blocks_of(array: Array | Deferred) -> Blocks:
+    """An array, written at once or read when it is written.
+
+    Example:
+        >>> blocks_of(np.ones((2, 3))).nbytes
+        48
+    """
+
+    def blocks() -> Iterator[Array]:
+        yield np.ascontiguousarray(array.read() if isinstance(array, Deferred) else array)
+
+    return Blocks(tuple(array.shape), array.dtype, blocks)
+
+
+def row_slices(shape: tuple[int, ...], itemsize: int) -> Iterator[slice]:
+    """Slices along the first axis of a tensor, each of about `BLOCK_BYTES`.
+
+    Example:
+        >>> list(row_slices((5, 1 << 20), 4))
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    rows = max(1, BLOCK_BYTES // max(1, math.prod(shape[1:]) * itemsize))
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def not_finite(array: Array, where: str) -> Problem | None:
+    """What is wrong with an array that holds a number that is none; None if all are finite.
+
+    Example:
+        >>> print(not_finite(np.array([1.0, np.nan]), "kernel of layer 'lstm', index"))
+        a weight is not finite
+          where:    kernel of layer 'lstm', index (1,)
+          expected: a number
+          got:      nan
+          remedy:   mend or retrain the model: it computes no numbers
+    """
+    # The sum is finite unless an element is not, or unless it overflows: then look closer.
+    if array.dtype.kind != "f" or np.isfinite(array.sum(dtype=np.float64)) or np.isfinite(array).all():
+        return None
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    remedy = "mend or retrain the model: it computes no numbers"
+    return Problem("a weight is not finite", f"{where} {index}", "a number", str(array[index]), remedy)
+
+
+class Deferred:
+    """An array that is read each time it is asked for, and never kept.
+
+    Args:
+        shape: of the array.
+        dtype: of the array.
+        read: gives it.
+
+    Example:
+        >>> deferred = Deferred((2, 3), np.dtype(np.float32), lambda: np.ones((2, 3), np.float32))
+        >>> deferred.nbytes, float(deferred.read().sum())
+        (24, 6.0)
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[], Array]) -> None:
+        self.shape, self.dtype, self._read = shape, np.dtype(dtype), read
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def ndim(self) -> int:
+        """Number of its axes."""
+        return len(self.shape)
+
+    def read(self) -> Array:
+        """The array."""
+        return self._read()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """What `numpy.asarray` gives."""
+        return np.asarray(self.read(), dtype)
+
+
+class Deferring:
+    """Base of dataclasses whose arrays may be `Deferred`: who asks for one gets it read.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Layer(Deferring):
+        ...     kernel: Any
+        >>> layer = Layer(Deferred((2,), np.dtype(np.float32), lambda: np.ones(2, np.float32)))
+        >>> layer.kernel.sum(), type(layer.held("kernel")).__name__
+        (np.float32(2.0), 'Deferred')
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        return value.read() if isinstance(value, Deferred) else value
+
+    def held(self, name: str) -> Any:
+        """A field as it is: an array, a `Deferred` or None. Its shape and dtype cost nothing."""
+        return object.__getattribute__(self, name)
+
+
+class Arrays(Mapping[str, Array]):
+    """Arrays by name, each read when it is looked up.
+
+    Args:
+        held: arrays, deferred or not.
+
+    Example:
+        >>> arrays = Arrays({"kernel": Deferred((2,), np.dtype(np.float32), lambda: np.ones(2, np.float32))})
+        >>> arrays.shapes, float(arrays["kernel"].sum())
+        ({'kernel': (2,)}, 2.0)
+    """
+
+    def __init__(self, held: Mapping[str, Array | Deferred]) -> None:
+        self.held = dict(held)
+
+    def __getitem__(self, name: str) -> Array:
+        found = self.held[name]
+        return found.read() if isinstance(found, Deferred) else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every array, none of them read."""
+        return {name: tuple(value.shape) for name, value in self.held.items()}
+
+    @property
+    def present(self) -> dict[str, Array]:
+        """The arrays that are in memory already."""
+        return {name: value for name, value in self.held.items() if not isinstance(value, Deferred)}

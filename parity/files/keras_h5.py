@@ -1,0 +1,198 @@
+"""HDF5 files of Keras 1 to 3: whole models, and weights alone with or without the model's JSON beside them. Imports no framework.
+
+Every file is untrusted; `parity.files.hdf5` reads it. Sources: `save_model` in `keras/models.py` of Keras 1.2.2 and 2.1.5,
+`save_model_to_hdf5` in `hdf5_format.py` of tf.keras and in `legacy_h5_format.py` of Keras 3; `save_weights_only` in `saving_lib.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from parity.errors import FormatError, ParityError, Problem, ShapeError, UnsupportedError
+from parity.files.archive import FETCH_ANEW
+from parity.files.hdf5 import Dataset, Group, Source, opened
+from parity.files.keras_weights import (
+    NamedWeights,
+    TreeWeights,
+    by_layer,
+    is_architecture,
+    layer_names,
+    parsed,
+    tree_groups,
+)
+from parity.network.graph import Network
+from parity.network.keras.config import network_from_keras
+from parity.network.keras.history import modernised
+from parity.network.keras.layers_of_old import before
+from parity.network.keras.recognition import recognised
+from parity.network.keras.weights import Weighted
+
+_MODEL, _WEIGHTS, _VERSION, _BACKEND = "model_config", "model_weights", "keras_version", "backend"
+_MOST_JSON_BYTES = 1 << 26
+_CUT = ("", "_weights", ".weights", "-weights")
+"""What a file of weights is called beyond the model's own name."""
+
+
+def read(path: Path, config: Path | None = None) -> Network:
+    """Read an HDF5 file of Keras, whichever of the three kinds it is.
+
+    Args:
+        path: a whole model, or weights alone.
+        config: the model's JSON (`model.to_json()`, or the config.json of a `.keras` file) for weights alone; one beside the file
+            with its name, less "_weights" or ".weights", is found without it.
+
+    Returns:
+        The network, partial where a layer is not read. Of weights without a JSON what their names and shapes tell:
+        `details["assumed"]` has the rest.
+
+    Raises:
+        FormatError: no such file, or a damaged or hostile one.
+        UnsupportedError: a form of HDF5 that is not read.
+    """
+    with opened(Source(path)) as root:
+        said = {key: root.text(key) for key in (_VERSION, _BACKEND)}
+        model = root.text(_MODEL)
+        weights = root.group(_WEIGHTS) if _WEIGHTS in root and layer_names(root.group(_WEIGHTS)) is not None else root
+        said = {key: value or weights.text(key) for key, value in said.items()}
+        if model is not None:
+            described = parsed(model, _MODEL, root.fault)
+            return _with_details(_whole(path, weights, described, said[_VERSION]), said)
+        legacy = layer_names(weights) is not None
+        if not legacy and not _is_tree(root):
+            expected = "a model (attribute model_config), or weights (attribute layer_names, or groups of vars)"
+            got = ", ".join(root.names[:8]) or "nothing"
+            raise FormatError("an HDF5 file, but none of Keras", str(path), expected, got, FETCH_ANEW)
+        found = _architecture(path, config)
+        if found is not None:
+            said = {key: said[key] or _text(found[1].get(key)) for key in said}
+            network = _whole(path, weights, found[1], said[_VERSION], legacy)
+            return _with_details(network, said, {"architecture": f"from {found[0].name}"})
+        groups = by_layer(weights) if legacy else tree_groups(root)
+        version = said[_VERSION] or (None if legacy else "3")
+        return _with_details(recognised(groups, version, path.stem.removesuffix(".weights"), ordered=legacy), said)
+
+
+def model_from(
+    path: Path,
+    serialized: Mapping[str, Any],
+    version: str | None,
+    weights: Callable[[str], list[Stored]],
+    name: str | None = None,
+) -> Network:
+    """The network of a configuration in Keras 3's form; what is wrong says in which file.
+
+    Args:
+        path: the file, for messages.
+        serialized: the model.
+        version: of the Keras that described it.
+        weights: those of a layer, by the names that lead to it.
+        name: of the network; the model's own by default.
+
+    Raises:
+        FormatError: a configuration that is none, or weights that do not fit it.
+        UnsupportedError: a model that is not read at all.
+    """
+    old = version is not None and before(version, 3, 0)
+    try:
+        return network_from_keras(serialized, weights, name, hard_sigmoid_of_keras_2=old, partial=True)
+    except UnsupportedError as error:
+        raise UnsupportedError(_in_file(path, error)) from error
+    except (FormatError, ShapeError) as error:
+        raise FormatError(_in_file(path, error, FETCH_ANEW)) from error
+
+
+def producer(version: str | None, backend: str | None = None) -> dict[str, str]:
+    """Who wrote a file, for people.
+
+    Example:
+        >>> producer("2.5.0", "tensorflow")
+        {'producer': 'Keras 2.5.0, tensorflow backend'}
+    """
+    if not version:
+        return {}
+    return {"producer": f"Keras {version[:40]}" + (f", {backend[:40]} backend" if backend else "")}
+
+
+def _whole(
+    path: Path, weights: Group, described: Mapping[str, Any], version: str | None, legacy: bool = True
+) -> Network:
+    """The network of a description of any age and of weights of any age."""
+    serialized = _modern(path, described, version)
+    try:
+        arrays = NamedWeights(weights, serialized, version) if legacy else TreeWeights(weights, serialized)
+    except (KeyError, TypeError) as error:
+        raise FormatError(
+            "this describes no model of Keras", str(path), "layers with names", repr(error), FETCH_ANEW
+        ) from error
+    network = model_from(path, serialized, version, arrays)
+    if isinstance(arrays, NamedWeights) and arrays.by_order:
+        order = ", ".join(f"{new} from {old}" for new, old in arrays.by_order.items())
+        return replace(network, details={**network.details, "assumed": f"weights by the order of the layers: {order}"})
+    return network
+
+
+def _modern(path: Path, described: Mapping[str, Any], version: str | None) -> Mapping[str, Any]:
+    try:
+        return modernised(described, version)
+    except FormatError as error:
+        raise FormatError(_in_file(path, error, FETCH_ANEW)) from error
+
+
+def _with_details(network: Network, said: Mapping[str, str | None], more: Mapping[str, str] | None = None) -> Network:
+    return replace(network, details={**producer(said[_VERSION], said[_BACKEND]), **(more or {}), **network.details})
+
+
+def _is_tree(root: Group) -> bool:
+    """Whether it has variables as Keras 3 keeps them: arrays 0, 1, ... in groups called vars."""
+    if any(name in root for name in ("layers", "vars", "_layer_checkpoint_dependencies")):
+        return True
+    return any(place.split("/")[-2:-1] == ["vars"] for place, node in root.walk() if isinstance(node, Dataset))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _architecture(path: Path, config: Path | None) -> tuple[Path, dict[str, Any]] | None:
+    """The model's JSON: the one that was given, or one beside the file that describes a model."""
+    if config is not None:
+        found = _json(config)
+        if not is_architecture(found):
+            raise FormatError(
+                "no architecture of a Keras model", str(config), "what model.to_json() writes", "another JSON"
+            )
+        return config, found
+    for stem in dict.fromkeys(path.stem.removesuffix(cut) for cut in _CUT):
+        beside = path.with_name(f"{stem}.json")
+        if stem and beside.is_file():
+            try:
+                found = _json(beside)
+            except FormatError:
+                continue
+            if is_architecture(found):
+                return beside, found
+    return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    def fault(what: str, expected: str, got: str) -> FormatError:
+        return FormatError(what, str(path), expected, got)
+
+    size = path.stat().st_size
+    if size > _MOST_JSON_BYTES:
+        raise fault("a JSON file of absurd size", f"at most {_MOST_JSON_BYTES} bytes", f"{size} bytes")
+    return parsed(path.read_bytes(), path.name, fault)
+
+
+def _in_file(path: Path, error: ParityError, remedy: str = "") -> list[Problem]:
+    return [
+        replace(
+            problem,
+            where=problem.where if str(path) in problem.where else f"{problem.where} of {path}",
+            remedy=problem.remedy or remedy,
+        )
+        for problem in error.problems
+    ]

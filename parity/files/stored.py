@@ -1,0 +1,134 @@
+"""A tensor that still stands in a file: its shape and type are known, its numbers are read when they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.deferred import Array, Blocks, Deferred, Stored, row_slices
+from parity.errors import FormatError
+from parity.files.bfloat16 import from_bfloat16
+
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+"""Stands for a type that NumPy does not have, of the same size."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A tensor whose numbers stand in a file in C order, one after the other.
+
+    Args:
+        path: the file.
+        offset: bytes before the first number; that all of them stand inside the file was checked.
+        shape: lengths of the axes.
+        dtype: of the numbers in the file.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "numbers"
+        >>> _ = path.write_bytes(b"head" + np.arange(6, dtype="<f4").tobytes())
+        >>> raw = Raw(path, 4, (3, 2), np.dtype("<f4"))
+        >>> raw[1:2].tolist(), raw[()].shape
+        ([[2.0, 3.0]], (3, 2))
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, rows: Any) -> Array:
+        """A slice of rows, or all of the tensor for `()`.
+
+        Raises:
+            FormatError: the file has become shorter since it was looked at.
+        """
+        if isinstance(rows, slice) and self.shape:
+            start, stop, _ = rows.indices(self.shape[0])
+        else:
+            start, stop = 0, self.shape[0] if self.shape else 1
+        inner = math.prod(self.shape[1:])
+        count, first = max(stop - start, 0) * inner, self.offset + start * inner * self.dtype.itemsize
+        found = np.fromfile(self.path, self.dtype, count, offset=first)
+        if found.size != count:
+            raise FormatError(
+                "the file is shorter than it was", str(self.path), f"{count} numbers", f"{found.size}", "read it again"
+            )
+        return found.reshape((max(stop - start, 0), *self.shape[1:]) if self.shape else ())
+
+
+def numbers(stored: Stored) -> Array:
+    """The whole tensor, bfloat16 as float32.
+
+    Example:
+        >>> numbers(np.ones((2, 3))).shape
+        (2, 3)
+    """
+    found = np.asarray(stored[()])
+    return from_bfloat16(found["bfloat16"]) if stored.dtype == BFLOAT16 else found
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds, before anybody says what it means.
+
+    Args:
+        tensors: by name, in the order of the file; names of nested parts are joined by dots.
+        form: what the file is, in the words of its makers ("torch state dict", "TorchScript program").
+        details: what else it says of itself, for people: producer, version, date.
+        description: the network that parity described in it, as JSON text, None in a file of others.
+        program: why the tensors alone do not say what is computed and which framework can run it, where it holds a program; else "".
+    """
+
+    tensors: Mapping[str, Stored]
+    form: str
+    details: dict[str, str] = field(default_factory=dict)
+    description: str | None = None
+    program: str = ""
+
+
+class Widened:
+    """A tensor of float16 or bfloat16 as float32, which holds all of its numbers exactly.
+
+    Example:
+        >>> Widened(np.ones((2, 3), np.float16))[1:].dtype
+        dtype('float32')
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, stored: Stored) -> None:
+        self._stored, self.shape = stored, tuple(stored.shape)
+
+    def __getitem__(self, rows: Any) -> Array:
+        found = np.asarray(self._stored[rows])
+        return from_bfloat16(found["bfloat16"]) if self._stored.dtype == BFLOAT16 else found.astype(np.float32)
+
+
+def type_name(stored: Stored) -> str:
+    """The type of a tensor's numbers in the file, in words.
+
+    Example:
+        >>> type_name(np.ones(2, np.float16))
+        'float16'
+    """
+    return "bfloat16" if stored.dtype == BFLOAT16 else str(stored.dtype)
+
+
+__all__ = [
+    "BFLOAT16",
+    "Blocks",
+    "Contents",
+    "Deferred",
+    "Raw",
+    "Stored",
+    "Widened",
+    "numbers",
+    "row_slices",
+    "type_name",
+]

@@ -1,0 +1,170 @@
+"""Opens `.onnx` files: checked before memory is taken, read as a whole or as far as it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+
+from parity.errors import FormatError, ParityError, Problem, UnsupportedError
+from parity.frameworks.onnx.graph import read_graph
+from parity.frameworks.onnx.own import is_described, network_of
+from parity.frameworks.onnx.partial import partial_network
+from parity.frameworks.onnx.running import first_line
+from parity.frameworks.onnx.tensors import Tensors, open_model, tensors_in
+from parity.network import Network
+
+LARGEST = 2**31 - 1
+"""Bytes that protobuf, and so ONNX Runtime, takes in one piece."""
+
+_UNKNOWN_TO_CHECKER = ("No Op registered", "No opset import", "ir_version", "opset")
+"""What the checker says of models that are newer than it, or have operators that it does not know."""
+
+
+def read(source: onnx.ModelProto) -> Network:
+    """Describe a model whose graph is a chain around LSTM, GRU and RNN nodes; see `read_graph`."""
+    where = "the onnx.ModelProto"
+    outside = [tensor.name for tensor in source.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
+    if outside:
+        raise UnsupportedError(
+            "weights that stand in another file are not read",
+            where=where,
+            got=", ".join(outside),
+            remedy="load it with onnx.load and its weights beside it and give the model itself, or save it in one piece",
+        )
+    _check(source, where)
+    known = network_of(source)
+    try:
+        return read_graph(source, known)
+    except UnsupportedError as error:
+        if known is not None or not is_described(source):
+            raise
+        raise UnsupportedError([_changed(source), *error.problems]) from error
+
+
+def read_file(path: Path) -> Network:
+    """Describe a `.onnx` file.
+
+    Returns:
+        The network; a partial one, with every LSTM, GRU and RNN node of the file, where the graph is no chain around them. See
+        `parity.frameworks.onnx.partial.partial_network`.
+
+    Raises:
+        FormatError: not an ONNX model, a damaged one, or one whose weights stand in files that are missing or outside its folder.
+    """
+    model, tensors = open_model(path)
+    problems = _checked(model, tensors)
+    changed = []
+    if is_described(model):
+        known = network_of(_filled(model, tensors))
+        if known is not None:
+            return read_graph(model, known)
+        changed = [_changed(model)]
+    try:
+        if problems:
+            raise UnsupportedError(problems)
+        return read_graph(model, None, tensors)
+    except ParityError as error:
+        problems = [*changed, *error.problems]
+    stored = (tensors.place(tensor) for tensor in tensors_in(model))
+    size = model.ByteSize() + sum(place.length for place in stored if place is not None)
+    return partial_network(model, tensors, size, problems)
+
+
+def load(path: Path, network: Network | None = None) -> onnx.ModelProto:
+    """Load a `.onnx` file with all its weights in it, those that stand in other files of its folder, too.
+
+    Raises:
+        FormatError: not an ONNX model, or a damaged one; weights that are missing or outside the model's folder.
+        UnsupportedError: a model of more than 2 GiB, which protobuf does not hold in one piece.
+    """
+    model, tensors = open_model(path)
+    problems = _checked(model, tensors)
+    if problems:
+        raise UnsupportedError(problems)
+    return _filled(model, tensors)
+
+
+def _filled(model: onnx.ModelProto, tensors: Tensors) -> onnx.ModelProto:
+    """The model, in place, with the contents of all its tensors."""
+    places = [(tensor, tensors.place(tensor)) for tensor in tensors_in(model)]
+    size = model.ByteSize() + sum(place.length for _, place in places if place is not None)
+    if size > LARGEST:
+        raise UnsupportedError(
+            "a model of more than 2 GiB is not run or rebuilt as a whole",
+            tensors.where,
+            f"at most {LARGEST} bytes, which is what protobuf holds in one piece",
+            f"{size} bytes",
+            "use its recurrent layers one by one",
+        )
+    for tensor, place in places:
+        if place is not None:
+            tensor.raw_data = tensors.filled(tensor).raw_data
+    return model
+
+
+def _checked(model: onnx.ModelProto, tensors: Tensors) -> list[Problem]:
+    """Why the checker of the installed onnx cannot judge the model, if so.
+
+    Raises:
+        FormatError: it judges it to be invalid, or a tensor's contents do not fit its sizes.
+    """
+    for tensor in tensors_in(model):
+        tensors.stored(tensor)
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for tensor in tensors_in(light):
+        if tensors.place(tensor) is not None:  # the checker looks whether contents fit the sizes: these do, elsewhere
+            tensor.data_type, tensor.dims[:] = TensorProto.UINT8, [len(tensor.raw_data)]
+    try:
+        _check(light, tensors.where)
+    except FormatError as error:
+        (problem,) = error.problems
+        if not any(words in problem.got for words in _UNKNOWN_TO_CHECKER):
+            raise
+        remedy = "install a newer onnx if the model is newer than yours"
+        what = f"onnx {onnx.__version__} does not know everything in this model"
+        return [Problem(what, problem.where, problem.expected, problem.got, remedy)]
+    return []
+
+
+def _check(model: onnx.ModelProto, where: str) -> None:
+    try:
+        onnx.checker.check_model(_with_shapes(model))
+    except Exception as error:  # beside its own ValidationError: UnicodeDecodeError, ValueError
+        raise FormatError(
+            "not a valid ONNX model",
+            where,
+            "a model that onnx.checker accepts",
+            first_line(error),
+            "export it anew",
+        ) from error
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, or a copy where every value has a shape: the checker wants one, ONNX Runtime and parity do not."""
+
+    def shapeless(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+        items = [*graph.input, *graph.output, *graph.value_info]
+        return [
+            item for item in items if item.type.HasField("tensor_type") and not item.type.tensor_type.HasField("shape")
+        ]
+
+    if not shapeless(model.graph):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for item in shapeless(copy.graph):
+        item.type.tensor_type.shape.SetInParent()
+    return copy
+
+
+def _changed(model: onnx.ModelProto) -> Problem:
+    return Problem(
+        "parity composed this model, but it is not any more what parity wrote",
+        f"graph '{model.graph.name}'",
+        "the very nodes, initializers, inputs and outputs that were written",
+        "others, changed since or written by another version of parity; the graph itself was followed as far as it goes",
+        "convert the source anew",
+    )

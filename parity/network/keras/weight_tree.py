@@ -1,0 +1,95 @@
+"""Where the files of Keras 3 keep each layer's weights: `model.weights.h5` in a `.keras`, and `.weights.h5`. Imports no framework.
+
+Source: Keras 3.0 to 3.15 `keras/src/saving/saving_lib.py` (`_save_state`, `_save_container_state`) and `keras/src/utils/naming.py`
+(`to_snake_case`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from parity.errors import FormatError
+from parity.network.keras.chain import class_name_of, field, name_of
+from parity.network.keras.flat import is_model
+from parity.network.keras.options import CELL_KIND_OF, CLASSES, KIND_OF, OWN_ALIGNED, OWN_CELL, STACKED, Config, shown
+
+_WITHOUT_WEIGHTS = ("InputLayer", "Masking", "Dropout", "Activation")
+
+
+def weight_paths(serialized: Config) -> dict[str, tuple[str, ...]]:
+    """Where a `.weights.h5` file keeps each layer: the groups of its cells, in the order of `layer.get_weights()`.
+
+    Groups are named after the class, numbered in the order of the configuration, whatever the layers are called.
+
+    Args:
+        serialized: a model as Keras 3 writes it.
+
+    Returns:
+        By path, the names of the models a layer stands in and its own, joined by slashes: groups that end in `/vars` and hold the arrays
+        "0", "1", ...; none for layers without weights. A layer that parity does not read has one group without `/vars`: whatever lies
+        below it is its own. A model inside the model is not there itself.
+
+    Example:
+        >>> layers = [{"class_name": "GRU", "config": {"name": name}} for name in ("zeta", "alpha")]
+        >>> weight_paths({"config": {"layers": layers}})
+        {'zeta': ('layers/gru/cell/vars',), 'alpha': ('layers/gru_1/cell/vars',)}
+    """
+    return dict(_of_model(serialized, (), ""))
+
+
+def _of_model(serialized: Config, names: tuple[str, ...], above: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    # Operations, such as those of a mask, are no layers: Keras neither stores nor counts them.
+    config: Config = field(serialized, "config", Mapping, "/".join(names) or "the model")
+    layers = [each for each in objects(config, "layers") if not str(each.get("module")).startswith("keras.src.ops")]
+    for layer, group in zip(layers, _numbered(layers), strict=True):
+        path, own = f"{above}layers/{group}", (*names, name_of(layer))
+        if is_model(layer):
+            yield from _of_model(layer, own, f"{path}/")
+        elif layer["class_name"] != "InputLayer":
+            yield "/".join(own), tuple(_groups(layer, path))
+
+
+def objects(config: Config, key: str) -> list[Config]:
+    """The serialized objects in a list of a configuration."""
+    found = field(config, key, (list, tuple), "the model")
+    if not all(isinstance(each, Mapping) for each in found):
+        raise FormatError("a layer of the model is not a JSON object", "the model", "an object", shown(found))
+    return list(found)
+
+
+def _numbered(serialized: Sequence[Config]) -> Iterator[str]:
+    """The name of each object's group among those beside it: its class in snake case, numbered from the second of that class on."""
+    seen: Counter[str] = Counter()
+    for each in serialized:
+        words = re.sub(r"\W+", "", str(each["class_name"]))
+        words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", words)
+        stem = re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
+        yield f"{stem}_{seen[stem]}" if seen[stem] else stem
+        seen[stem] += 1
+
+
+def _groups(serialized: Config, path: str) -> Iterator[str]:
+    """The groups of the cells of an object that stands at a path."""
+    class_name, config = class_name_of(serialized), field(serialized, "config", Mapping, path)
+    if class_name == "Bidirectional":
+        forward = field(config, "layer", Mapping, path)
+        yield from _groups(forward, f"{path}/forward_layer")
+        backward = field(config, "backward_layer", Mapping, path) if config.get("backward_layer") else forward
+        yield from _groups(backward, f"{path}/backward_layer")
+    elif class_name in (OWN_ALIGNED, "TimeDistributed"):
+        yield from _groups(field(config, "layer", Mapping, path), f"{path}/layer")
+    elif class_name == "RNN":
+        yield from _groups(field(config, "cell", Mapping, path), f"{path}/cell")
+    elif class_name == STACKED:
+        cells = objects(config, "cells")
+        for cell, group in zip(cells, _numbered(cells), strict=True):
+            yield from _groups(cell, f"{path}/cells/{group}")
+    elif class_name in KIND_OF:
+        yield f"{path}/cell/vars"
+    elif class_name in {**CLASSES, **CELL_KIND_OF, OWN_CELL: None}:
+        if class_name not in _WITHOUT_WEIGHTS:
+            yield f"{path}/vars"
+    elif class_name not in _WITHOUT_WEIGHTS:
+        yield path
