@@ -21,6 +21,7 @@ from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
 from parity.running import as_torch_takes_it, call_without_batch, check_inputs, check_mask, random_inputs, runner
 from parity.sources import Opened, Source, open_source
+from parity.weights_apart import weights_apart
 from parity.worker import ProcessRunner, warm
 
 Progress = Callable[[str], None]
@@ -130,6 +131,9 @@ def compare(
     notes += [*_told_by(judgement), *_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
     notes += [*_blind_to_masks(opened, judgement), *_of_the_sources(opened)]
     compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid)
+    if compared.verdict == "disagree":
+        apart = [weights_apart(first, other.network, other.label) for other in opened[1:]]
+        compared = replace(compared, notes=(*(sentence for sentence in apart if sentence), *compared.notes))
     return replace(compared, notes=(*compared.notes, *compared.padding))
 
 

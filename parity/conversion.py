@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parity.errors import ParityError
-from parity.files import read_file, write_file
-from parity.identity import identical
+from parity.files import read_file, weights_alone, write_file
+from parity.identity import identical, same_weights
 from parity.network import Network
 
 
@@ -61,6 +61,13 @@ def write_converted(
 
     def _check(written: Network) -> None:
         nonlocal proof
+        if weights_alone(target):
+            if not same_weights(network, written):
+                raise ParityError(
+                    "what was written has other weights", str(target), remedy="nothing was kept; please report this"
+                )
+            proof = "bit for bit the same weights; the format holds them alone, without the network"
+            return
         if identical(network, written.whole()):
             proof = "the same layers and, bit for bit, the same weights"
             return

@@ -103,8 +103,12 @@ def not_finite(array: Array, where: str) -> Problem | None:
           got:      nan
           remedy:   mend or retrain the model: it computes no numbers
     """
+    if array.dtype.kind != "f":
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = array.sum(dtype=np.float64)
     # The sum is finite unless an element is not, or unless it overflows: then look closer.
-    if array.dtype.kind != "f" or np.isfinite(array.sum(dtype=np.float64)) or np.isfinite(array).all():
+    if np.isfinite(total) or np.isfinite(array).all():
         return None
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
     remedy = "mend or retrain the model: it computes no numbers"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
+from itertools import chain
 
 from parity.deferred import Array, Deferred
 from parity.network import Bidirectional, Layer, Network, Recurrent
@@ -29,6 +30,34 @@ def identical(left: Network, right: Network) -> bool:
     return bool(left_data == right_data) and all(
         _same(held, right_arrays.held[name]) for name, held in left_arrays.held.items()
     )
+
+
+def same_weights(left: Network, right: Network) -> bool:
+    """Whether the layers with weights of two networks have the same ones bit for bit, in the same order, however they are connected.
+
+    For files of weights alone, which do not say the network.
+
+    Example:
+        >>> import numpy as np
+        >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> weights = Weights(np.ones((4, 5, 2)), np.ones((4, 5, 5)))
+        >>> layer = Recurrent("a", RecurrentSpec("lstm", 2, 5), (weights,))
+        >>> same_weights(Network("n", (layer,)), Network("n", (replace(layer, reverse=True),)))
+        True
+    """
+    ours, theirs = (_weights_of(network) for network in (left, right))
+    return (
+        not right.opaque
+        and [len(arrays) for arrays in ours] == [len(arrays) for arrays in theirs]
+        and all(map(_same, chain(*ours), chain(*theirs)))
+    )
+
+
+def _weights_of(network: Network) -> list[list[Array | Deferred]]:
+    """The arrays of every layer that has any."""
+    names = dict.fromkeys((layer.name for layer in (*network.layers, *network.recurrent)), "")
+    found = [list(_plain_layer(layer, names).arrays.held.values()) for layer in network.layers]
+    return [arrays for arrays in found if arrays]
 
 
 def _plain(network: Network) -> Network:

@@ -106,11 +106,13 @@ def layer_named(opened: Opened, name: str) -> Opened:
     return Opened(f"{opened.label}: {found[0].name}", network, None)
 
 
-def read(source: Source) -> Network:
+def read(source: Source, config: str | os.PathLike[str] | None = None) -> Network:
     """Describe a source without any framework's own objects.
 
     Args:
-        source: a path (`.keras`, `.pt`, `.safetensors`, `.onnx`), a live Keras layer or model, a torch module, or an onnx.ModelProto.
+        source: a path (`.keras`, `.h5`, `.pt`, `.safetensors`, `.npz`, `.onnx`, the folder of a SavedModel, ...), a live Keras layer or
+            model, a torch module, or an onnx.ModelProto.
+        config: the architecture as JSON (Keras's `model.to_json()`), where a file of Keras holds weights alone.
 
     Returns:
         The description; `.recurrent` are its recurrent layers, each of which is accepted wherever a source is. A file that holds more
@@ -125,6 +127,8 @@ def read(source: Source) -> Network:
         >>> read(torch.nn.GRU(3, 5, num_layers=2)).recurrent[1].spec
         RecurrentSpec(kind='gru', input_size=5, hidden_size=5, directions=('forward',), projection_size=None)
     """
+    if config is not None:
+        return read_file(os.fspath(source), os.fspath(config))
     return open_source(source, partial=True).network
 
 

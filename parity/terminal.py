@@ -10,19 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from parity.explaining import explain_network
+from parity import inspected_text, inspecting
 from parity.findings import Findings, describe
 from parity.forms import Target, form_in
-from parity.frameworks import ENGINES
 from parity.judge import LIMIT, REFERENCE, Row
-from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS, Layout, axis_groups
-from parity.network import Bidirectional, Dense, Embedding, Layer, Network, Recurrent, layer_facts
-from parity.recurrent import pack
-from parity.returns import Returns, shape_text
+from parity.network import Network
+from parity.returns import Returns
 from parity.sources import Opened
 
 _WIDE = 140
@@ -53,8 +51,8 @@ def progress() -> Iterator[Callable[[str], None] | None]:
 
 
 def show_json(value: object) -> None:
-    """Plain JSON."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Plain JSON, in ASCII: names from a file may hold what a terminal takes for commands."""
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def show_comparison(comparison: Findings) -> None:
@@ -131,81 +129,101 @@ def show_explained(explained: Sequence[Returns]) -> None:
 
 def description(opened: Opened) -> dict[str, Any]:
     """What `inspect --json` prints."""
-    network = opened.network
-    return {
-        "file": opened.label,
-        "origin": network.origin,
-        "bare": network.bare,
-        "details": network.details,
-        "layers": [
-            layer_facts(layer) | {"weights": {name: list(shape) for name, shape in layer.arrays.shapes.items()}}
-            for layer in network.layers
-        ],
-        "outputs": [{"name": output.name, "layer": output.layer} for output in network.outputs],
-        "returns": [str(returns.shapes) for returns in explain_network(network)],
-    }
+    return inspecting.description(opened)
 
 
 def show_network(opened: Opened) -> None:
     """A model file in tables."""
-    out, network = console(), opened.network
-    facts = ", ".join(f"{name} {value}" for name, value in network.details.items())
+    out, shown = console(), inspecting.description(opened)
+    size = inspected_text.size_text(shown["bytes"])
     out.print(
-        f"[bold]{escape(opened.label)}[/]: {escape(network.origin)}{escape(', ' + facts if facts else '')}",
-        soft_wrap=True,
+        Text.assemble((inspected_text.printable(opened.label), "bold"), f"  {size}" if size else ""), soft_wrap=True
     )
+    _draw(out, _facts(inspected_text.head(shown)))
+    _show_layers(out, inspected_text.rows(shown))
+    blocks, left_out = inspected_text.blocks(shown)
+    for block in blocks:
+        out.print()
+        out.print(Text(block.title, "bold"))
+        weights = [("weights" if not number else "", line) for number, line in enumerate(_weight_lines(block))]
+        _draw(out, _facts((*block.facts, *weights)))
+    if left_out:
+        out.print(f"\n... and {left_out} more recurrent layers: --json has them all", soft_wrap=True)
+    together = inspected_text.together(shown)
+    if together:
+        out.print(Text("\nall of them together", "bold"))
+        _draw(out, _facts(together))
+    if shown["partial"]:
+        _show_partial(out, shown)
+    _show_cautions(out, shown)
+
+
+def _draw(out: Console, item: RenderableType) -> None:
+    """Print something without the spaces that fill its lines."""
+    with out.capture() as capture:
+        out.print(item)
+    for line in Text.from_ansi(capture.get().removesuffix("\n")).split("\n", allow_blank=True):
+        line.rstrip()
+        out.print(line, soft_wrap=True)
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> Table:
+    """Titles and texts, side by side."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, text in facts:
+        table.add_row(Text(f"  {title}", "dim"), Text(text))
+    return table
+
+
+def _show_layers(out: Console, rows: Sequence[inspected_text.Row]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("layer", "what", "in", "out", "options"):
-        table.add_column(title)
-    for layer in network.layers:
-        table.add_row(
-            escape(layer.name), _kind(layer), str(layer.input_size), str(layer.output_size), escape(_options(layer))
-        )
-    out.print(table)
-    for layer in network.recurrent:
-        layout = _layout(network.origin, layer)
-        per_call = layer.weights if any("direction" in tensor.axes for tensor in layout.tensors) else layer.weights[:1]
-        shapes = {name: array.shape for name, array in pack(layout, layer.spec, per_call).items()}
-        axes = {tensor.name: tensor.axes for tensor in layout.tensors}
-        before = "" if layout is not KERAS_GRU_RESET_BEFORE else ", reset_after=False"
-        head = f"weights in {layout.framework}'s layout{before}, gates {' '.join(layout.own_gates)}:"
-        out.print(f"\n[bold]{escape(layer.name)}[/] {head}", soft_wrap=True)
-        for name, shape in shapes.items():
-            names = ", ".join("*".join(group) for group in axis_groups(axes[name]))
-            out.print(f"  {name} {shape_text(shape)} = ({names})", markup=False, soft_wrap=True)
-    for returns in explain_network(network):
-        own = "" if network.origin == "keras" else "as a Keras layer, "
-        say(f"\n{own}{returns.layer} returns {returns.shapes}")
-    if network.outputs:
-        say(f"outputs: {', '.join(output.name for output in network.outputs)}")
+        table.add_column(title, overflow="fold", justify="right" if title in ("in", "out") else "left")
+    for row in rows:
+        table.add_row(*map(Text, (row.layer, row.what, row.given, row.gives, row.options)))
+    out.print()
+    _draw(out, table if rows else "no layers")
 
 
-def _layout(origin: str, layer: Recurrent) -> Layout:
-    """The layout of the file's own framework; torch's for a description of no framework."""
-    layout = LAYOUTS[ENGINES.get(origin, "torch"), layer.spec.kind]
-    before = layer.spec.kind == "gru" and not any(cell.reset_after for cell in layer.cells)
-    return KERAS_GRU_RESET_BEFORE if before and layout.framework == "keras" else layout
+def _weight_lines(block: inspected_text.Block) -> Iterator[str]:
+    """The weights of a recurrent layer: where from, then one line each."""
+    yield block.layout
+    names, shapes = (max(len(tensor[column]) for tensor in block.tensors) for column in (0, 1))
+    for name, shape, axes in block.tensors:
+        yield f"{name:<{names}}  {shape:<{shapes}} = ({axes})"
 
 
-def _kind(layer: Layer) -> str:
-    return layer.spec.kind.upper() if isinstance(layer, Recurrent) else type(layer).__name__
+def _show_partial(out: Console, shown: dict[str, Any]) -> None:
+    """Why a network is partial, and how to take its recurrent layers alone."""
+    out.print(Text("\ncannot be converted as a whole, because", "bold yellow"))
+    _draw(out, _facts([("-", line) for line in inspected_text.obstacles(shown)]))
+    for remedy in inspected_text.remedies(shown):
+        _draw(out, _facts([("to do:", remedy)]))
+    alone = shown["alone"]
+    if not alone:
+        out.print(Text("no recurrent layer of it could be read"))
+        return
+    count = (
+        "its recurrent layer can be taken alone" if len(alone) == 1 else "its recurrent layers can be taken one by one"
+    )
+    _draw(out, Text(f"{count}: {inspected_text.names_text(alone, 8)}"))
+    for command in inspected_text.commands(shown):
+        out.print(Text(f"  {command}"), soft_wrap=True)
 
 
-def _options(layer: Layer) -> str:
-    if isinstance(layer, Recurrent):
-        return _recurrent_options(layer)
-    if isinstance(layer, Bidirectional):
-        parts = "; ".join(f"{inner.name}: {_kind(inner)}, {_recurrent_options(inner)}" for inner in layer.recurrent)
-        return f"merge_mode {layer.merge_mode}, {parts}"
-    if isinstance(layer, Dense):
-        return f"{layer.activation}, {'bias' if layer.bias is not None else 'no bias'}"
-    words = {"vocabulary": f"vocabulary {layer.input_size}"} if isinstance(layer, Embedding) else {}
-    return ", ".join(words.get(name, f"{name}={value}") for name, value in layer.facts.items())
-
-
-def _recurrent_options(layer: Recurrent) -> str:
-    passed = "every step" if layer.return_sequences else "the last state"
-    usual = f"{layer.spec.hidden_size} units, {' and '.join(layer.spec.directions)}, {'bias' if layer.has_bias else 'no bias'}"
-    shown = ("merge_mode", "reverse", "stateful", "unroll", "dropout", "recurrent_dropout")
-    flags = [f"{name}={layer.facts[name]}" for name in shown if name in layer.facts]
-    return ", ".join([usual, *layer.peculiarities, f"passes on {passed}", *flags])
+def _show_cautions(out: Console, shown: dict[str, Any]) -> None:
+    """What to look out for, the most important first."""
+    lines = inspected_text.caution_lines(shown)
+    if not lines:
+        return
+    out.print(Text("\nwhat to look out for when this moves", "bold"))
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+    for number, (what, why, remedy) in enumerate(lines, 1):
+        table.add_row(Text(f"{number}."), Text.assemble((what, "bold"), f"\n{why} {remedy}"))
+    _draw(out, table)
+    if any("off by" in why for _, why, _ in lines):
+        _draw(out, Text(f"sizes of errors: measured on {shown['measured_on']}", "dim"))

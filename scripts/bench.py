@@ -1,4 +1,4 @@
-"""Measures what the README states: python scripts/bench.py [copies] [compare] [help] [grid]; all of them by default.
+"""Measures what the README states: python scripts/bench.py [copies] [compare] [help] [grid] [files] [large]; all of them by default.
 
 Every figure is a ratio of two things timed in turn, so that a machine whose speed drifts does no harm; medians of several rounds.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -58,9 +59,47 @@ import keras, onnx, parity
 
 keras.utils.set_random_seed(1)
 layers = [keras.Input((None, 1)), keras.layers.LSTM(32, name="lstm"), keras.layers.Dense(1, name="forecast")]
-keras.Sequential(layers).save("model.keras")
+model = keras.Sequential(layers)
+model.save("model.keras")
+model.save("model.h5")
 onnx.save(parity.to_onnx("model.keras"), "model.onnx")
 """
+
+SAVE_BY_HAND = """
+import keras, torch
+from safetensors.torch import save_file
+
+model = keras.models.load_model("model.SUFFIX")
+kernel, recurrent_kernel, bias = model.get_layer("lstm").get_weights()
+dense_kernel, dense_bias = model.get_layer("forecast").get_weights()
+tensors = {
+    "lstm.weight_ih_l0": kernel.T, "lstm.weight_hh_l0": recurrent_kernel.T, "lstm.bias_ih_l0": bias,
+    "forecast.weight": dense_kernel.T, "forecast.bias": dense_bias,
+}
+save_file({name: torch.from_numpy(array.copy()) for name, array in tensors.items()}, "by_hand.safetensors")
+"""
+
+MAKE_LARGE = """
+import numpy as np
+from parity.files import write_file
+from parity.network import Network, Output, Recurrent
+from parity.recurrent import RecurrentSpec, Weights
+
+random = np.random.default_rng(0)
+members = ("kernel", "recurrent", "bias_input")
+
+def layer(number):
+    spec = RecurrentSpec("lstm", 2048, 2048)
+    weights = Weights(*(random.standard_normal(spec.shape(member), dtype=np.float32) / 64 for member in members))
+    return Recurrent(f"lstm_{number}", spec, (weights,))
+
+network = Network("large", tuple(layer(number) for number in range(8)), (Output("lstm_7", "lstm_7"),), "keras")
+for suffix in (".keras", ".h5", ".pt"):
+    write_file(network, "large" + suffix)
+"""
+
+LARGEST_BYTES = 2048 * 4 * 2048 * 4
+"""Of one tensor of the large model."""
 
 Row = tuple[str, str, float, float, float]
 
@@ -120,6 +159,73 @@ def help_(rounds: int) -> list[Row]:
         lambda: run_python(["-m", "parity", "--help"]), lambda: run_python(["-c", "import typer"]), rounds * 3, "help"
     )
     return [("parity --help", 'python -c "import typer"', ours, plain, ours / plain)]
+
+
+def files(rounds: int) -> list[Row]:
+    """`parity convert` of the demo's model against a script that imports the frameworks, as whole processes."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        run_python(["-c", MAKE_MODEL], folder)
+        for suffix in ("keras", "h5"):
+            by_hand = Path(folder) / f"by_hand_{suffix}.py"
+            by_hand.write_text(SAVE_BY_HAND.replace("SUFFIX", suffix), encoding="utf-8")
+            words = ["-m", "parity", "convert", f"model.{suffix}", "model.safetensors", "--overwrite"]
+            title = f"parity convert model.{suffix} model.safetensors"
+            ours, plain = in_turn(
+                lambda words=words: run_python(words, folder),  # type: ignore[misc]  # bound for this round
+                lambda script=by_hand: run_python([str(script)], folder),  # type: ignore[misc]
+                rounds,
+                title,
+            )
+            rows.append((title, "script by hand: import two frameworks, load, save", ours, plain, plain / ours))
+    return rows
+
+
+def large(rounds: int) -> list[Row]:
+    """A model of 1 GB converted, against copying the file; and the memory that it takes."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        run_python(["-c", MAKE_LARGE], folder)
+        for suffix in (".keras", ".h5", ".pt"):
+            source, copy = Path(folder) / f"large{suffix}", Path(folder) / "copy"
+            words = ["convert", source.name, "large.safetensors"]
+            peaks: list[int] = []
+
+            def convert(words: Sequence[str] = words, peaks: list[int] = peaks) -> None:
+                (Path(folder) / words[-1]).unlink(missing_ok=True)
+                peaks.append(peak_of(["-m", "parity", *words], folder))
+
+            def plain_copy(source: Path = source, copy: Path = copy) -> None:
+                copy.unlink(missing_ok=True)
+                shutil.copyfile(source, copy)
+                with copy.open("rb") as file:
+                    os.fsync(file.fileno())
+
+            ours, plain = in_turn(convert, plain_copy, rounds, f"large{suffix}")
+            title = f"parity convert large{suffix} large.safetensors"
+            rows.append((title, "a copy of the file, on the disk", ours, plain, plain / ours))
+            allowed = 1.3 * LARGEST_BYTES + 1e8
+            rows.append(
+                (
+                    "its peak memory, MB",
+                    "1.3 x the largest tensor + 100 MB",
+                    max(peaks) / 1e6,
+                    allowed / 1e6,
+                    max(peaks) / allowed,
+                )
+            )
+            copy.unlink()
+    return rows
+
+
+def peak_of(arguments: Sequence[str], folder: str) -> int:
+    """Run this interpreter in a process of its own; the most memory that it had, in bytes."""
+    process = subprocess.Popen([sys.executable, *arguments], cwd=folder, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, arguments)
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def cases(_: int) -> list[Row]:
@@ -183,11 +289,13 @@ def run_python(arguments: Sequence[str], folder: str | None = None) -> None:
     subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True)
 
 
-PARTS = {"copies": copies, "compare": compare, "help": help_, "grid": cases}
+PARTS = {"copies": copies, "compare": compare, "help": help_, "grid": cases, "files": files, "large": large}
 
 
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help="copies, compare, help, grid; all by default.")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="copies, compare, help, grid, files, large; all by default.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each whole process is run.")] = 5,
 ) -> None:
     """Print what was timed, against what, and the ratio."""

@@ -7,6 +7,8 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +20,8 @@ _MOST_EXPANSION, _SMALL_BYTES = 100, 1 << 20
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, lengths of the name and of the extra field (PKWARE's APPNOTE.TXT, 4.3.7)."""
+
+_PIECE_BYTES = 1 << 20
 
 FETCH_ANEW = "get the file anew, or save the model again"
 
@@ -136,16 +140,23 @@ class Archive:
         size = self.size(name)
         if most is not None and size > most:
             raise self.fault(f"'{name}' is too large", f"at most {most} bytes", f"{size} bytes")
-        try:
-            content = self._zip.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
-            raise self.fault(f"'{name}' cannot be read", "a stored member, not encrypted, whole", str(error)) from error
+        place = None if self._members[name].CRC else self.place(name)
+        if place is None:
+            with self._readable(name):
+                content = self._zip.read(name)
+        else:  # torch need not write checksums (`torch.serialization.set_crc32_options`); it writes 0 then
+            self._file.seek(place - self._start)
+            content = self._file.read(size)
         if len(content) != size:
             raise self.fault(f"'{name}' is cut short", f"{size} bytes", f"{len(content)} bytes")
         return content
 
-    def place(self, name: str) -> int | None:
+    def place(self, name: str, checked: bool = True) -> int | None:
         """Where in the file a member's bytes begin; None for a compressed one, which has to be read.
+
+        Args:
+            name: of the member.
+            checked: whether the member is read once to compare its checksum, if it has one.
 
         Raises:
             FormatError: missing, too large, damaged or encrypted.
@@ -153,7 +164,7 @@ class Archive:
         size, info = self.size(name), self._members[name]
         if info.compress_type != zipfile.ZIP_STORED:
             return None
-        self._file.seek(info.header_offset)
+        self._file.seek(max(info.header_offset, 0))
         header = self._file.read(_LOCAL_HEADER.size)
         magic, name_bytes, extra_bytes = (
             _LOCAL_HEADER.unpack(header) if len(header) == _LOCAL_HEADER.size else (b"", 0, 0)
@@ -162,7 +173,19 @@ class Archive:
         if magic != b"PK\3\4" or info.flag_bits & 1 or start + size > self._bytes or size != info.compress_size:
             expected = "a stored member, not encrypted, whole"
             raise self.fault(f"'{name}' cannot be read", expected, f"{size} bytes at {start} of {self._bytes}")
+        if checked and info.CRC:
+            with self._readable(name), self._zip.open(name) as member:
+                while member.read(_PIECE_BYTES):  # its checksum is compared at the end
+                    pass
         return int(self._start + start)
+
+    @contextmanager
+    def _readable(self, name: str) -> Iterator[None]:
+        """What goes wrong while a member is read is a fault of the file."""
+        try:
+            yield
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+            raise self.fault(f"'{name}' cannot be read", "a stored member, not encrypted, whole", str(error)) from error
 
     def fault(self, what: str, expected: str, got: str, remedy: str = FETCH_ANEW) -> FormatError:
         """A `FormatError` about this file, to be raised."""

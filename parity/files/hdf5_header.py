@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from parity.errors import FormatError, UnsupportedError
+from parity.files.archive import FETCH_ANEW
 from parity.files.hdf5_source import Cursor, Source
 from parity.files.hdf5_types import Type, read_shape, read_type
 
@@ -323,7 +324,8 @@ class Node:
 
     def fault(self, what: str, expected: str = "", got: str = "") -> FormatError:
         """An error about this object, to be raised."""
-        return self.file.source.fault(f"'{self.path[:200] or '/'}': {what}", expected, got)
+        whole = f"'{self.path[:200] or '/'}' in the HDF5 file: {what}"
+        return FormatError(whole, self.file.source.where, expected, got, FETCH_ANEW)
 
     def unsupported(self, what: str) -> UnsupportedError:
         """An error about a form that is not read, to be raised."""

@@ -91,7 +91,7 @@ class Source:
 
     def fault(self, what: str, expected: str = "", got: str = "") -> FormatError:
         """A `FormatError` about these bytes, to be raised."""
-        return FormatError(f"not a whole HDF5 file: {what}", self.where, expected, got, FETCH_ANEW)
+        return FormatError(f"not an HDF5 file, or a damaged one: {what}", self.where, expected, got, FETCH_ANEW)
 
     def _from(self, file: BinaryIO, address: int, count: int) -> bytes:
         file.seek(self.start + address)

@@ -6,12 +6,12 @@ Every file is untrusted; `parity.files.hdf5` reads it. Sources: `save_model` in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parity.errors import FormatError, ParityError, Problem, ShapeError, UnsupportedError
+from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
 from parity.files.archive import FETCH_ANEW
 from parity.files.hdf5 import Dataset, Group, Source, opened
 from parity.files.keras_weights import (
@@ -45,7 +45,7 @@ def read(path: Path, config: Path | None = None) -> Network:
             with its name, less "_weights" or ".weights", is found without it.
 
     Returns:
-        The network, partial where a layer is not read. Of weights without a JSON what their names and shapes tell:
+        The network, partial where the model is not kept exactly. Of weights without a JSON what their names and shapes tell:
         `details["assumed"]` has the rest.
 
     Raises:
@@ -71,7 +71,8 @@ def read(path: Path, config: Path | None = None) -> Network:
             network = _whole(path, weights, found[1], said[_VERSION], legacy)
             return _with_details(network, said, {"architecture": f"from {found[0].name}"})
         groups = by_layer(weights) if legacy else tree_groups(root)
-        version = said[_VERSION] or (None if legacy else "3")
+        # Keras 1 alone writes weights without its version: `load_weights_from_hdf5_group` of Keras 2 takes them so.
+        version = said[_VERSION] or ("1" if legacy else "3")
         return _with_details(recognised(groups, version, path.stem.removesuffix(".weights"), ordered=legacy), said)
 
 
@@ -79,7 +80,7 @@ def model_from(
     path: Path,
     serialized: Mapping[str, Any],
     version: str | None,
-    weights: Callable[[str], list[Stored]],
+    weights: Weighted,
     name: str | None = None,
 ) -> Network:
     """The network of a configuration in Keras 3's form; what is wrong says in which file.
@@ -97,11 +98,12 @@ def model_from(
     """
     old = version is not None and before(version, 3, 0)
     try:
-        return network_from_keras(serialized, weights, name, hard_sigmoid_of_keras_2=old, partial=True)
+        network = network_from_keras(serialized, weights, name, hard_sigmoid_of_keras_2=old, partial=True)
+        return replace(network, problems=tuple(in_file(path, network.problems)))
     except UnsupportedError as error:
-        raise UnsupportedError(_in_file(path, error)) from error
+        raise UnsupportedError(in_file(path, error.problems)) from error
     except (FormatError, ShapeError) as error:
-        raise FormatError(_in_file(path, error, FETCH_ANEW)) from error
+        raise FormatError(in_file(path, error.problems, FETCH_ANEW)) from error
 
 
 def producer(version: str | None, backend: str | None = None) -> dict[str, str]:
@@ -120,7 +122,7 @@ def _whole(
     path: Path, weights: Group, described: Mapping[str, Any], version: str | None, legacy: bool = True
 ) -> Network:
     """The network of a description of any age and of weights of any age."""
-    serialized = _modern(path, described, version)
+    serialized = modern(path, described, version)
     try:
         arrays = NamedWeights(weights, serialized, version) if legacy else TreeWeights(weights, serialized)
     except (KeyError, TypeError) as error:
@@ -134,11 +136,16 @@ def _whole(
     return network
 
 
-def _modern(path: Path, described: Mapping[str, Any], version: str | None) -> Mapping[str, Any]:
+def modern(path: Path, described: Mapping[str, Any], version: str | None) -> Mapping[str, Any]:
+    """A description of any age in Keras 3's form.
+
+    Raises:
+        FormatError: no description of a model.
+    """
     try:
         return modernised(described, version)
     except FormatError as error:
-        raise FormatError(_in_file(path, error, FETCH_ANEW)) from error
+        raise FormatError(in_file(path, error.problems, FETCH_ANEW)) from error
 
 
 def _with_details(network: Network, said: Mapping[str, str | None], more: Mapping[str, str] | None = None) -> Network:
@@ -187,12 +194,13 @@ def _json(path: Path) -> dict[str, Any]:
     return parsed(path.read_bytes(), path.name, fault)
 
 
-def _in_file(path: Path, error: ParityError, remedy: str = "") -> list[Problem]:
+def in_file(path: Path, problems: Sequence[Problem], remedy: str = "") -> list[Problem]:
+    """The same problems, saying in which file."""
     return [
         replace(
             problem,
             where=problem.where if str(path) in problem.where else f"{problem.where} of {path}",
             remedy=problem.remedy or remedy,
         )
-        for problem in error.problems
+        for problem in problems
     ]

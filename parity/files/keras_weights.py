@@ -16,11 +16,15 @@ from parity.errors import FormatError
 from parity.files.hdf5 import Dataset, Group
 from parity.network.keras.chain import class_name_of, name_of
 from parity.network.keras.config import weight_paths
-from parity.network.keras.history import MODELS, weights_of_today
+from parity.network.keras.history import weights_of_today
+from parity.network.keras.layers_of_old import MODELS
 
 _MOST_JSON_DEPTH = 100
 _TREES = ("layers", "_layer_checkpoint_dependencies")
 """Where the tree of a model begins; Keras 2.14 walked a model's attributes in the order of the alphabet, and the second came first."""
+
+_NOT_LAYERS = ("optimizer", "metrics")
+"""What else a compiled model keeps in the tree; Keras 2 writes its metrics, too."""
 
 _INSIDE = ("vars", "cell", "forward_layer", "backward_layer", "layer")
 """What a layer keeps its variables in."""
@@ -261,13 +265,18 @@ def tree_groups(root: Group) -> dict[str, dict[str, Stored]]:
     """
     found: dict[str, dict[str, Stored]] = {}
     for place, node in root.walk():
-        if not isinstance(node, Dataset) or place.split("/")[0] == "optimizer":
+        if not isinstance(node, Dataset) or place.split("/")[0] in _NOT_LAYERS:
             continue
         layer = _layer_of(place)
         found.setdefault(layer, {})[place.removeprefix(f"{layer}/")] = node.stored()
     names = {layer: _said_name(root, layer) or layer.split("/")[-1] for layer in found}
-    unique = len(set(names.values())) == len(names)
-    return {names[layer] if unique else layer: tensors for layer, tensors in found.items()}
+    if len(set(names.values())) < len(names):
+        names = {
+            layer: "/".join(folder for folder in layer.split("/") if folder not in _TREES) or layer for layer in found
+        }
+    if len(set(names.values())) < len(names):
+        return found
+    return {names[layer]: tensors for layer, tensors in found.items()}
 
 
 def _layer_of(place: str) -> str:

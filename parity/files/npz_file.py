@@ -18,14 +18,14 @@ from numpy.lib import format as npy
 from parity.deferred import Blocks
 from parity.errors import FormatError, ParityError
 from parity.files.archive import Archive
-from parity.files.stored import Contents, Stored
+from parity.files.stored import Contents, Raw, Stored
 from parity.recurrent import Array
 
 DESCRIPTION = "parity.json"
 """The member that holds parity's own description; NumPy gives its bytes as they are."""
 
 _WRITE = "numbers written by numpy.savez"
-_SUFFIX, _ZIP_DATE, _MOST_TEXT = ".npy", (1980, 1, 1, 0, 0, 0), 1 << 26
+_SUFFIX, _ZIP_DATE, _MOST_TEXT, _MOST_HEADER = ".npy", (1980, 1, 1, 0, 0, 0), 1 << 26, 1 << 16
 
 
 def read_inputs(path: Path) -> dict[str, Array]:
@@ -69,31 +69,62 @@ def read(path: Path) -> Contents:
         (15, 5)
     """
     description = None
+    tensors: dict[str, Stored] = {}
     with Archive(path, "an .npz file") as archive:
-        if DESCRIPTION in archive.names:
-            try:
-                description = archive.read(DESCRIPTION, _MOST_TEXT).decode()
-            except UnicodeDecodeError as error:
-                raise archive.fault(f"'{DESCRIPTION}' is not text", "UTF-8", str(error)) from error
-    tensors: dict[str, Stored] = dict(read_inputs(path))
+        for name in archive.names:
+            if name == DESCRIPTION:
+                description = _text(archive)
+            else:
+                tensors[name.removesuffix(_SUFFIX)] = _stored(archive, name)
     return Contents(tensors, "arrays in .npz", {}, description)
 
 
-def _array(content: bytes, where: str, remedy: str = "") -> Array:
-    """One array, once its header is known to promise no more than is there."""
+def _text(archive: Archive) -> str:
     try:
-        stream = io.BytesIO(content)
+        return archive.read(DESCRIPTION, _MOST_TEXT).decode()
+    except UnicodeDecodeError as error:
+        raise archive.fault(f"'{DESCRIPTION}' is not text", "UTF-8", str(error)) from error
+
+
+def _stored(archive: Archive, name: str) -> Stored:
+    """One array: still in the file where it stands there as it is, else read."""
+    place, size = archive.place(name), archive.size(name)
+    if place is None:
+        return _array(archive.read(name), f"{archive.path}, '{name}'")
+    with archive.path.open("rb") as file:
+        file.seek(place)
+        head = io.BytesIO(file.read(min(size, _MOST_HEADER)))
+    where = f"{archive.path}, '{name}'"
+    shape, turned, dtype = _header(head, size, where)
+    if turned and len(shape) > 1:
+        return _array(archive.read(name), where)
+    return Raw(archive.path, place + head.tell(), shape, dtype)
+
+
+def _header(stream: io.BytesIO, size: int, where: str, remedy: str = "") -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type of an array, once they are known to promise no more than is there."""
+    try:
         version = npy.read_magic(stream)
         read_header: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
-        if dtype.hasobject:
-            raise FormatError("an array of Python objects cannot be read", where, _WRITE, str(dtype), remedy)
-        if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize > len(content):
-            got = f"{dtype} {shape} in {len(content)} bytes"
-            raise FormatError("an array claims more than the file holds", where, _WRITE, got, remedy)
-        stream.seek(0)
+        shape, turned, dtype = read_header(stream)
+    except Exception as error:  # the header is a Python literal: its tokenizer and parser have errors of their own
+        raise FormatError("an array that cannot be read", where, _WRITE, str(error), remedy) from error
+    if dtype.hasobject:
+        raise FormatError("an array of Python objects cannot be read", where, _WRITE, str(dtype), remedy)
+    if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > size - stream.tell():
+        got = f"{dtype} {shape} in {size} bytes"
+        raise FormatError("an array claims more than the file holds", where, _WRITE, got, remedy)
+    return shape, turned, dtype
+
+
+def _array(content: bytes, where: str, remedy: str = "") -> Array:
+    """One array, read."""
+    stream = io.BytesIO(content)
+    _header(stream, len(content), where, remedy)
+    stream.seek(0)
+    try:
         return np.asarray(np.load(stream, allow_pickle=False))
-    except (ValueError, EOFError, OSError, TypeError, MemoryError, OverflowError, SyntaxError, RecursionError) as error:
+    except (ValueError, EOFError, OSError, TypeError) as error:
         raise FormatError("an array that cannot be read", where, _WRITE, str(error), remedy) from error
 
 

@@ -23,7 +23,7 @@ from parity.files.protobuf_wire import fields, part, text
 from parity.files.stored import Contents, Stored
 from parity.files.tensor_bundle import Bundle, bundle, inside
 from parity.files.tensorflow_cells import cells
-from parity.files.tensorflow_places import METADATA, Place, place_of, refusal
+from parity.files.tensorflow_places import METADATA, MODEL, Place, place_of, refusal
 from parity.network.graph import Layer, Network
 from parity.network.keras.config import layers_from_keras, network_from_keras
 from parity.network.keras.history import modernised
@@ -162,50 +162,47 @@ def _split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _producer(place: Place) -> dict[str, str]:
-    """What saved_model.pb says of itself: the version of TensorFlow, and what the model is tagged for."""
-    details: dict[str, str] = {}
-    for graph in _meta_graphs(place):
-        for number, value in fields(graph):
-            if number != 1:
-                continue
-            for inner, info in fields(part(value)):
-                if inner == 5 and "producer" not in details:
-                    details["producer"] = f"TensorFlow {text(info)[:40]}"
-                elif inner == 4:
-                    details["tags"] = ", ".join(filter(None, (details.get("tags"), text(info)[:40])))[:200]
-    return details
-
-
-def _meta_graphs(place: Place) -> Iterator[memoryview]:
-    """The MetaGraphDefs of saved_model.pb.
+    """What saved_model.pb says of itself: the version of TensorFlow, and what the model is tagged for.
 
     Raises:
         FormatError: it is no SavedModel.
     """
-    assert place.model
-    content = _content(place.model, place.folder)
+    details: dict[str, str] = {}
     try:
-        graphs = [part(value) for number, value in fields(content) if number == 2]
-        for graph in graphs:
-            for number, value in fields(graph):
-                if number in (1, 7):
-                    list(fields(part(value)))
+        for graph in _meta_graphs(place):
+            info = [member for number, value in fields(graph) if number == 1 for member in fields(part(value))]
+            versions = [text(value)[:40] for number, value in info if number == 5]
+            details |= {"producer": f"TensorFlow {versions[0]}"} if versions else {}
+            tags = [text(value)[:40] for number, value in info if number == 4]
+            details |= {"tags": ", ".join(tags)[:200]} if tags else {}
     except ValueError as error:
-        raise _damaged(place.model, "a SavedModel protobuf", str(error)) from error
+        raise _damaged(place, MODEL, "a SavedModel protobuf", str(error)) from error
+    return details
+
+
+def _meta_graphs(place: Place) -> list[memoryview]:
+    """The MetaGraphDefs of saved_model.pb.
+
+    Raises:
+        ValueError: it is no SavedModel.
+    """
+    graphs = [part(value) for number, value in fields(_content(place, MODEL)) if number == 2]
     if not graphs:
-        raise _damaged(place.model, "a SavedModel protobuf", "no graph in it")
-    yield from graphs
+        raise ValueError("no graph in it")
+    return graphs
 
 
-def _content(path: Path, folder: Path) -> bytes:
-    size = inside(path, folder).stat().st_size
+def _content(place: Place, name: str) -> bytes:
+    path = inside(place.folder / name, place.folder)
+    size = path.stat().st_size
     if size > _MOST_MODEL_BYTES:
-        raise _damaged(path, f"at most {_MOST_MODEL_BYTES} bytes", f"{size} bytes")
+        raise _damaged(place, name, f"at most {_MOST_MODEL_BYTES} bytes", f"{size} bytes")
     return path.read_bytes()
 
 
-def _damaged(path: Path, expected: str, got: str) -> FormatError:
-    return FormatError("the file is damaged", str(path), expected, got, "get the files anew, or save the model again")
+def _damaged(place: Place, name: str, expected: str, got: str) -> FormatError:
+    remedy = "get the files anew, or save the model again"
+    return FormatError("the file is damaged", str(place.folder / name), expected, got, remedy)
 
 
 @dataclass(frozen=True)
@@ -229,19 +226,21 @@ class _Described:
 
 def _metadata(place: Place) -> list[_Described]:
     """What Keras 2 says of the model and its layers, the model first; nothing where Keras 3 or TensorFlow itself wrote it."""
-    path = place.folder / METADATA
-    found: list[_Described] = []
+    name = METADATA if (place.folder / METADATA).is_file() else MODEL
     try:
-        if path.is_file():
-            for number, value in fields(_content(path, place.folder)):
-                own = dict(fields(part(value))) if number == 1 else {}
-                if 5 in own:
-                    found.append(_Described(text(own.get(3, memoryview(b""))), _json(text(own[5]))))
-        else:
-            found += _metadata_in_graph(place)
+        found = list(_metadata_beside(place) if name == METADATA else _metadata_in_graph(place))
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "what Keras says of its layers", str(error) or "too many levels") from error
+        expected = "what Keras says of its layers"
+        raise _damaged(place, name, expected, str(error) or "too many levels") from error
     return sorted(found, key=lambda each: each.way != "root")
+
+
+def _metadata_beside(place: Place) -> Iterator[_Described]:
+    """As TensorFlow 2.5 to 2.15 wrote it, in a file of its own."""
+    for number, value in fields(_content(place, METADATA)):
+        own = dict(fields(part(value))) if number == 1 else {}
+        if 5 in own:
+            yield _Described(text(own.get(3, memoryview(b""))), _json(text(own[5])))
 
 
 def _metadata_in_graph(place: Place) -> Iterator[_Described]:

@@ -281,24 +281,15 @@ def _check_places(places: list[tuple[str, Entry]], shards: Mapping[int, Path], i
     """Every tensor stands in its shard, and none in another."""
     sizes = {number: path.stat().st_size for number, path in shards.items()}
     reached = (0, 0)
-    named = [
-        (entry.shard, entry.offset, entry.offset + entry.size, key)
-        for key, entry in places
-        if not entry.slices and entry.size
-    ]
+    named = [(e.shard, e.offset, e.offset + e.size, key) for key, e in places if not e.slices]
     for shard, start, end, key in sorted(named):
         if end > sizes[shard]:
             what = f"'{key}' stands outside its file"
             raise FormatError(what, str(shards[shard]), f"at least {end} bytes", f"{sizes[shard]} bytes", _ANEW)
-        if (shard, start) < reached:
-            raise FormatError(
-                f"'{key}' stands inside another tensor",
-                str(index),
-                f"byte {reached[1]} or later",
-                f"byte {start}",
-                _ANEW,
-            )
-        reached = shard, end
+        if (shard, start) < reached and start < end:
+            what = f"'{key}' stands inside another tensor"
+            raise FormatError(what, str(index), f"byte {reached[1]} or later", f"byte {start}", _ANEW)
+        reached = max(reached, (shard, end))
 
 
 def _raw(entry: Entry, shards: Mapping[int, Path], big: bool) -> Raw:

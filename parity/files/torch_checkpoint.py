@@ -18,9 +18,11 @@ DESCRIPTION_KEY = "parity"
 """Where parity keeps its description of the network: in the root's entry of a state dict's `_metadata`."""
 
 _WRAPPERS = ("module.", "_orig_mod.")
-_OTHER_KEYS = ("ema", "model_ema", "ema_state_dict", "state_dict_ema")
+_LOOSE_KEYS = ("model", "net", "network", "module", "weights", "params", "ema", "model_ema", "params_ema")
+"""Other names for the model in a checkpoint, in the order of preference; followed only where no other weights stand beside it."""
+
 _TRAINING = ("optim", "sched", "scaler", "rng_state")
-_MOST_DEPTH, _MOST_DICTS = 16, 10_000
+_MOST_DEPTH, _MOST_ENTRIES = 16, 1_000_000
 
 
 @dataclass
@@ -54,9 +56,10 @@ def choose(found: Any) -> Chosen:
     """
     if not isinstance(found, dict):
         raise _nothing(type(found).__name__.strip("_"))
+    holding = _holding(found)
     chosen, path, left_out = Chosen({}), list[str](), list[str]()
     for _ in range(_MOST_DEPTH):
-        key = _preferred(found)
+        key = _preferred(found, holding)
         if key is None:
             break
         left_out += [".".join([*path, str(other)]) for other in found if other != key]
@@ -65,7 +68,7 @@ def choose(found: Any) -> Chosen:
     if path:
         chosen.details["taken from"] = ".".join(path)
     stripped: set[str] = set()
-    for names, state in _state_dicts(found, left_out, ".".join(path)):
+    for names, state in _state_dicts(found, holding, left_out, ".".join(path)):
         views = {str(key): value for key, value in state.items() if isinstance(value, View)}
         prefix = _common_prefix(list(views))
         stripped |= {prefix} - {""}
@@ -89,58 +92,64 @@ def _nothing(got: str) -> FormatError:
     return FormatError("it does not hold a state dict", "", "tensors by name", got, f"in torch, {SAVE_STATE}")
 
 
-def _preferred(found: dict[Any, Any]) -> str | None:
+def _preferred(found: dict[Any, Any], holding: set[int]) -> str | None:
     """The entry that is the model among others; None where the dict itself is it, or all of its dicts are."""
     if any(isinstance(value, View) for value in found.values()):
         return None
-    held = [key for key, value in found.items() if _is_weights(key, value)]
-    named = [key for key in (*CHECKPOINT_KEYS, *_OTHER_KEYS) if key in held]
-    sure = [key for key in named if key.endswith("state_dict")]
+    held = [key for key, value in found.items() if _is_weights(key, value, holding)]
+    named = [key for key in (*CHECKPOINT_KEYS, *_LOOSE_KEYS) if key in held]
+    sure = [key for key in named if key in CHECKPOINT_KEYS]
     if sure:
         return sure[0]
     return named[0] if named and len(named) == len(held) else None
 
 
-def _is_weights(key: object, value: object) -> bool:
+def _is_weights(key: object, value: object, holding: set[int]) -> bool:
     if not isinstance(value, dict) or "param_groups" in value:
         return False
-    return not any(word in str(key).lower() for word in _TRAINING) and _holds_tensors(value, _MOST_DEPTH)
+    return id(value) in holding and not any(word in str(key).lower() for word in _TRAINING)
 
 
-def _holds_tensors(value: dict[Any, Any], depth: int) -> bool:
-    """Whether a tensor stands somewhere in a dict; what is very deep or very many is not looked for."""
-    pending, seen = [(value, depth)], 0
-    while pending and seen < _MOST_DICTS:
-        current, left = pending.pop()
-        seen += 1
+def _holding(found: dict[Any, Any]) -> set[int]:
+    """The dicts in a dict, itself among them, in which a tensor stands, however deep; by `id`, for one may stand in many places."""
+    above: dict[int, list[int]] = {id(found): []}
+    pending, holding = [found], list[int]()
+    while pending:
+        current = pending.pop()
         for item in current.values():
-            if isinstance(item, View):
-                return True
-            if isinstance(item, dict) and left:
-                pending.append((item, left - 1))
-    return False
+            if isinstance(item, dict):
+                if id(item) not in above:
+                    above[id(item)] = []
+                    pending.append(item)
+                above[id(item)].append(id(current))
+        if any(isinstance(item, View) for item in current.values()):
+            holding.append(id(current))
+    known = set(holding)
+    while holding:
+        for upper in above[holding.pop()]:
+            if upper not in known:
+                known.add(upper)
+                holding.append(upper)
+    return known
 
 
-def _state_dicts(found: dict[Any, Any], left_out: list[str], above: str) -> Iterator[tuple[list[str], dict[Any, Any]]]:
+def _state_dicts(
+    found: dict[Any, Any], holding: set[int], left_out: list[str], above: str
+) -> Iterator[tuple[list[str], dict[Any, Any]]]:
     """The dicts that hold tensors, each with the keys on the way to it, in order; what holds none is said to be left out."""
     pending: list[tuple[list[str], dict[Any, Any]]] = [([], found)]
     seen = 0
     while pending:
         names, current = pending.pop()
-        seen += 1
-        if seen > _MOST_DICTS:
-            raise FormatError("dicts without end in it", "", f"at most {_MOST_DICTS}", "more", SAVE_STATE)
-        deeper = [
-            ([*names, str(key)], value)
-            for key, value in current.items()
-            if len(names) < _MOST_DEPTH and _is_weights(key, value)
-        ]
-        taken = {names[-1] for names, _ in deeper}
-        left_out += [
-            ".".join([*([above] if above else []), *names, str(key)])
-            for key, value in current.items()
-            if not isinstance(value, View) and str(key) not in taken
-        ]
+        seen += 1 + len(current)
+        if seen > _MOST_ENTRIES:
+            raise FormatError("dicts without end in it", "", f"at most {_MOST_ENTRIES} entries", "more", SAVE_STATE)
+        deeper = []
+        for key, value in current.items():
+            if len(names) < _MOST_DEPTH and _is_weights(key, value, holding):
+                deeper.append(([*names, str(key)], value))
+            elif not isinstance(value, View):
+                left_out.append(".".join([*([above] if above else []), *names, str(key)]))
         pending += reversed(deeper)
         if any(isinstance(value, View) for value in current.values()):
             yield names, current

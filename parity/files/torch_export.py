@@ -96,7 +96,7 @@ def _read_old(archive: Archive) -> Contents:
 
 def _inner(archive: Archive, name: str, bare: str = "") -> Contents:
     """A file of torch.save that is a member of the zip."""
-    start, size = archive.place(name), archive.size(name)
+    start, size = archive.place(name, checked=False), archive.size(name)
     if start is None:
         raise archive.fault(f"'{name}' is compressed", "a stored member", "a compressed one")
     with Archive(archive.path, f"a file of torch.save in '{name[-60:]}'", (start, size)) as inner:

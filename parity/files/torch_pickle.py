@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,16 +81,10 @@ class Interpreter:
             FormatError: a damaged pickle, or one that wants to call something; it has no `where`.
             UnsupportedError: a whole module, or a tensor of a kind that is not read.
         """
-        count = 0
         try:
-            for opcode, argument, _ in pickletools.genops(self._source):  # type: ignore[arg-type]  # it needs no more
-                count += 1
-                if count > _MOST_OPCODES:
-                    raise ValueError(f"more than {_MOST_OPCODES} opcodes")
-                if opcode.name == "STOP":
-                    (value,) = self._stack
-                    return value
-                self._run(opcode.name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Python's, on odd escapes in a text of the file
+                return self._carried_out()
         except ParityError:
             raise
         except (
@@ -103,7 +98,17 @@ class Interpreter:
                 (str(error) or type(error).__name__)[:200],
                 "get the file anew, or save the model again",
             ) from error
-        raise AssertionError("genops ends with STOP or raises")
+
+    def _carried_out(self) -> Any:
+        opcodes = pickletools.genops(self._source)  # type: ignore[arg-type]  # it needs no more than a Source
+        for count, (opcode, argument, _) in enumerate(opcodes):
+            if count >= _MOST_OPCODES:
+                raise ValueError(f"more than {_MOST_OPCODES} opcodes")
+            if opcode.name == "STOP":
+                (value,) = self._stack
+                return value
+            self._run(opcode.name, argument)
+        raise ValueError("no STOP")
 
     def _run(self, name: str, argument: Any) -> None:
         stack = self._stack

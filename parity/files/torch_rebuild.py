@@ -33,7 +33,7 @@ STORAGES: dict[str, np.dtype[Any]] = {
 """torch's storages and NumPy's types for them."""
 
 SAVE_STATE = "save the numbers only: torch.save(module.state_dict(), path)"
-_MOST_AXES, _MOST_NUMBER = 32, 1 << 60
+_MOST_AXES, _MOST_NUMBER, _MOST_COUNT = 32, 1 << 60, 1 << 56
 
 _UNTYPED: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4"), "uint64": np.dtype("<u8")}
 """Types that have no storage of their own: `_rebuild_tensor_v3` names them beside a storage of bytes."""
@@ -42,6 +42,7 @@ BESIDE = frozenset(
     f"{module}.{name}"
     for modules, names in (
         (("torch",), ("device",)),
+        (("torch.serialization",), ("_get_layout",)),
         (("numpy",), ("dtype", "ndarray")),
         (("numpy.core.multiarray", "numpy._core.multiarray"), ("scalar", "_reconstruct")),
         (("builtins", "__builtin__"), ("set", "frozenset", "complex", "bytearray", "range", "slice")),
@@ -244,7 +245,7 @@ def _view(
     view = View(storage, first, _sizes(shape), _sizes(strides), dtype, odd)
     if len(view.shape) != len(view.strides):
         raise ValueError("a tensor whose sizes and strides do not fit each other")
-    if math.prod(max(length, 1) for length in view.shape) >= _MOST_NUMBER:
+    if math.prod(max(length, 1) for length in view.shape) >= _MOST_COUNT:
         raise ValueError("a tensor with more numbers than there can be")
     last = first + sum((length - 1) * stride for length, stride in zip(view.shape, view.strides, strict=True))
     if view.count and (last + 1) * size > storage.length:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import replace
 from pathlib import Path
@@ -46,10 +47,15 @@ def read(source: keras.Layer) -> Network:
     serialized = keras.saving.serialize_keras_object(source)
     if isinstance(source, keras.Model):
         return _with_version(
-            network_from_keras(serialized, lambda name: source.get_layer(name).get_weights(), source.name)
+            network_from_keras(serialized, lambda path: _layer_at(source, path).get_weights(), source.name)
         )
     layers, details = layers_from_keras(serialized, source.get_weights())
     return _with_version(Network(source.name, layers, (), ENGINE, details))
+
+
+def _layer_at(model: keras.Model, path: str) -> keras.Layer:
+    """A layer by the names of the models it stands in and its own."""
+    return functools.reduce(lambda found, name: found.get_layer(name), path.split("/"), model)
 
 
 def _check_own_activations(source: keras.Layer) -> None:

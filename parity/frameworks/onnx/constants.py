@@ -253,9 +253,9 @@ class Mover:
         work, depth = sum(one.work for one in parts) + size, max(one.depth for one in parts) + 1
         if size > self.limit + _FREE_BYTES or work > _WORK * (self.limit + _FREE_BYTES) or depth > _DEEPEST:
             return None
-        origins = tuple(dict.fromkeys(name for one in parts for name in one.origins))
-        if len(origins) > _SMALL:
+        if sum(len(one.origins) for one in parts) > _SMALL:
             return None
+        origins = tuple(dict.fromkeys(name for one in parts for name in one.origins))
         return [Constant(shape, dtype, lambda: move([one.read() for one in parts]), origins, None, work, depth)]
 
 
@@ -280,7 +280,7 @@ def constant_of(node: onnx.NodeProto, attributes: Mapping[str, Any], tensors: Te
         FormatError: contents that do not fit their sizes.
     """
     for form, dtype in CONSTANT_FORMS.items():
-        if form in attributes:
+        if form in attributes and not isinstance(attributes[form], (bytes, TensorProto)):
             return Constant.of_array(np.asarray(attributes[form], dtype), name)
     value = attributes.get("value")
     return Constant.of(value, tensors, name) if isinstance(value, TensorProto) else None

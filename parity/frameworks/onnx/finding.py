@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import AttributeProto, helper
 
@@ -24,6 +25,7 @@ from parity.frameworks.onnx.trace import RECURRENT_OPS
 
 _OWN = ("", "ai.onnx")
 _GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+_HANDS_ZEROS_ON = ("Cast", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 _FREE_NODES, _REPEATS = 50_000, 4
 """How many nodes are walked through, functions called anew each time: so many, and so many times those in the file."""
 
@@ -36,6 +38,7 @@ class Found:
         node: itself.
         attributes: its own, those of functions filled in.
         constants: what it takes that is constant, by position.
+        zeros: what it takes that is zero whatever its shape turns out to be, by position.
         path: the nodes and bodies around it, for people.
         graph: name of the graph or function that it stands in.
         call: names of the calls that lead to it.
@@ -45,6 +48,7 @@ class Found:
     node: onnx.NodeProto
     attributes: Mapping[str, Any]
     constants: Mapping[int, Constant]
+    zeros: frozenset[int]
     path: tuple[str, ...]
     graph: str
     call: tuple[str, ...]
@@ -78,6 +82,14 @@ class Scope:
 
     outer: Scope | None = None
     own: dict[str, Constant | None] = field(default_factory=dict)
+    zeros: set[str] = field(default_factory=set)
+
+    def is_zero(self, name: str) -> bool:
+        """Whether a tensor is zeros of a shape that the graph computes."""
+        scope: Scope | None = self
+        while scope is not None and name not in scope.own:
+            scope = scope.outer
+        return scope is not None and name in scope.zeros
 
     def get(self, name: str) -> Constant | None:
         """The constant of that name, None where there is none."""
@@ -123,6 +135,8 @@ class Finder:
         """Every tensor of the model that a graph sees, by name; one of the same name as another has a number."""
         self.found: list[Found] = []
         """The nodes, in order."""
+        self.sparse: set[str] = set()
+        """Names of sparse tensors, which are not read."""
 
     def find(self) -> list[Found]:
         """All of them.
@@ -137,6 +151,7 @@ class Finder:
 
     def _graph(self, graph: onnx.GraphProto, outer: Scope, place: _Place) -> None:
         scope = Scope(outer, {item.name: None for item in graph.input})
+        self.sparse |= {item.values.name for item in graph.sparse_initializer}
         for name, constant in constants_of(graph, self._tensors).items():
             scope.own[name] = self._noted(constant, name)
         self._nodes(graph.node, scope, place)
@@ -164,18 +179,22 @@ class Finder:
         results: list[Constant] | None = None
         if node.op_type == "Constant" and node.domain in _OWN:
             made = constant_of(node, attributes, self._tensors, next(iter(node.output), ""))
+            self.sparse |= set(node.output) if "sparse_value" in attributes else set()
             results = None if made is None else [self._noted(made, node.output[0])] if node.output else []
         elif function is None:
             results = self._mover.outputs(node, attributes, inputs)
         for position, name in enumerate(node.output):
             scope.own[name] = results[position] if results and position < len(results) else None
+        if _gives_zeros(node, attributes, scope, self._tensors):
+            scope.zeros.update(node.output)
         if function is not None:
             self._call(function, node, attributes, inputs, place, index)
         elif results is None:
             constants = {at: one for at, one in enumerate(inputs) if one is not None}
-            self.found.append(Found(node, attributes, constants, place.path, place.graph, place.call, index))
+            zeros = frozenset(at for at, name in enumerate(node.input) if scope.is_zero(name))
+            self.found.append(Found(node, attributes, constants, zeros, place.path, place.graph, place.call, index))
         label = f"{node.op_type} '{node.name}'" if node.name else f"{node.op_type}_{index}"
-        for attribute in node.attribute:
+        for attribute in sorted(node.attribute, key=lambda one: one.name == "else_branch"):
             for at, graph in enumerate(_graphs(attribute)):
                 body = attribute.name.removesuffix("_branch") + (f"_{at}" if at else "")
                 inner = _Place(place.graph, (*place.path, label, body), place.call, place.functions, place.given)
@@ -217,6 +236,18 @@ class Finder:
         return Constant(
             constant.shape, constant.dtype, constant.read, (unique,), constant.stored, constant.work, constant.depth
         )
+
+
+def _gives_zeros(node: Any, attributes: Mapping[str, Any], scope: Scope, tensors: Tensors) -> bool:
+    """Whether a node makes zeros of a shape that is computed, or hands such on."""
+    if node.op_type == "ConstantOfShape" and node.domain in _OWN:
+        value = attributes.get("value")
+        return value is None or not np.any(tensors.array(value).astype(np.float64))
+    if node.op_type not in _HANDS_ZEROS_ON or node.domain not in _OWN or not node.input:
+        return False
+    constant = scope.get(node.input[0])
+    known_zero = constant is not None and constant.size <= 1 and not np.any(constant.read())
+    return known_zero or scope.is_zero(node.input[0])
 
 
 def nodes_in(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

@@ -105,6 +105,8 @@ class _Reader(Tracer):
         self._traced[data[0].name] = Traced(None, "input", ("first", "second", "input")[:rank])
         for node in self._followed():
             attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            if self._is_moved(node, attributes):
+                continue
             handler = self._handlers.get(node.op_type)
             if handler is None or node.domain not in ("", "ai.onnx"):
                 self._refuse(node, UNKNOWN_OPERATOR.format(node.op_type))

@@ -234,7 +234,7 @@ def _takes_time_first(model: onnx.ModelProto) -> bool:
     """Whether the model's input is (time, batch, ...): the first recurrent node's first axis, followed back to the input."""
     constants = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant" or (node.op_type == "Identity" and node.input[0] in constants):
+        if all(name in constants for name in node.input if name):
             constants.update(node.output)
     producers = {name: node for node in model.graph.node for name in node.output if name}
     tensor = next(node.input[0] for node in model.graph.node if node.op_type in RECURRENT_OPS)

@@ -18,7 +18,7 @@ from parity.network import Network
 LARGEST = 2**31 - 1
 """Bytes that protobuf, and so ONNX Runtime, takes in one piece."""
 
-_UNKNOWN_TO_CHECKER = ("No Op registered", "No opset import", "ir_version", "opset")
+_UNKNOWN_TO_CHECKER = ("No Op registered", "No opset import", "higher than the checker's")
 """What the checker says of models that are newer than it, or have operators that it does not know."""
 
 
@@ -69,7 +69,18 @@ def read_file(path: Path) -> Network:
         problems = [*changed, *error.problems]
     stored = (tensors.place(tensor) for tensor in tensors_in(model))
     size = model.ByteSize() + sum(place.length for place in stored if place is not None)
-    return partial_network(model, tensors, size, problems)
+    try:
+        return partial_network(model, tensors, size, problems)
+    except ParityError:
+        raise
+    except Exception as error:  # a model that the checker could not judge may lack whatever is looked up in it
+        raise FormatError(
+            "the graph cannot be followed",
+            f"graph '{model.graph.name}' of {path}",
+            "nodes with the inputs and attributes of the ONNX operator specification",
+            f"{type(error).__name__}: {first_line(error)}",
+            "export it anew",
+        ) from error
 
 
 def load(path: Path, network: Network | None = None) -> onnx.ModelProto:

@@ -16,12 +16,14 @@ class Names:
 
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = set(taken)
+        self._next: dict[str, int] = {}
 
     def unique(self, wanted: str) -> str:
         """The name itself if it is free, else the first free one with a number."""
         name = wanted = wanted or "unnamed"
-        count = 1
+        count = self._next.get(wanted, 1)
         while name in self._taken:
             name, count = f"{wanted}_{count}", count + 1
+        self._next[wanted] = count
         self._taken.add(name)
         return name

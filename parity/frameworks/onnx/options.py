@@ -6,7 +6,8 @@ where a file leaves out the parameters of Affine, ScaledTanh and ThresholdedRelu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,19 @@ NODE_DIRECTIONS: dict[str, tuple[Direction, ...]] = {
     "reverse": ("backward",),
     "bidirectional": DIRECTIONS,
 }
+
+_TYPES: dict[str, tuple[type, bool]] = {
+    "activation_alpha": (float, True),
+    "activation_beta": (float, True),
+    "activations": (bytes, True),
+    "clip": (float, False),
+    "direction": (bytes, False),
+    "hidden_size": (int, False),
+    "input_forget": (int, False),
+    "layout": (int, False),
+    "linear_before_reset": (int, False),
+}
+"""Types of the attributes of a recurrent node, and which are lists."""
 
 _AMBIGUOUS = ("affine", "scaled_tanh", "thresholded_relu")
 """Functions for whose parameters ONNX Runtime takes other values than the specification where a file gives none."""
@@ -48,6 +62,7 @@ def options_of(kind: Kind, attributes: Mapping[str, Any], where: str) -> Options
         >>> options_of("rnn", {"activations": [b"Relu"], "direction": b"reverse"}, "a node").directions
         ('backward',)
     """
+    _check_types(attributes, where)
     direction = attributes.get("direction", b"forward").decode()
     if direction not in NODE_DIRECTIONS:
         raise FormatError("unknown direction", where, ", ".join(NODE_DIRECTIONS), str(attributes["direction"]))
@@ -68,6 +83,30 @@ def options_of(kind: Kind, attributes: Mapping[str, Any], where: str) -> Options
         for start in range(0, width * len(directions), width)
     )
     return Options(directions, cells, layout)
+
+
+def _check_types(attributes: Mapping[str, Any], where: str) -> None:
+    """Each attribute is of the type that the specification says; text is UTF-8 and numbers are finite."""
+    problems = []
+    for name, value in attributes.items():
+        if name not in _TYPES:
+            continue
+        kind, many = _TYPES[name]
+        values = value if many and isinstance(value, Sequence) else [value]
+        listed = isinstance(value, Sequence) and not isinstance(value, bytes)
+        if listed is not many or not all(isinstance(one, kind) and _is_sound(one) for one in values):
+            expected = ("a list of " if many else "") + {bytes: "text", int: "a whole number"}.get(kind, "a number")
+            problems.append(
+                Problem(f"attribute {name} is of another type", where, expected, repr(value)[:80], "export it anew")
+            )
+    if problems:
+        raise FormatError(problems)
+
+
+def _is_sound(value: object) -> bool:
+    if isinstance(value, bytes):
+        return value.isascii()
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _functions(kind: Kind, attributes: Mapping[str, Any], directions: int, where: str) -> list[Function]:

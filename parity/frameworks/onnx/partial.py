@@ -40,6 +40,34 @@ class _Layer:
     nodes: list[Found]
 
 
+class _Layers:
+    """The layers in order; nodes that compute the same by the same numbers are one."""
+
+    def __init__(self) -> None:
+        self.found: list[_Layer] = []
+        self._alike: dict[tuple[Any, ...], list[_Layer]] = {}
+        self._known: dict[tuple[Any, ...], _Layer] = {}
+
+    def add(self, layer: Recurrent, node: Found, names: Names) -> None:
+        """Add a node that is this layer, under a name of its own. Weights are only read where another layer has the same options and sizes."""
+        shapes = tuple(
+            (key, one.held(key).shape, one.held(key).dtype) for one in layer.weights for key in _members(one)
+        )
+        key = (layer.spec, layer.cells, shapes)
+        alike = self._alike.setdefault(key, [])
+        if len(alike) == 1:
+            self._known[(*key, _digest(alike[0].layer))] = alike[0]
+        same = self._known.get((*key, _digest(layer))) if alike else None
+        if same is not None:
+            same.nodes.append(node)
+            return
+        one = _Layer(replace(layer, name=names.unique(layer.name)), [node])
+        if alike:
+            self._known[(*key, _digest(layer))] = one
+        alike.append(one)
+        self.found.append(one)
+
+
 @dataclass
 class _Rest:
     """What is listed beside the layers."""
@@ -67,7 +95,7 @@ def partial_network(model: onnx.ModelProto, tensors: Tensors, size: int, problem
         FormatError: tensors whose contents do not fit their sizes, weights that do not fit each other, functions that call themselves.
     """
     finder = Finder(model, tensors, size)
-    layers: list[_Layer] = []
+    layers = _Layers()
     rest, names, own = _Rest(), Names([]), list(problems)
     found = finder.find()
     for node in found:
@@ -76,26 +104,37 @@ def partial_network(model: onnx.ModelProto, tensors: Tensors, size: int, problem
                 rest.claimed.update(constant.origins)
     for node in found:
         if not node.is_recurrent:
-            _list(node, finder.tensors, rest, len(layers), names)
+            _list(node, finder.tensors, rest, len(layers.found), names)
             continue
         try:
-            layer = _layer(node, "")
+            layer = _layer(node, finder.sparse)
         except UnsupportedError as error:
-            known = {(p.what, p.where) for p in own}
-            own += [p for p in error.problems if (p.what, p.where) not in known]
-            rest.opaque.append(_opaque(node, names.unique(node.name), finder.tensors, node.constants, len(layers)))
+            again = {(p.what, p.where) for p in error.problems}
+            own = [p for p in own if (p.what, p.where) not in again] + list(error.problems)
+            rest.opaque.append(
+                _opaque(node, names.unique(node.name), finder.tensors, node.constants, len(layers.found))
+            )
             continue
-        same = next((other for other in layers if _is_copy(other.layer, layer)), None)
-        if same is None:
-            layers.append(_Layer(replace(layer, name=names.unique(node.name)), [node]))
-        else:
-            same.nodes.append(node)
-    _list_unused(finder.tensors, found, rest, len(layers))
+        layers.add(layer, node, names)
+    if not any(node.is_recurrent for node in found):
+        own.append(
+            Problem(
+                "no recurrent layer in the model", f"graph '{model.graph.name}'", "at least one LSTM, GRU or RNN node"
+            )
+        )
+    _list_unused(finder.tensors, found, rest, len(layers.found))
     details = {**facts_of(model), "inputs": _inputs(model), "outputs": described(model.graph.output)}
-    details |= {f"layer {one.layer.name}": _told(one.nodes) for one in layers}
-    shown = tuple(replace(one.layer) for one in layers)
+    details |= {f"layer {one.layer.name}": _told(one.nodes) for one in layers.found}
     name = model.graph.name or "model"
-    return Network(name, shown, (), "onnxruntime", details, opaque=tuple(rest.opaque), problems=tuple(_grouped(own)))
+    return Network(
+        name,
+        tuple(one.layer for one in layers.found),
+        (),
+        "onnxruntime",
+        details,
+        opaque=tuple(rest.opaque),
+        problems=tuple(_grouped(own)),
+    )
 
 
 def _inputs(model: onnx.ModelProto) -> str:
@@ -103,7 +142,7 @@ def _inputs(model: onnx.ModelProto) -> str:
     return described(item for item in model.graph.input if item.name not in constants)
 
 
-def _layer(found: Found, name: str) -> Recurrent:
+def _layer(found: Found, sparse: set[str]) -> Recurrent:
     """The layer of a node.
 
     Raises:
@@ -117,7 +156,7 @@ def _layer(found: Found, name: str) -> Recurrent:
         if constant is not None and is_float(constant):
             arrays[key] = Weight(constant)
         elif given:
-            got = f"'{given}', computed in the graph, sparse or an input" if constant is None else str(constant.dtype)
+            got = str(constant.dtype) if constant is not None else _unknown(given, sparse)
             expected = "an initializer or a Constant node, moved at most"
             what = f"{key} is not a constant of floating-point numbers"
             problems.append(Problem(what, found.where, expected, got, _REMEDY))
@@ -127,16 +166,11 @@ def _layer(found: Found, name: str) -> Recurrent:
         problems += error.problems
     if problems:
         raise UnsupportedError(problems)
-    return layer_of(name, kind, options, arrays, found.attributes, found.where)
+    return layer_of(found.name, kind, options, arrays, found.attributes, found.where)
 
 
-def _is_copy(one: Recurrent, other: Recurrent) -> bool:
-    """Whether two layers compute the same by the same numbers."""
-    if (one.spec, one.cells) != (other.spec, other.cells):
-        return False
-    shapes = [{key: weights.held(key).shape for key in _members(weights)} for weights in (*one.weights, *other.weights)]
-    half = len(one.weights)
-    return shapes[:half] == shapes[half:] and _digest(one) == _digest(other)
+def _unknown(name: str, sparse: set[str]) -> str:
+    return f"'{name}', a sparse tensor" if name in sparse else f"'{name}', computed in the graph or an input of it"
 
 
 def _members(weights: Any) -> list[str]:
@@ -170,7 +204,7 @@ def _told(nodes: Sequence[Found]) -> str:
         given = first.node.input[position] if position < len(first.node.input) else ""
         if given:
             constant = first.constants.get(position)
-            taken.append(f"{name} {_source(given, constant)}")
+            taken.append(f"{name} " + ("zeros" if position in first.zeros else _source(given, constant)))
     if taken:
         words.append("in the graph it is given " + ", ".join(taken))
     if first.attributes.get("layout"):

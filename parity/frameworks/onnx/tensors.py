@@ -18,10 +18,17 @@ from parity.errors import FormatError, Problem
 from parity.files.stored import BFLOAT16, Raw
 from parity.frameworks.onnx.wire import Place, Places, read_without_tensors
 
-_HALF_BYTE = {
-    getattr(TensorProto, name) for name in ("INT4", "UINT4", "FLOAT4E2M1") if hasattr(TensorProto, name)
-}  # two numbers in a byte
-_QUARTER_BYTE = {getattr(TensorProto, name) for name in ("INT2", "UINT2") if hasattr(TensorProto, name)}
+_BITS = {
+    getattr(TensorProto, name): bits
+    for bits, names in {
+        2: ("INT2", "UINT2"),
+        4: ("INT4", "UINT4", "FLOAT4E2M1"),
+        6: ("FLOAT6E2M3", "FLOAT6E3M2"),
+    }.items()
+    for name in names
+    if hasattr(TensorProto, name)
+}
+"""Types whose numbers are packed in less than a byte each."""
 
 _SHOWN = 20
 
@@ -74,7 +81,7 @@ class Tensors:
         dtype = self._dtype(tensor)
         if dtype.name == "bfloat16":
             return Raw(place.path, place.offset, shape, BFLOAT16)
-        if tensor.data_type in _HALF_BYTE | _QUARTER_BYTE:
+        if tensor.data_type in _BITS:
             return Lazy(shape, dtype, lambda: numpy_helper.to_array(self.filled(tensor)))
         return Raw(place.path, place.offset, shape, dtype.newbyteorder("<"))
 
@@ -121,10 +128,8 @@ class Tensors:
 def _size(tensor: TensorProto) -> int:
     """Bytes that the contents of a tensor take in a file; -1 for a type of no fixed size."""
     count = math.prod(int(size) for size in tensor.dims)
-    if tensor.data_type in _HALF_BYTE:
-        return -(-count // 2)
-    if tensor.data_type in _QUARTER_BYTE:
-        return -(-count // 4)
+    if tensor.data_type in _BITS:
+        return -(-count * _BITS[tensor.data_type] // 8)
     if tensor.data_type == TensorProto.STRING:
         return -1
     try:

@@ -11,7 +11,8 @@ import onnx
 
 from parity.conventions import Select, onnx_returns
 from parity.errors import FormatError, Problem
-from parity.frameworks.onnx.constants import CONSTANT_FORMS, Constants, constant_of, constants_of
+from parity.frameworks.onnx.constants import CONSTANT_FORMS, Constants, Mover, constant_of, constants_of
+from parity.frameworks.onnx.names import Names
 from parity.frameworks.onnx.tensors import Tensors
 from parity.frameworks.onnx.weights import Weight, is_float
 from parity.layouts import Kind
@@ -68,7 +69,9 @@ class Tracer:
     def __init__(self, model: onnx.ModelProto, tensors: Tensors) -> None:
         self._model, self._graph, self._tensors = model, model.graph, tensors
         self._constants = Constants(constants_of(self._graph, tensors))
+        self._mover = Mover(sum(constant.nbytes for constant in self._constants.held.values()))
         self._layers: dict[str, Layer] = {}
+        self._names = Names([])
         self._traced: dict[str, Traced] = {}
         self._problems: list[Problem] = []
         self._time_major: bool | None = None
@@ -93,7 +96,8 @@ class Tracer:
     def _length_inputs(self) -> dict[str, str]:
         """What recurrent nodes take as sequence_lens, and the tensor from which each comes."""
         nodes = [node for node in self._graph.node if node.op_type in RECURRENT_OPS]
-        return {name: direct_source(self._graph, name) for node in nodes for name in node.input[4:5] if name}
+        names = {name for node in nodes for name in node.input[4:5] if name}
+        return {name: direct_source(self._graph, name) for name in names}
 
     def _zero_states(self) -> set[str]:
         """Computed initial states that are zeros whatever their shape turns out to be."""
@@ -119,21 +123,27 @@ class Tracer:
         """Indices of the nodes whose results go into such zero states and nowhere else."""
         needed = {item.name for item in self._graph.output}
         ignored: set[int] = set()
+        feeding = set(self._zeros)
         for index in reversed(range(len(self._graph.node))):
             node = self._graph.node[index]
             used = set(node.input)
             if node.op_type in RECURRENT_OPS:
                 used = {name for at, name in enumerate(node.input) if at not in (5, 6) or name not in self._zeros}
-            elif self._zeros and not needed.intersection(node.output) and self._feeds(node, ignored):
+            elif self._zeros and not needed.intersection(node.output) and feeding.intersection(node.output):
                 ignored.add(index)
+                feeding |= used
                 continue
             needed |= used
         return ignored
 
-    def _feeds(self, node: onnx.NodeProto, ignored: set[int]) -> bool:
-        """Whether something that makes a zero state takes what this node gives."""
-        takers = {name for index in ignored for name in self._graph.node[index].input}
-        return bool((takers | self._zeros).intersection(node.output))
+    def _is_moved(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
+        """Whether a node only moves constants: then what it gives is one, too. Not one that rounds: a run in float32 would not."""
+        given = [self._constants.held.get(name) for name in node.input]
+        moved = self._mover.outputs(node, attributes, given)
+        if node.op_type == "Cast" and moved and given[0] and not np.can_cast(given[0].dtype, moved[0].dtype):
+            return False
+        self._constants.held.update(zip(node.output, moved or [], strict=False))
+        return moved is not None
 
     def _transpose(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
         traced = self._follow(node)
@@ -211,9 +221,6 @@ class Tracer:
         self._put(node, replace(parts[-1], axes=STACKED_AXES))
 
     def _identity(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
-        if node.input[0] in self._constants:
-            self._constants.held[node.output[0]] = self._constants.held[node.input[0]]
-            return
         traced = self._follow(node)
         if traced is not None:
             self._put(node, traced)
@@ -269,11 +276,7 @@ class Tracer:
         return layer.spec
 
     def _name(self, node: onnx.NodeProto, fallback: str) -> str:
-        name = node.name or fallback
-        count = 1
-        while name in self._layers:
-            name, count = f"{node.name or fallback}_{count}", count + 1
-        return name
+        return self._names.unique(node.name or fallback)
 
     def _where(self, node: onnx.NodeProto | None = None) -> str:
         graph = f"graph '{self._graph.name}'"

@@ -18,7 +18,7 @@ from parity.deferred import Stored
 from parity.errors import FormatError, Problem, UnsupportedError
 from parity.network.graph import Layer, Network, Output
 from parity.network.keras.cells import Reading
-from parity.network.keras.chain import Chain, chain_of, check_model, class_name_of, name_of
+from parity.network.keras.chain import Chain, chain_of, check_model, class_name_of, input_shape, name_of
 from parity.network.keras.flat import flattened
 from parity.network.keras.folding import with_activations
 from parity.network.keras.masks import mask_operations
@@ -93,10 +93,10 @@ def network_from_keras(
     if problems:
         parts = list(_parts(model, flat.paths, hard_sigmoid_of_keras_2))
         sources = {layer: source for layer, (source, _) in chain.sources.items()}
-        found, opaque, details = partial_layers(parts, arrays, sources, size)
+        found, opaque, details, missing = partial_layers(parts, arrays, sources, dict(_input_sizes(model)))
         names = {layer.name for layer in found}
         kept = tuple(output for output in outputs if output.layer in names)
-        return Network(title, found, kept, "keras", details, time, opaque, tuple(problems))
+        return Network(title, found, kept, "keras", details, time, opaque, (*problems, *missing))
     stored = [arrays(flat.paths[plan.name]) for plan in plans]
     size = None if plans and isinstance(plans[0], EmbeddingPlan) else size
     nodes, details = with_weights(plans, stored, sizes_in_chain(plans, stored, size))
@@ -145,6 +145,14 @@ def _as_model(serialized: Config, problems: list[Problem]) -> Config:
     problems.append(Problem("a model of a class of its own", "the model", "Sequential or Functional", got, remedy))
     kind = class_name if known else "Functional" if "input_layers" in config else "Sequential"
     return {**serialized, **own, "class_name": kind}
+
+
+def _input_sizes(model: Config) -> Iterator[tuple[str, int]]:
+    """The features of a flat model's inputs, where it states them."""
+    for layer in model["config"]["layers"]:
+        shape = input_shape(layer) if class_name_of(layer) == "InputLayer" else None
+        if shape and isinstance(shape[-1], int):
+            yield name_of(layer), shape[-1]
 
 
 def _parts(model: Config, paths: Mapping[str, str], hard_sigmoid_of_keras_2: bool) -> Iterator[Part]:

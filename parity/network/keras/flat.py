@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.errors import FormatError, Problem
+from parity.network.keras.calls import CallNumbers, calls_in, is_model
 from parity.network.keras.chain import MODEL_READERS, class_name_of, layers_in, name_of, where_of
 from parity.network.keras.chain import field as member
-from parity.network.keras.masks import history, reference
+from parity.network.keras.masks import history
 from parity.network.keras.options import Config, shown
 
 MOST_LAYERS = 20_000
@@ -101,16 +102,6 @@ def flattened(serialized: Config, problems: list[Problem]) -> Flat:
 def _flat(serialized: Config, made: _Flattening, names: Sequence[str], new: Mapping[str, Any]) -> Flat:
     paths = {name: "/".join(entry.path) for entry, name in zip(made.entries, names, strict=True)}
     return Flat({**serialized, "config": {**serialized["config"], **new}}, paths)
-
-
-def is_model(layer: Config) -> bool:
-    """Whether a layer is a Sequential or Functional model itself."""
-    config = layer.get("config")
-    return (
-        layer.get("class_name") in MODEL_READERS
-        and isinstance(config, Mapping)
-        and isinstance(config.get("layers"), (list, tuple))
-    )
 
 
 def _needs(layer: Config) -> bool:
@@ -213,9 +204,10 @@ class _Calls:
         self._made, self._path, self._given, self._options = made, path, given, options
         self._config: Config = serialized["config"]
         self._layers = {name_of(layer): layer for layer in layers_in(serialized["config"], name_of(serialized))}
-        self._inputs = [found[0] for found in _references(self._config.get("input_layers"))]
-        self._done: dict[tuple[str, int], list[Reference] | None] = {}
+        self._inputs = [name for name, _, _ in calls_in(self._config.get("input_layers"))]
+        self._done: dict[tuple[str, int], list[Reference]] = {}
         self._open: set[tuple[str, int]] = set()
+        self._numbers = CallNumbers(self._config, self._layers)
 
     def outputs(self) -> list[Reference]:
         """Every call of every layer, in order; what the model gives."""
@@ -233,12 +225,16 @@ class _Calls:
             else:
                 for call in range(len(nodes)):
                     self._call(name, call)
-        return [self._tensor(*found) for found in _calls(self._config.get("output_layers"))]
+        return [
+            self._tensor(name, self._numbers.of_output(name, call), index)
+            for name, call, index in calls_in(self._config.get("output_layers"))
+        ]
+
+    def _argument(self, name: str, call: int, index: int) -> Reference:
+        return self._tensor(name, self._numbers.of_argument(name, call), index)
 
     def _tensor(self, name: str, call: int, index: int) -> Reference:
         values = self._call(name, call)
-        if values is None:
-            raise AssertionError
         if is_model(self._layers[name]) or class_name_of(self._layers[name]) == "InputLayer":
             if index >= len(values):
                 raise FormatError(
@@ -268,10 +264,10 @@ class _Calls:
         path = (*self._path, name)
         if class_name_of(layer) == "InputLayer":
             result = self._input(name, path, layer)
-        elif not isinstance(nodes, (list, tuple)) or call >= len(nodes):
+        elif not isinstance(nodes, (list, tuple)) or not 0 <= call < len(nodes):
             raise FormatError("a call that is not there", where_of(layer), "a call of the layer", str(call))
         else:
-            args, kwargs = (_mapped(nodes[call].get(part), self._tensor) for part in ("args", "kwargs"))
+            args, kwargs = (_mapped(nodes[call].get(part), self._argument) for part in ("args", "kwargs"))
             kwargs = kwargs if isinstance(kwargs, dict) else {}
             if is_model(layer):
                 given = _tensors(args) or _tensors({key: kwargs.pop(key) for key in ("inputs",) if key in kwargs})
@@ -328,19 +324,6 @@ def _said(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, Mapping):
         return {key: _said(item, names) for key, item in value.items()}
     return [_said(item, names) for item in value] if isinstance(value, list) else value
-
-
-def _references(value: object) -> list[tuple[str, int]]:
-    return [(name, index) for name, _, index in _calls(value)]
-
-
-def _calls(value: object) -> list[tuple[str, int, int]]:
-    """The [layer, call, index] of a model's inputs or outputs."""
-    if reference(value) is not None and isinstance(value, (list, tuple)):
-        name, call, index = value
-        return [(name, call, index)]
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return [found for item in items for found in _calls(item)]
 
 
 def _returned(old: object, outputs: Sequence[Reference], names: Sequence[str]) -> object:

@@ -176,8 +176,9 @@ def _ways_of(class_name: str, config: Config, version: str | None) -> dict[str, 
     ):
         return {"zero_output_for_mask": False}
     inner = config.get("cell")
-    stacked = class_name == "RNN" and isinstance(inner, Mapping) and inner.get("class_name") == STACKED
-    if stacked and config.get("return_state") and before(version, 2, 2) and isinstance(inner.get("config"), Mapping):
+    if class_name != "RNN" or not isinstance(inner, Mapping) or inner.get("class_name") != STACKED:
+        return {}
+    if config.get("return_state") and before(version, 2, 2) and isinstance(inner.get("config"), Mapping):
         return {"cell": {**inner, "config": {**inner["config"], "reverse_state_order": True}}}
     return {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from parity.errors import Problem
 from parity.network.graph import Layer
 from parity.network.keras.chain import class_name_of, name_of
 from parity.network.keras.known import weight_names
@@ -33,21 +34,25 @@ class Part:
 
 
 def partial_layers(
-    parts: Sequence[Part], arrays: Weighted, sources: Mapping[str, str], input_size: int | None
-) -> tuple[tuple[Layer, ...], tuple[Opaque, ...], dict[str, str]]:
+    parts: Sequence[Part], arrays: Weighted, sources: Mapping[str, str], inputs: Mapping[str, int]
+) -> tuple[tuple[Layer, ...], tuple[Opaque, ...], dict[str, str], list[Problem]]:
     """Every layer that can be read, in the order of the configuration, and the others described.
 
     Args:
         parts: the model's layers but its inputs.
         arrays: their weights. A layer shared by several calls is read at the first.
         sources: for each layer's name, the layer whose values it takes, where it takes those of one.
-        input_size: features of the model's input where they are known.
+        inputs: features of the model's inputs where they are known, by name.
+
+    Returns:
+        The layers, the others, what `Network.details` says of the weights, and what is wrong with those of single layers.
 
     Raises:
         ShapeError: weights that contradict the configuration.
     """
     parts = list({part.path: part for part in reversed(parts)}.values())[::-1]
-    readable = _sized(parts, arrays, sources, input_size)
+    problems: list[Problem] = []
+    readable = _sized(parts, arrays, sources, inputs, problems)
     nodes, details = with_weights(
         [part.plan for part, _ in readable if part.plan],
         [arrays(part.path) for part, _ in readable],
@@ -60,22 +65,32 @@ def partial_layers(
             place += len(found[part.path])
         else:
             opaque.append(replace(described(part, arrays), place=place))
-    return tuple(layer for part in parts for layer in found.get(part.path, ())), tuple(opaque), details
+    return tuple(layer for part in parts for layer in found.get(part.path, ())), tuple(opaque), details, problems
 
 
 def _sized(
-    parts: Sequence[Part], arrays: Weighted, sources: Mapping[str, str], input_size: int | None
+    parts: Sequence[Part],
+    arrays: Weighted,
+    sources: Mapping[str, str],
+    inputs: Mapping[str, int],
+    problems: list[Problem],
 ) -> list[tuple[Part, int]]:
     """The layers that are read and the features each takes: those of its own kernel, else of the layer before it."""
-    gives: dict[str, int] = {}
+    gives = dict(inputs)
     readable: list[tuple[Part, int]] = []
     for part in parts:
         name, source = name_of(part.layer), sources.get(name_of(part.layer), "")
-        before = gives.get(source, input_size if source and source not in gives else None)
+        before = gives.get(source)
         if part.plan is None:
             continue
         weightless = isinstance(part.plan, (MaskingPlan, DropoutPlan))
         weights = () if weightless else arrays(part.path)
+        if not weights and not weightless:
+            remedy = "give the file with the weights"
+            problems.append(
+                Problem("the weights of the layer are not there", part.plan.where, "its weights", "none", remedy)
+            )
+            continue
         size = features(part.plan, weights) if weights else before
         if size is None:
             continue

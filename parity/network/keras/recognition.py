@@ -103,7 +103,10 @@ def recognised(
         found = sorted(found, key=lambda one: _number_of(one.name))
     stack = _stack(found, ordered)
     problems: tuple[Problem, ...] = ()
-    assumed = [f"{one.name}: {words}" for one in found for words in one.assumed]
+    if stack is None and not ordered and all(one.layers for one in found):
+        chain = _chain([(one.layers[0].input_size, one.layers[-1].output_size) for one in found]) or range(len(found))
+        found = [found[place] for place in chain]
+    assumed = [f"{one.name}: {words}" for one in found for words in dict.fromkeys(one.assumed)]
     if stack is None:
         problems = (_unconnected(found, name),)
     else:
@@ -164,27 +167,18 @@ def _described(
         config, arrays = other
         assumed += ["activation='linear'"] if config["class_name"] == "Dense" else []
         return config, arrays
-    ways = {way: [part for part in parts if _way(part) == way] for way in ("forward", "backward", "")}
-    if ways[""] and (ways["forward"] or ways["backward"]):
+    ways = {way: [part for part in parts if _way(part) == way] for way in ("forward", "backward")}
+    if not all(ways.values()):
+        assumed.append("return_sequences=True, go_backwards=False")
+        return _loop(name, parts, version, assumed) or (None, [])
+    made = [_loop(f"{way}_{name}", own, version, assumed) for way, own in ways.items()]
+    if None in made or sum(map(len, ways.values())) < len(parts):
         return None, []
-    stacks = {way: own for way, own in ways.items() if own}
-    made: dict[str, dict[str, Any]] = {}
-    arrays = []
-    for way, own in stacks.items():
-        described = _loop(f"{way}_{name}" if way else name, own, version, assumed)
-        if described is None:
-            return None, []
-        made[way] = described[0]
-        arrays += described[1]
-    if list(made) == [""]:
-        return made[""], arrays
-    if list(made) != ["forward", "backward"]:
-        return None, []
-    assumed.append("merge_mode='concat'")
-    backward = {**made["backward"], "config": {**made["backward"]["config"], "go_backwards": True}}
-    return _serialized(
-        "Bidirectional", name, layer=made["forward"], backward_layer=backward, merge_mode="concat"
-    ), arrays
+    (forward, first), (backward, second) = (one for one in made if one)
+    assumed.append("return_sequences=True, merge_mode='concat', the backward layer the other way round")
+    backward = {**backward, "config": {**backward["config"], "go_backwards": True}}
+    both = {"layer": forward, "backward_layer": backward, "merge_mode": "concat"}
+    return _serialized("Bidirectional", name, **both), [*first, *second]
 
 
 def _unlooped(name: str, part: _Part) -> tuple[dict[str, Any], list[Stored]] | None:
@@ -205,14 +199,9 @@ def _loop(
     name: str, parts: Sequence[_Part], version: str | None, assumed: list[str]
 ) -> tuple[dict[str, Any], list[Stored]] | None:
     """A recurrent layer of one direction around one cell or several."""
-    cells = [
-        _cell(f"{name}_{number}" if len(parts) > 1 else name, part, version, assumed)
-        for number, part in enumerate(parts)
-    ]
-    known = [cell for cell in cells if cell is not None]
-    if len(known) != len(cells):
+    known = [cell for part in parts if (cell := _cell(name, part, version, assumed))]
+    if len(known) < len(parts) or (len(parts) > 1 and not all(_by_number(part) for part in parts)):
         return None
-    assumed.append("return_sequences=True, go_backwards=False" if "backward" not in name else "go_backwards=True")
     if len(known) == 1:
         config, arrays = known[0]
         return _serialized(config.pop("class_name"), config.pop("name"), **config, return_sequences=True), arrays
@@ -221,8 +210,8 @@ def _loop(
         return None
     assumed.append(f"its cells in the order {', '.join('/'.join(parts[place].place) for place in chain)}")
     inner = []
-    for place in chain:
-        config = dict(known[place][0])
+    for number, place in enumerate(chain):
+        config = {**known[place][0], "name": f"{name}_{number}"}
         inner.append(_serialized(f"{config.pop('class_name')}Cell", config.pop("name"), **config))
     stacked = _serialized("StackedRNNCells", f"{name}_cells", cells=inner)
     rnn = _serialized("RNN", name, cell=stacked, return_sequences=True)

@@ -60,6 +60,7 @@ def as_kept(weight: Stored) -> Stored:
 def _widened(weight: Any) -> Array:
     if getattr(weight.dtype, "names", None):
         halves = np.asarray(weight[()])[weight.dtype.names[0]].astype(np.uint32)
-        return (halves << 16).view(np.float32)
+        floats: Array = (halves << 16).view(np.float32)
+        return floats
     wide: Array = np.asarray(weight[()] if hasattr(weight, "__getitem__") else weight).astype(np.float32)
     return wide

@@ -1,0 +1,146 @@
+"""Networks as files of Keras: `.keras`, `.weights.h5`, and the `.h5` of Keras 2. Imports no framework.
+
+Weights are written block by block from first to last, whatever the size of the model.
+
+Sources: Keras 3 `keras/src/saving/saving_lib.py`; `save_model_to_hdf5` and `save_weights_to_hdf5_group` in
+`keras/src/saving/legacy/hdf5_format.py` of Keras 2.15.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from parity.deferred import Array, Blocks, blocks_of
+from parity.files.hdf5_writing import Tree, hdf5_size, write_hdf5
+from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS
+from parity.network.bidirectional import Bidirectional
+from parity.network.dense import Dense
+from parity.network.embedding import Embedding
+from parity.network.graph import Layer, Network
+from parity.network.keras.cells import own_members
+from parity.network.keras.config import weight_paths
+from parity.network.keras.layer_writing import one_way, own_cell
+from parity.network.keras.writing import keras_from_network
+from parity.network.recurrent import Recurrent
+from parity.recurrent import packed
+
+METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
+
+_KERAS_VERSION = "3.15.1"
+"""The Keras whose format is written."""
+
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def write_keras(network: Network, target: Path | IO[bytes]) -> None:
+    """Write a `.keras` file that `keras.models.load_model` opens.
+
+    The same network gives the same bytes, but for the date in metadata.json.
+
+    Raises:
+        UnsupportedError: what Keras's own layers cannot say; nothing is written then.
+    """
+    config = keras_from_network(network)
+    tree = weights_tree(network, config)
+    saved = datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
+    texts = {METADATA: {"keras_version": _KERAS_VERSION, "date_saved": saved}, CONFIG: config}
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, value in texts.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), json.dumps(value).encode())
+        info = zipfile.ZipInfo(WEIGHTS, _ZIP_DATE)
+        info.file_size = hdf5_size(tree)
+        with archive.open(info, "w") as member:
+            write_hdf5(tree, member)
+
+
+def write_weights_h5(network: Network, file: IO[bytes]) -> None:
+    """Write the weights alone, for `load_weights` of the model that the `.keras` file of the same network holds (`.weights.h5`).
+
+    Raises:
+        UnsupportedError: what Keras's own layers cannot say; nothing is written then.
+    """
+    write_hdf5(weights_tree(network, keras_from_network(network)), file)
+
+
+def weights_tree(network: Network, config: Mapping[str, Any]) -> Tree:
+    """model.weights.h5 as Keras writes it: a group for each cell, and every layer's name beside it.
+
+    Args:
+        network: whose weights are written.
+        config: `keras_from_network` of it.
+    """
+    tree = Tree()
+    layers = [layer["config"]["name"] for layer in config["config"]["layers"]]
+    tree.group("vars").attributes["name"] = config["config"]["name"]
+    tree.group("layers/input_layer/vars").attributes["name"] = layers[0]
+    paths = weight_paths(config)
+    dtype = weights_dtype(network)
+    for layer, name in zip(network.layers, layers[1:], strict=True):
+        places = [place for place in paths[name] if place.endswith("/vars")]
+        if places and places[0].count("/") > 2:
+            tree.group("/".join([*places[0].split("/")[:2], "vars"])).attributes["name"] = name
+        for path, cell in zip(places, cell_blocks(layer), strict=True):
+            tree.group(path).attributes["name"] = name
+            for number, blocks in enumerate(cell):
+                tree.put(f"{path}/{number}", of_type(blocks, dtype))
+    return tree
+
+
+def weights_dtype(network: Network) -> np.dtype[Any]:
+    """The type of the numbers of a Keras model of the network: float64 as soon as any of its weights is. Nothing is read."""
+    held = (array for layer in network.layers for array in held_arrays(layer))
+    return np.dtype(np.float64 if any(array.dtype == np.float64 for array in held) else np.float32)
+
+
+def held_arrays(layer: Layer) -> Iterator[Any]:
+    """A layer's weights as they are held, in memory or in a file."""
+    for part in layer.recurrent if isinstance(layer, Bidirectional) else (layer,):
+        arrays = part.arrays
+        yield from getattr(arrays, "held", arrays).values()
+
+
+def of_type(blocks: Blocks, dtype: np.dtype[Any]) -> Blocks:
+    """The same numbers in another type; float32 as float64 is exact."""
+    if blocks.dtype == dtype:
+        return blocks
+    return Blocks(blocks.shape, dtype, lambda: (block.astype(dtype) for block in blocks.blocks()))
+
+
+def cell_blocks(layer: Layer) -> list[list[Blocks]]:
+    """A layer's weights in the order of `layer.get_weights()`, one list for each cell, as `weight_paths` gives their places.
+
+    Example:
+        >>> [[blocks.shape for blocks in cell] for cell in cell_blocks(Dense("out", np.ones((3, 2)), np.ones(2)))]
+        [[(3, 2), (2,)]]
+    """
+    if isinstance(layer, Embedding):
+        return [[blocks_of(layer.held("table"))]]
+    if isinstance(layer, Dense):
+        return [[blocks_of(layer.held(name)) for name in ("kernel", "bias") if layer.held(name) is not None]]
+    if isinstance(layer, Bidirectional):
+        return [cell for inner in layer.recurrent for cell in cell_blocks(inner)]
+    if isinstance(layer, Recurrent):
+        return [_cell(one_way(layer, index)) for index in range(len(layer.spec.directions))]
+    return []
+
+
+def _cell(layer: Recurrent) -> list[Blocks]:
+    (weights,), spec = layer.weights, layer.spec
+    if not own_cell(layer):
+        before = spec.kind == "gru" and not layer.cells[0].reset_after
+        layout = KERAS_GRU_RESET_BEFORE if before else LAYOUTS["keras", spec.kind]
+        return list(packed(layout, spec, [weights]).values())
+    members = own_members(layer.has_bias, weights.held("peepholes") is not None, spec.projection_size)
+    found: list[Array] = [weights.held(member) for member in members]
+    zeros = [np.zeros(spec.shape(member), weights.dtype) for member in members]
+    return [blocks_of(zero if held is None else held) for held, zero in zip(found, zeros, strict=True)]
+
+
+__all__ = ["CONFIG", "METADATA", "WEIGHTS", "write_keras", "write_weights_h5"]
