@@ -123,13 +123,16 @@ def last_step_of_both(subject: Subject) -> Iterator[Caution]:
         lambda layer: layer.bidirectional and (not layer.return_sequences or subject.network.bare) and not layer.merges
     )
     if alone:
-        taken = explain_layer(alone[0].spec, return_sequences=False).keras[0].torch
+        network = subject.network
+        stacked = network.bare and not network.problems and len(alone) == len(network.recurrent) > 1
+        found = alone[-1:] if stacked else alone
+        taken = explain_layer([layer.spec for layer in alone] if stacked else alone[0].spec).keras[0].torch
         gives = any(not layer.return_sequences for layer in alone)
         yield Caution(
             "it gives on the final state of both directions"
             if gives
             else "the last step of both directions is not output[:, -1]",
-            names_of(alone),
+            names_of(found),
             "The backward direction ends at the first step: output[:, -1] has its half after one step only, off by up to 0.65, the forward "
             "half exact.",
             f"In torch take {taken}; parity convert does.",

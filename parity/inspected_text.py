@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from os.path import commonprefix
 from typing import Any
 
 from parity.caution import FRAMEWORKS
 from parity.cautions_of_cells import slot_words
 from parity.frameworks import ENGINES
+from parity.returns import shape_text
 
 Fact = tuple[str, str]
 """A title and a text."""
 
-_MOST_ROWS, _LAST_ROWS, _MOST_BLOCKS, _MOST_NAMES, _MOST_OPTIONS, _MOST_TENSORS, _MOST_PROBLEMS = 40, 5, 12, 3, 6, 4, 6
-_LONG, _SHORT = 400, 60
+_MOST_BLOCKS, _MOST_NAMES, _MOST_PROBLEMS = 12, 3, 6
+LONG, SHORT = 400, 60
 _ELSEWHERE = (
     "producer",
     "keras_version",
@@ -33,19 +31,6 @@ _ELSEWHERE = (
 )
 """Details that are shown under another title or among the cautions."""
 
-_TAIL = re.compile(r"(/\.ATTRIBUTES/VARIABLE_VALUE|:\d+)$")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table of layers: one layer, or several alike that follow each other."""
-
-    layer: str
-    what: str
-    given: str
-    gives: str
-    options: str
-
 
 @dataclass(frozen=True)
 class Block:
@@ -57,7 +42,7 @@ class Block:
     tensors: tuple[tuple[str, str, str], ...]
 
 
-def printable(text: object, most: int = _LONG) -> str:
+def printable(text: object, most: int = LONG) -> str:
     """Text of a file, for one line of a terminal: control characters written out, what is too long cut with a sign.
 
     Example:
@@ -79,7 +64,7 @@ def names_text(names: Sequence[str], most: int = _MOST_NAMES) -> str:
         >>> names_text(["a", "b", "c", "d", "e"])
         'a, b, c and 2 more'
     """
-    shown = ", ".join(printable(name, _SHORT) for name in names[:most])
+    shown = ", ".join(printable(name, SHORT) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
@@ -98,7 +83,7 @@ def head(shown: Mapping[str, Any]) -> tuple[Fact, ...]:
         facts.append(("steps", f"{shown['time']}, no other number"))
     if shown["outputs"]:
         facts.append(("outputs", names_text([output["name"] for output in shown["outputs"]], 8)))
-    return tuple((printable(title, _SHORT), printable(text)) for title, text in facts)
+    return tuple((printable(title, SHORT), printable(text)) for title, text in facts)
 
 
 def size_text(size: int | None) -> str:
@@ -116,112 +101,10 @@ def size_text(size: int | None) -> str:
     return f"{size} bytes"
 
 
-# ---- the table of layers
-
-
-def rows(shown: Mapping[str, Any]) -> tuple[Row, ...]:
-    """All layers in order, those that are described only in their places; like ones in one line, a long middle counted."""
-    merged = [row for _, group in groupby(_all_rows(shown), lambda item: item[1:]) for row in [_merged(list(group))]]
-    if len(merged) <= _MOST_ROWS:
-        return tuple(row for row, _ in merged)
-    first, left_out, last = (
-        merged[: _MOST_ROWS - _LAST_ROWS],
-        merged[_MOST_ROWS - _LAST_ROWS : -_LAST_ROWS],
-        merged[-5:],
-    )
-    counts: Counter[str] = Counter()
-    for row, count in left_out:
-        counts[row.what] += count
-    words = ", ".join(f"{count} {what}" for what, count in counts.most_common(6))
-    more = f"... {sum(counts.values())} more"
-    rest = Row(more, "...", "", "", f"{words}{', ...' if len(counts) > 6 else ''}; --json lists them")
-    return (*(row for row, _ in first), rest, *(row for row, _ in last))
-
-
-_Item = tuple[str, str, str, str, str]
-
-
-def _all_rows(shown: Mapping[str, Any]) -> Iterator[_Item]:
-    waiting: dict[int, list[Mapping[str, Any]]] = {}
-    for layer in shown["opaque"]:
-        waiting.setdefault(min(layer["place"], len(shown["layers"])), []).append(layer)
-    for place in range(len(shown["layers"]) + 1):
-        for layer in waiting.get(place, ()):
-            kind = layer["class"] or ("tensors" if layer["tensors"] else "")
-            yield layer["name"], kind, "", "", _opaque_options(layer)
-        if place < len(shown["layers"]):
-            layer = shown["layers"][place]
-            yield layer["name"], _kind(layer), str(layer["input"]), str(layer["output"]), _options(layer)
-
-
-def _merged(items: list[_Item]) -> tuple[Row, int]:
-    _, what, given, gives, options = items[0]
-    name = printable(items[0][0], _SHORT)
-    if len(items) > 1:
-        name = f"{name} ... {printable(items[-1][0], _SHORT)} ({len(items)} alike)"
-    return Row(name or "(no name)", printable(what, _SHORT), given, gives, options), len(items)
-
-
-def _kind(layer: Mapping[str, Any]) -> str:
-    return str(layer["kind"]).upper() if layer["family"] == "Recurrent" else str(layer["family"])
-
-
-def _options(layer: Mapping[str, Any]) -> str:
-    family = layer["family"]
-    if family == "Recurrent":
-        return _recurrent_options(layer["recurrent"][0], layer)
-    if family == "Bidirectional":
-        parts = "; ".join(
-            f"{printable(one['name'], _SHORT)}: {one['kind'].upper()}, {_recurrent_options(one, {})}"
-            for one in layer["recurrent"]
-        )
-        return f"merge_mode {layer['merge_mode']}, {parts}"
-    if family == "Dense":
-        return f"{layer['activation']}, {'bias' if layer['bias'] else 'no bias'}"
-    if family == "Embedding":
-        return ", ".join([f"vocabulary {layer['input']}", *(["mask_zero=True"] if layer.get("mask_zero") else [])])
-    known = ("name", "family", "input", "output", "place", "dtype", "weights")
-    return ", ".join(f"{name}={value}" for name, value in layer.items() if name not in known)
-
-
-def _recurrent_options(one: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    passed = "every step" if one["return_sequences"] else "the last state"
-    words = [f"{one['units']} units", " and ".join(one["directions"]), "bias" if one["biases"] else "no bias"]
-    words += [str(facts["cell"])] if facts.get("cell") else []
-    words.append("one step at a time" if one["single_step"] else f"passes on {passed}")
-    names = ("merge_mode", "reverse", "stateful", "unroll", "dropout", "recurrent_dropout")
-    return ", ".join([*words, *(f"{name}={facts[name]}" for name in names if name in facts)])
-
-
-def _opaque_options(layer: Mapping[str, Any]) -> str:
-    options = [f"{printable(name, _SHORT)}={printable(value, _SHORT)}" for name, value in layer["options"].items()]
-    short = short_names(list(layer["tensors"]))
-    shapes = [_shape(tensor["shape"]) for tensor in layer["tensors"].values()]
-    tensors = [f"{printable(name, _SHORT)} {shape}" for name, shape in zip(short, shapes, strict=True)]
-    parts = [_some(tensors, _MOST_TENSORS, "tensors"), _some(options, _MOST_OPTIONS, "options")]
-    return "; ".join(filter(None, parts))
-
-
-def short_names(names: Sequence[str]) -> list[str]:
-    """Names of tensors without the way to them that all have, and without what TensorFlow puts behind them.
-
-    Example:
-        >>> short_names(["conv1/conv1/kernel:0", "conv1/conv1/bias:0"]), short_names(["encoder.0.weight"])
-        (['kernel', 'bias'], ['weight'])
-    """
-    plain = [_TAIL.sub("", name) for name in names]
-    shared = commonprefix(plain)
-    cut = max(shared.rfind(sign) for sign in "/.") + 1
-    return [name[cut:] or name for name in plain]
-
-
-def _some(words: Sequence[str], most: int, what: str) -> str:
-    more = f" and {len(words) - most} more {what}" if len(words) > most else ""
+def some(words: Sequence[str], most: int) -> str:
+    """The first of some words in a line, and how many more there are."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + more
-
-
-def _shape(shape: Sequence[object]) -> str:
-    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
 # ---- recurrent layers in full
@@ -306,12 +189,13 @@ def _reset(one: Mapping[str, Any]) -> str:
 def _passes_on(one: Mapping[str, Any]) -> str:
     if one["single_step"]:
         return "the states after one step"
+    keras = one["stored"]["layout"] == "keras"
     words = "every step" if one["return_sequences"] else "the state after the last step"
-    parts = [words]
-    if one["merge_mode"] != "concat" and len(one["directions"]) > 1:
+    parts = [words + (f" (return_sequences={one['return_sequences']})" if keras else "")]
+    if len(one["directions"]) > 1 and (keras or one["merge_mode"] != "concat"):
         parts.append(f"merge_mode={one['merge_mode']}")
     if one["reverse"]:
-        parts.append("in the opposite order of the input")
+        parts.append("in the opposite order of the input (go_backwards)")
     elif one["directions"] == ["backward"]:
         parts.append("in the order of the input")
     if one["return_state"]:
@@ -336,7 +220,7 @@ def _tensors(one: Mapping[str, Any], own_names: bool = False) -> Iterator[tuple[
     for tensor in one["stored"]["tensors"]:
         way = f" ({tensor['direction']})" if len(one["directions"]) > 1 and tensor["direction"] else ""
         name = tensor["in_file"] if own_names and tensor["in_file"] else f"{tensor['name']}{way}"
-        yield printable(name, 2 * _SHORT), _shape(tensor["shape"]), ", ".join(tensor["axes"])
+        yield printable(name, 2 * SHORT), shape_text(tensor["shape"]), ", ".join(tensor["axes"])
 
 
 def _layout(one: Mapping[str, Any]) -> str:
@@ -355,14 +239,23 @@ def together(shown: Mapping[str, Any]) -> tuple[Fact, ...]:
 
 
 def obstacles(shown: Mapping[str, Any]) -> tuple[str, ...]:
-    """Why it cannot be converted as a whole, each in a line or two."""
+    """Why it cannot be converted as a whole: a line for each kind of problem."""
+    kinds: dict[str, list[Mapping[str, str]]] = {}
+    for problem in shown["problems"]:
+        kinds.setdefault(problem["what"], []).append(problem)
     lines = []
-    for problem in shown["problems"][:_MOST_PROBLEMS]:
-        got = f": {problem['got']}" if problem["got"] else ""
-        where = f" ({problem['where']})" if problem["where"] else ""
-        lines.append(printable(f"{problem['what']}{got}{where}"))
-    left_out = shown["problems"][_MOST_PROBLEMS:]
-    return (*lines, *([f"and {len(left_out)} more: --json lists them"] if left_out else []))
+    for what, problems in list(kinds.items())[:_MOST_PROBLEMS]:
+        got = list(dict.fromkeys(problem["got"] for problem in problems if problem["got"]))
+        places = list(dict.fromkeys(_place(problem["where"], shown) for problem in problems if problem["where"]))
+        where = f" ({some(places, 1)})" if places else ""
+        lines.append(f"{printable(what)}{': ' if got else ''}{printable(some(got, 8))}{printable(where)}")
+    left_out = len(kinds) - _MOST_PROBLEMS
+    return (*lines, *([f"and {left_out} more kinds: --json lists all problems"] if left_out > 0 else []))
+
+
+def _place(where: str, shown: Mapping[str, Any]) -> str:
+    """Where a problem is, without the file that all of it is about."""
+    return where.removesuffix(f" of {shown['path']}")
 
 
 def remedies(shown: Mapping[str, Any]) -> tuple[str, ...]:
@@ -394,5 +287,5 @@ def caution_lines(shown: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     lines = []
     for caution in shown["cautions"]:
         where = f"{names_text(caution['where'])}: " if caution["where"] else ""
-        lines.append((f"{where}{printable(caution['what'])}", printable(caution["why"], 2 * _LONG), caution["remedy"]))
+        lines.append((f"{where}{printable(caution['what'])}", printable(caution["why"], 2 * LONG), caution["remedy"]))
     return tuple(lines)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from parity import inspected_text, inspecting
+from parity import inspected_layers, inspected_text, inspecting
 from parity.findings import Findings, describe
 from parity.forms import Target, form_in
 from parity.judge import LIMIT, REFERENCE, Row
@@ -140,7 +140,7 @@ def show_network(opened: Opened) -> None:
         Text.assemble((inspected_text.printable(opened.label), "bold"), f"  {size}" if size else ""), soft_wrap=True
     )
     _draw(out, _facts(inspected_text.head(shown)))
-    _show_layers(out, inspected_text.rows(shown))
+    _show_layers(out, inspected_layers.rows(shown))
     blocks, left_out = inspected_text.blocks(shown)
     for block in blocks:
         out.print()
@@ -177,7 +177,7 @@ def _facts(facts: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def _show_layers(out: Console, rows: Sequence[inspected_text.Row]) -> None:
+def _show_layers(out: Console, rows: Sequence[inspected_layers.Row]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("layer", "what", "in", "out", "options"):
         table.add_column(title, overflow="fold", justify="right" if title in ("in", "out") else "left")

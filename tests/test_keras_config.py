@@ -183,7 +183,7 @@ def inputs_for(network: Network) -> Array:
     return np.random.default_rng(3).integers(0, network.tokens, (BATCH, TIME)) if network.tokens else floats()
 
 
-@pytest.mark.filterwarnings("ignore:(?s:.)*was passed an input with a mask")
+@pytest.mark.filterwarnings("ignore:[\\s\\S]*was passed an input with a mask")
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
 def test_models_compute_the_same_in_both_directions(build: Callable[[], Any]) -> None:
     model = randomize(build())

@@ -296,6 +296,7 @@ def check_layers(network: Network, model: Any) -> None:
     np.testing.assert_allclose(run.sequence[:, :, 0], first, atol=2e-6)
     states = {alpha.name: State(np.zeros((2, 3, 4)))}
     final = Network("alpha", (alpha,)).compute(first, states)[1][alpha.name].run.final
+    assert final.h is not None
     np.testing.assert_allclose(np.concatenate(list(final.h), axis=-1), np.asarray(model.layers[1](first)), atol=2e-6)
 
 
@@ -453,8 +454,8 @@ def saved_model(folder: Path, version: str, objects: bytes = b"") -> Path:
 
 @pytest.mark.parametrize("age", ["2.1.0", "2.5.0"])
 def test_a_saved_model_of_keras_2_is_read_whole(tmp_path: Path, age: str) -> None:
-    """Metadata stands with the objects of the graph up to TensorFlow 2.4 (SavedUserObject.metadata in saved_object_graph.proto), from 2.5 on in
-    keras_metadata.pb (saved_metadata.proto: node_id 2, node_path 3, identifier 4, metadata 5)."""
+    """Metadata stands with the objects of the graph up to TensorFlow 2.4 (SavedUserObject.metadata in saved_object_graph.proto), from 2.5
+    on in keras_metadata.pb (saved_metadata.proto: node_id 2, node_path 3, identifier 4, metadata 5)."""
     config, tensors = keras_2_model("old")
     metadata = json.dumps(
         {"class_name": "Sequential", **config, "keras_version": f"{age[:3]}.0", "backend": "tensorflow"}

@@ -19,6 +19,7 @@ from parity.files.npz_file import read_inputs
 from parity.files.state_dict import network_from_state_dict
 from parity.files.stored import Contents, Stored
 from parity.files.target import check_target, plain_errors, unfinished
+from parity.files.unnamed import in_order
 from parity.frameworks import framework
 from parity.network.graph import Network
 from parity.network.keras.recognition import recognised
@@ -70,7 +71,10 @@ def _named_tensors(
 
 
 def _network_from_names(tensors: Mapping[str, Stored], name: str) -> Network:
-    """Recurrent layers by the names that torch gives their weights, or else by those of Keras."""
+    """Recurrent layers by the names that torch gives their weights, or else by those of Keras, or by order and shapes."""
+    unnamed = in_order(tensors)
+    if unnamed is not None:
+        return recognised(unnamed, None, name)
     if not any(_KERAS_NAME.search(key) for key in tensors):
         return network_from_state_dict(tensors, name)
     slashed = {key.replace(".", "/"): tensor for key, tensor in tensors.items()}

@@ -89,7 +89,7 @@ class Network:
         layers = ", ".join(
             f"{layer.name}: {type(layer).__name__} {layer.input_size}->{layer.output_size}" for layer in self.layers
         )
-        partial = f", partial: {len(self.opaque)} more layers" if self.problems else ""
+        partial = f", partial{f': {len(self.opaque)} more layers' if self.opaque else ''}" if self.problems else ""
         return f"Network('{self.name}', {layers}{partial})"
 
     def whole(self) -> Network:

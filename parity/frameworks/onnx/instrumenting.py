@@ -14,7 +14,7 @@ from parity.errors import UnsupportedError
 from parity.frameworks.onnx.building import Builder, Probe, as_float32
 from parity.frameworks.onnx.masks import OPSET as MASK_OPSET
 from parity.frameworks.onnx.names import Names
-from parity.frameworks.onnx.trace import RECURRENT_OPS, direct_source, layout_of
+from parity.frameworks.onnx.trace import RECURRENT_OPS, direct_sources, layout_of
 from parity.functions import FUNCTIONS
 from parity.network import Network
 
@@ -99,9 +99,8 @@ def instrument(model: onnx.ModelProto, network: Network, masked: bool = False) -
         _time_first(graph, names)
     nodes = [node for node in graph.node if node.op_type in RECURRENT_OPS]
     _spell_activations(nodes)
-    lengths = sorted(
-        {direct_source(graph, node.input[_LENGTHS]) for node in nodes if node.input[_LENGTHS:][:1] not in ([], [""])}
-    )
+    taken = {name for node in nodes for name in node.input[_LENGTHS : _LENGTHS + 1] if name}
+    lengths = sorted(set(direct_sources(graph, taken).values()))
     if masked:
         lengths.append(names.unique("parity.sequence_lens"))
         graph.input.append(helper.make_tensor_value_info(lengths[-1], TensorProto.INT32, [None]))

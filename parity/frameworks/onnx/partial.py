@@ -49,7 +49,7 @@ class _Layers:
         self._known: dict[tuple[Any, ...], _Layer] = {}
 
     def add(self, layer: Recurrent, node: Found, names: Names) -> None:
-        """Add a node that is this layer, under a name of its own. Weights are only read where another layer has the same options and sizes."""
+        """Add a node that is this layer, under a name of its own. Weights are read where another layer is of the same options and sizes."""
         shapes = tuple(
             (key, one.held(key).shape, one.held(key).dtype) for one in layer.weights for key in _members(one)
         )

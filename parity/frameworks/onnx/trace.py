@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,12 +56,16 @@ def layout_of(node: onnx.NodeProto) -> int:
     return next((int(attribute.i) for attribute in node.attribute if attribute.name == "layout"), 0)
 
 
-def direct_source(graph: onnx.GraphProto, name: str) -> str:
-    """The tensor from which another one comes through changes of type alone."""
+def direct_sources(graph: onnx.GraphProto, names: Iterable[str]) -> dict[str, str]:
+    """The tensor from which each of these comes through changes of type alone."""
     producers = {output: node for node in graph.node for output in node.output if output}
-    while name in producers and producers[name].op_type in ("Cast", "Identity"):
-        name = producers[name].input[0]
-    return name
+
+    def source(name: str) -> str:
+        while name in producers and producers[name].op_type in ("Cast", "Identity"):
+            name = producers[name].input[0]
+        return name
+
+    return {name: source(name) for name in names}
 
 
 class Tracer:
@@ -97,7 +102,7 @@ class Tracer:
         """What recurrent nodes take as sequence_lens, and the tensor from which each comes."""
         nodes = [node for node in self._graph.node if node.op_type in RECURRENT_OPS]
         names = {name for node in nodes for name in node.input[4:5] if name}
-        return {name: direct_source(self._graph, name) for name in names}
+        return direct_sources(self._graph, names)
 
     def _zero_states(self) -> set[str]:
         """Computed initial states that are zeros whatever their shape turns out to be."""
