@@ -46,15 +46,14 @@ def printable(text: object, most: int = LONG) -> str:
     """Text of a file, for one line of a terminal: control characters written out, what is too long cut with a sign.
 
     Example:
-        >>> printable("a\\x1b[31m" + "b" * 100, 20)
-        'a\\\\x1b[31mbb ... (+90 characters)'
+        >>> print(printable("a\\x1b[31m" + "b" * 100, 8))
+        a\\x1b[31mbb ... (+98 characters)
     """
-    joined = " ".join(str(text).split(" ")).replace("\n", " ")
+    line = str(text).replace("\n", " ")
     shown = "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in joined[:most]
+        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in line[:most]
     )
-    shown = shown if len(shown) <= 2 * most else shown[: 2 * most]
-    return shown if len(joined) <= most else f"{shown} ... (+{len(joined) - most} characters)"
+    return shown if len(line) <= most else f"{shown} ... (+{len(line) - most} characters)"
 
 
 def names_text(names: Sequence[str], most: int = _MOST_NAMES) -> str:
@@ -273,9 +272,11 @@ def commands(shown: Mapping[str, Any]) -> tuple[str, ...]:
     """
     if not shown["alone"]:
         return ()
-    name, path = printable(shown["alone"][0], 200), shlex.quote(printable(shown["path"] or shown["file"], 1000))
+    name = shown["alone"][0]
+    path = shlex.quote(printable(shown["path"] or shown["file"], 1000))
     target = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._-") or "layer"
-    option = f"--layer={shlex.quote(name)}" if name.startswith("-") else f"--layer {shlex.quote(name)}"
+    chosen = name if printable(name, 200) == name else "0"
+    option = f"--layer={shlex.quote(chosen)}" if chosen.startswith("-") else f"--layer {shlex.quote(chosen)}"
     return f"parity convert {path} {target[:60]}.keras {option}", f"parity compare {path} {option}"
 
 

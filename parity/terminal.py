@@ -144,7 +144,7 @@ def show_network(opened: Opened) -> None:
     blocks, left_out = inspected_text.blocks(shown)
     for block in blocks:
         out.print()
-        out.print(Text(block.title, "bold"))
+        _draw(out, Text(block.title, "bold"))
         weights = [("weights" if not number else "", line) for number, line in enumerate(_weight_lines(block))]
         _draw(out, _facts((*block.facts, *weights)))
     if left_out:

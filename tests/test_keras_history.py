@@ -268,6 +268,7 @@ def test_a_model_of_keras_1_computes_what_keras_1_computed() -> None:
     assert [layer.name for layer in network.layers] == ["lstm_1", "dropout_1", "gru_1", "dense_1"]
     assert [output.name for output in network.outputs] == ["activation_1"]
     assert network.time == TIME
+    assert network.details == {"hard_sigmoid": "0.2 x + 0.5, as Keras 2 means it"}
 
 
 def test_swapped_gates_of_keras_1_would_be_seen() -> None:

@@ -293,7 +293,7 @@ def check_layers(network: Network, model: Any) -> None:
     first = np.asarray(model.layers[0](x))
     states = {zeta.name: State(np.zeros((1, 3, 5)), np.zeros((1, 3, 5)))}
     run = Network("zeta", (zeta,)).compute(x, states)[1][zeta.name].run
-    np.testing.assert_allclose(run.sequence[:, :, 0], first, atol=2e-6)
+    np.testing.assert_allclose(np.asarray(run.sequence)[:, :, 0], first, atol=2e-6)
     states = {alpha.name: State(np.zeros((2, 3, 4)))}
     final = Network("alpha", (alpha,)).compute(first, states)[1][alpha.name].run.final
     assert final.h is not None

@@ -24,9 +24,10 @@ import numpy as np
 import pytest
 import torch
 
-from parity.deferred import Blocks, Deferred
+import parity
+from parity.deferred import LARGE_BYTES, Blocks, Deferred
 from parity.errors import FormatError, ParityError, ShapeError, UnsupportedError
-from parity.files import torch_pickle
+from parity.files import torch_pickle, write_file
 from parity.files.archive import Archive
 from parity.files.stored import BFLOAT16, Contents, Raw, numbers
 from parity.files.torch_file import read, read_tensors, write
@@ -1077,3 +1078,18 @@ def test_a_member_whose_local_header_lies(tmp_path: Path) -> None:
         (tmp_path / "b.pt").write_bytes(changed)
         with pytest.raises(FormatError, match="'a/data/0' cannot be read"):
             read(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".npz"])
+def test_a_flipped_bit_in_a_large_tensor_is_noticed_when_it_is_read(suffix: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = parity.read(torch.nn.LSTM(40, 600))
+    path = tmp_path / f"large{suffix}"
+    write_file(network, path)
+    assert network.recurrent[0].weights[0].recurrent.nbytes > LARGE_BYTES
+    content = bytearray(path.read_bytes())
+    at = content.index(np.asarray(network.recurrent[0].weights[0].recurrent[2, 100]).tobytes())
+    content[at + 1] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=r"checksum|CRC-32|cannot be read"):
+        parity.to_torch(path)

@@ -151,6 +151,10 @@ class Archive:
             raise self.fault(f"'{name}' is cut short", f"{size} bytes", f"{len(content)} bytes")
         return content
 
+    def checksum(self, name: str) -> int | None:
+        """CRC-32 of a member, None if it has none: torch can leave it out (`torch.serialization.set_crc32_options`)."""
+        return self._members[name].CRC or None
+
     def place(self, name: str, checked: bool = True) -> int | None:
         """Where in the file a member's bytes begin; None for a compressed one, which has to be read.
 

@@ -7,13 +7,14 @@ Source: `keras/src/saving/saving_lib.py` of Keras 2.12 to 3.15.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from parity.errors import FormatError
 from parity.files.archive import Archive
 from parity.files.hdf5 import Source, opened
-from parity.files.keras_h5 import model_from, modern, producer
+from parity.files.keras_h5 import model_from, producer
 from parity.files.keras_weights import TreeWeights, parsed
 from parity.files.keras_writing import CONFIG, METADATA, WEIGHTS, write_keras
 from parity.network.graph import Network
@@ -47,8 +48,7 @@ def read(path: Path) -> Network:
         content = archive.read(WEIGHTS) if place is None else None
         source = Source(path, place or 0, size, content, where)
     with opened(source) as root:
-        serialized = modern(path, config, version or "3")
-        network = model_from(path, serialized, version, TreeWeights(root, serialized))
+        network = model_from(path, config, version or "3", partial(TreeWeights, root))
     saved = metadata.get("date_saved")
     said = producer(version) | ({"saved": saved.replace("@", " ")[:40]} if isinstance(saved, str) else {})
     return replace(network, details={**said, **network.details})

@@ -6,7 +6,7 @@ Every file is untrusted; `parity.files.hdf5` reads it. Sources: `save_model` in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,15 @@ from parity.network.graph import Network
 from parity.network.keras.config import network_from_keras
 from parity.network.keras.history import modernised
 from parity.network.keras.layers_of_old import before
+from parity.network.keras.options import Config
 from parity.network.keras.recognition import recognised
 from parity.network.keras.weights import Weighted
 
 _MODEL, _WEIGHTS, _VERSION, _BACKEND = "model_config", "model_weights", "keras_version", "backend"
 _MOST_JSON_BYTES = 1 << 26
+_UNSAID = "1"
+"""Keras 1 alone writes files without its version: `load_weights_from_hdf5_group` of Keras 2 takes them so, too."""
+
 _CUT = ("", "_weights", ".weights", "-weights")
 """What a file of weights is called beyond the model's own name."""
 
@@ -59,7 +63,7 @@ def read(path: Path, config: Path | None = None) -> Network:
         said = {key: value or weights.text(key) for key, value in said.items()}
         if model is not None:
             described = parsed(model, _MODEL, root.fault)
-            return _with_details(_whole(path, weights, described, said[_VERSION]), said)
+            return _with_details(_whole(path, weights, described, said[_VERSION] or _UNSAID), said)
         legacy = layer_names(weights) is not None
         if not legacy and not _is_tree(root):
             expected = "a model (attribute model_config), or weights (attribute layer_names, or groups of vars)"
@@ -68,42 +72,44 @@ def read(path: Path, config: Path | None = None) -> Network:
         found = _architecture(path, config)
         if found is not None:
             said = {key: said[key] or _text(found[1].get(key)) for key in said}
-            network = _whole(path, weights, found[1], said[_VERSION], legacy)
+            version = said[_VERSION] or (_UNSAID if legacy else "3")
+            network = _whole(path, weights, found[1], version, legacy)
             return _with_details(network, said, {"architecture": f"from {found[0].name}"})
         groups = by_layer(weights) if legacy else tree_groups(root)
-        # Keras 1 alone writes weights without its version: `load_weights_from_hdf5_group` of Keras 2 takes them so.
-        version = said[_VERSION] or ("1" if legacy else "3")
+        version = said[_VERSION] or (_UNSAID if legacy else "3")
         return _with_details(recognised(groups, version, path.stem.removesuffix(".weights"), ordered=legacy), said)
 
 
 def model_from(
-    path: Path,
-    serialized: Mapping[str, Any],
-    version: str | None,
-    weights: Weighted,
-    name: str | None = None,
+    path: Path, described: Config, version: str | None, weights: Callable[[Config], Weighted], name: str | None = None
 ) -> Network:
-    """The network of a configuration in Keras 3's form; what is wrong says in which file.
+    """The network of a description of any age; what is wrong says in which file.
 
     Args:
         path: the file, for messages.
-        serialized: the model.
+        described: the model.
         version: of the Keras that described it.
-        weights: those of a layer, by the names that lead to it.
+        weights: those of the model in Keras 3's form: a function that gives a layer's by the names that lead to it.
         name: of the network; the model's own by default.
 
     Raises:
-        FormatError: a configuration that is none, or weights that do not fit it.
+        FormatError: a description that is none, or weights that do not fit it.
         UnsupportedError: a model that is not read at all.
     """
     old = version is not None and before(version, 3, 0)
     try:
-        network = network_from_keras(serialized, weights, name, hard_sigmoid_of_keras_2=old, partial=True)
-        return replace(network, problems=tuple(in_file(path, network.problems)))
+        serialized = modernised(described, version)
+        network = network_from_keras(serialized, weights(serialized), name, hard_sigmoid_of_keras_2=old, partial=True)
     except UnsupportedError as error:
         raise UnsupportedError(in_file(path, error.problems)) from error
     except (FormatError, ShapeError) as error:
         raise FormatError(in_file(path, error.problems, FETCH_ANEW)) from error
+    except (KeyError, TypeError) as error:
+        expected = "layers with names and options"
+        raise FormatError(
+            "this describes no model of Keras", str(path), expected, repr(error)[:200], FETCH_ANEW
+        ) from error
+    return replace(network, problems=tuple(in_file(path, network.problems)))
 
 
 def producer(version: str | None, backend: str | None = None) -> dict[str, str]:
@@ -118,34 +124,22 @@ def producer(version: str | None, backend: str | None = None) -> dict[str, str]:
     return {"producer": f"Keras {version[:40]}" + (f", {backend[:40]} backend" if backend else "")}
 
 
-def _whole(
-    path: Path, weights: Group, described: Mapping[str, Any], version: str | None, legacy: bool = True
-) -> Network:
+def _whole(path: Path, group: Group, described: Config, version: str | None, legacy: bool = True) -> Network:
     """The network of a description of any age and of weights of any age."""
-    serialized = modern(path, described, version)
-    try:
-        arrays = NamedWeights(weights, serialized, version) if legacy else TreeWeights(weights, serialized)
-    except (KeyError, TypeError) as error:
-        raise FormatError(
-            "this describes no model of Keras", str(path), "layers with names", repr(error), FETCH_ANEW
-        ) from error
-    network = model_from(path, serialized, version, arrays)
-    if isinstance(arrays, NamedWeights) and arrays.by_order:
-        order = ", ".join(f"{new} from {old}" for new, old in arrays.by_order.items())
-        return replace(network, details={**network.details, "assumed": f"weights by the order of the layers: {order}"})
-    return network
+    by_order: dict[str, str] = {}
 
+    def weights(serialized: Config) -> Weighted:
+        if not legacy:
+            return TreeWeights(group, serialized)
+        named = NamedWeights(group, serialized, version)
+        by_order.update(named.by_order)
+        return named
 
-def modern(path: Path, described: Mapping[str, Any], version: str | None) -> Mapping[str, Any]:
-    """A description of any age in Keras 3's form.
-
-    Raises:
-        FormatError: no description of a model.
-    """
-    try:
-        return modernised(described, version)
-    except FormatError as error:
-        raise FormatError(in_file(path, error.problems, FETCH_ANEW)) from error
+    network = model_from(path, described, version, weights)
+    if not by_order:
+        return network
+    order = ", ".join(f"{new} from {old}" for new, old in by_order.items())
+    return replace(network, details={**network.details, "assumed": f"weights by the order of the layers: {order}"})
 
 
 def _with_details(network: Network, said: Mapping[str, str | None], more: Mapping[str, str] | None = None) -> Network:

@@ -11,14 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
+import numpy as np
+
 from parity.cell import Cell
 from parity.deferred import Blocks
 from parity.errors import Problem, UnsupportedError
 from parity.files.hdf5_writing import Tree, write_hdf5
-from parity.files.keras_writing import cell_blocks, of_type, weights_dtype
+from parity.files.keras_writing import cell_blocks, of_type
 from parity.functions import Function
 from parity.network.bidirectional import Bidirectional
 from parity.network.graph import Layer, Network
+from parity.network.keras.layer_writing import dtype_of
 from parity.network.keras.options import CELL_KIND_OF, KIND_OF, STACKED
 from parity.network.keras.writing import keras_from_network
 from parity.network.recurrent import Recurrent
@@ -102,7 +105,7 @@ def _tree(network: Network, config: Mapping[str, Any]) -> Tree:
     weights = root.group("model_weights")
     weights.attributes |= said
     weights.say("layer_names", [layer["name"] for layer in layers])
-    dtype = weights_dtype(network)
+    dtype = np.dtype(dtype_of(network.layers))
     for layer in layers:
         weights.group(layer["name"]).say("weight_names", [])
     for node, layer in zip(network.layers, layers[1:], strict=True):

@@ -163,7 +163,8 @@ class NamedWeights:
     def __call__(self, path: str) -> list[Stored]:
         """The weights of a layer, as Keras 3 has them, by the names that lead to it."""
         names, tensors = self._of(path)
-        return list(weights_of_today(self._layers[path], tensors, self._version, names))
+        layer = self._layers.get(path)
+        return tensors if layer is None else list(weights_of_today(layer, tensors, self._version, names))
 
     def named(self, path: str) -> dict[str, Stored]:
         """The weights of a layer as the file calls them."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +26,7 @@ from parity.network.embedding import Embedding
 from parity.network.graph import Layer, Network
 from parity.network.keras.cells import own_members
 from parity.network.keras.config import weight_paths
-from parity.network.keras.layer_writing import one_way, own_cell
+from parity.network.keras.layer_writing import dtype_of, one_way, own_cell
 from parity.network.keras.writing import keras_from_network
 from parity.network.recurrent import Recurrent
 from parity.recurrent import packed
@@ -81,7 +81,7 @@ def weights_tree(network: Network, config: Mapping[str, Any]) -> Tree:
     tree.group("vars").attributes["name"] = config["config"]["name"]
     tree.group("layers/input_layer/vars").attributes["name"] = layers[0]
     paths = weight_paths(config)
-    dtype = weights_dtype(network)
+    dtype = np.dtype(dtype_of(network.layers))
     for layer, name in zip(network.layers, layers[1:], strict=True):
         places = [place for place in paths[name] if place.endswith("/vars")]
         if places and places[0].count("/") > 2:
@@ -91,19 +91,6 @@ def weights_tree(network: Network, config: Mapping[str, Any]) -> Tree:
             for number, blocks in enumerate(cell):
                 tree.put(f"{path}/{number}", of_type(blocks, dtype))
     return tree
-
-
-def weights_dtype(network: Network) -> np.dtype[Any]:
-    """The type of the numbers of a Keras model of the network: float64 as soon as any of its weights is. Nothing is read."""
-    held = (array for layer in network.layers for array in held_arrays(layer))
-    return np.dtype(np.float64 if any(array.dtype == np.float64 for array in held) else np.float32)
-
-
-def held_arrays(layer: Layer) -> Iterator[Any]:
-    """A layer's weights as they are held, in memory or in a file."""
-    for part in layer.recurrent if isinstance(layer, Bidirectional) else (layer,):
-        arrays = part.arrays
-        yield from getattr(arrays, "held", arrays).values()
 
 
 def of_type(blocks: Blocks, dtype: np.dtype[Any]) -> Blocks:

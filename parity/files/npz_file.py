@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,10 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from parity.deferred import Blocks
+from parity.deferred import LARGE_BYTES, Blocks
 from parity.errors import FormatError, ParityError
 from parity.files.archive import Archive
-from parity.files.stored import Contents, Raw, Stored
+from parity.files.stored import Contents, Raw, Stored, Summed
 from parity.recurrent import Array
 
 DESCRIPTION = "parity.json"
@@ -88,7 +89,9 @@ def _text(archive: Archive) -> str:
 
 def _stored(archive: Archive, name: str) -> Stored:
     """One array: still in the file where it stands there as it is, else read."""
-    place, size = archive.place(name), archive.size(name)
+    size = archive.size(name)
+    large = size >= LARGE_BYTES
+    place = archive.place(name, checked=not large)
     if place is None:
         return _array(archive.read(name), f"{archive.path}, '{name}'")
     with archive.path.open("rb") as file:
@@ -98,7 +101,10 @@ def _stored(archive: Archive, name: str) -> Stored:
     shape, turned, dtype = _header(head, size, where)
     if turned and len(shape) > 1:
         return _array(archive.read(name), where)
-    return Raw(archive.path, place + head.tell(), shape, dtype)
+    raw, crc = Raw(archive.path, place + head.tell(), shape, dtype), archive.checksum(name)
+    if not large or crc is None:
+        return raw
+    return Summed(raw, crc, before=zlib.crc32(head.getvalue()[: head.tell()]))
 
 
 def _header(stream: io.BytesIO, size: int, where: str, remedy: str = "") -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

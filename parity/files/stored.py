@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,50 @@ class Raw:
                 "the file is shorter than it was", str(self.path), f"{count} numbers", f"{found.size}", "read it again"
             )
         return found.reshape((max(stop - start, 0), *self.shape[1:]) if self.shape else ())
+
+
+class Summed:
+    """A tensor with a checksum: it is compared whenever all of the tensor has been read, in order.
+
+    Args:
+        raw: the tensor.
+        crc: CRC-32 of its bytes, as zip archives have it.
+        before: CRC-32 of what the checksum covers before the tensor.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "numbers"
+        >>> _ = path.write_bytes(np.arange(6, dtype="<f4").tobytes())
+        >>> Summed(Raw(path, 0, (3, 2), np.dtype("<f4")), crc=1)[()]
+        Traceback (most recent call last):
+        ...
+        parity.errors.FormatError: a tensor is damaged: its checksum is another
+          ...
+    """
+
+    def __init__(self, raw: Raw, crc: int, before: int = 0) -> None:
+        self._raw, self._crc, self._before = raw, crc, before
+        self._next, self._sum = 0, before
+        self.shape, self.dtype = raw.shape, raw.dtype
+
+    def __getitem__(self, rows: Any) -> Array:
+        found = self._raw[rows]
+        length = self.shape[0] if self.shape else 1
+        start, stop, _ = rows.indices(length) if isinstance(rows, slice) and self.shape else (0, length, 1)
+        if start == 0:
+            self._next, self._sum = 0, self._before
+        if start == self._next and stop > start:
+            self._sum = zlib.crc32(found.reshape(-1).view(np.uint8).data, self._sum)
+            self._next = stop
+            if stop == length and self._sum != self._crc:
+                raise FormatError(
+                    "a tensor is damaged: its checksum is another",
+                    f"{self._raw.path}, byte {self._raw.offset}",
+                    f"{self._crc:#010x}",
+                    f"{self._sum:#010x}",
+                    "get the file anew, or save the model again",
+                )
+        return found
 
 
 def numbers(stored: Stored) -> Array:
@@ -127,6 +172,7 @@ __all__ = [
     "Deferred",
     "Raw",
     "Stored",
+    "Summed",
     "Widened",
     "numbers",
     "row_slices",

@@ -45,7 +45,7 @@ DTYPES: dict[int, str] = {
 
 _STRING, _BFLOAT16_CODE = 7, 14
 _OTHERS = {_STRING: "string", 20: "resource", 21: "variant"}
-_MOST_TENSORS, _MOST_AXES, _MOST_NUMBERS, _MOST_TEXT = 1 << 16, 32, 1 << 48, 1 << 24
+_MOST_TENSORS, _MOST_AXES, _MOST_NUMBERS, _MOST_TEXT = 1 << 14, 32, 1 << 48, 1 << 21
 _ANEW = "get all files of the checkpoint anew, or save it again"
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from parity.deferred import LARGE_BYTES
 from parity.errors import FormatError, Problem, UnsupportedError
 from parity.files.archive import FETCH_ANEW, Archive
-from parity.files.stored import Raw, Stored
+from parity.files.stored import Raw, Stored, Summed, row_slices
 from parity.files.torch_rebuild import Storage, View
 from parity.recurrent import Array
 
@@ -58,12 +60,13 @@ class Strided:
 
 @dataclass(frozen=True)
 class Place:
-    """The bytes of a storage: in a file from `offset` on, or in memory."""
+    """The bytes of a storage: in a file from `offset` on, or in memory; with their checksum, if it was not compared yet."""
 
     path: Path
     offset: int
     nbytes: int
     content: bytes | None = None
+    crc: int | None = None
 
     def numbers(self, start: int, count: int, dtype: np.dtype[Any]) -> Stored:
         """A 1-D tensor of `count` numbers, the first one `start` bytes into the storage."""
@@ -75,14 +78,16 @@ class Place:
 def record(archive: Archive, name: str) -> Place:
     """Where a member of a zip stands in the file; a compressed one is unpacked.
 
-    Its checksum is not compared, for that would read all of it; torch does not, either.
+    The checksum of a small one is compared now; that of a large one when it is read.
 
     Raises:
         FormatError: a member that is missing, damaged or too large.
     """
-    size, offset = archive.size(name), archive.place(name, checked=False)
+    size = archive.size(name)
+    large = size >= LARGE_BYTES
+    offset = archive.place(name, checked=not large)
     if offset is not None:
-        return Place(archive.path, offset, size)
+        return Place(archive.path, offset, size, crc=archive.checksum(name) if large else None)
     return Place(archive.path, 0, size, archive.read(name))
 
 
@@ -164,8 +169,24 @@ def _tensor(view: View, place: Place) -> Stored:
     follow = 1
     for length, stride in reversed(steps):
         if stride != follow:
+            _check_now(place)
             return Strided(base, view.shape, view.strides)
         follow *= length
-    return (
-        Raw(base.path, base.offset, view.shape, view.dtype) if isinstance(base, Raw) else base[()].reshape(view.shape)
-    )
+    if not isinstance(base, Raw):
+        whole: Array = base[()].reshape(view.shape)
+        return whole
+    raw = Raw(base.path, base.offset, view.shape, view.dtype)
+    if place.crc is not None and span * size == place.nbytes:
+        return Summed(raw, place.crc)
+    _check_now(place)
+    return raw
+
+
+@cache
+def _check_now(place: Place) -> None:
+    """Compare the checksum of a storage of which no tensor is the whole."""
+    if place.crc is None:
+        return
+    whole = Summed(Raw(place.path, place.offset, (place.nbytes,), np.dtype("u1")), place.crc)
+    for rows in row_slices((place.nbytes,), 1):
+        whole[rows]

@@ -32,6 +32,7 @@ from parity.recurrent import Array
 
 UNKNOWN_OPERATOR = "operator {} is not converted"
 
+_SHOWN = 8
 _ACTIVATION_OPS = {row.onnx: name for name, row in ACTIVATIONS.items() if name != "linear"}
 
 
@@ -74,6 +75,9 @@ class _Reader(Tracer):
 
     def __init__(self, model: onnx.ModelProto, tensors: Tensors) -> None:
         super().__init__(model, tensors)
+        self._inputs = {item.name for item in self._graph.input}
+        self._sources = set(self._lengths.values())
+        self._some_sources = sorted(self._sources)[:_SHOWN]
         self._handlers: dict[str, Callable[[onnx.NodeProto, dict[str, Any]], None]] = {
             "Transpose": self._transpose,
             "Reshape": self._reshape,
@@ -211,15 +215,14 @@ class _Reader(Tracer):
     def _check_lengths(self, node: onnx.NodeProto) -> None:
         """sequence_lens is an input of the graph, and the same for all nodes: then a run with a mask says it."""
         own = self._lengths.get(node.input[4]) if len(node.input) > 4 and node.input[4] else None
-        inputs = {item.name for item in self._graph.input} - self._constants.keys()
         remedy = "make it an input of the graph and hand lengths over as lengths or mask"
-        if own is not None and own not in inputs:
+        if own is not None and (own not in self._inputs or own in self._constants):
             got = "a constant" if own in self._constants else "computed in the graph"
             self._refuse(
                 node, "sequence_lens that is not an input of the graph is not converted", "a graph input", got, remedy
             )
-        elif set(self._lengths.values()) not in (set(), {own}):
-            got = ", ".join(sorted({str(own), *self._lengths.values()} - {str(None)}))
+        elif self._sources not in (set(), {own}):
+            got = ", ".join(self._some_sources) + (", ..." if len(self._sources) > _SHOWN else "")
             self._refuse(
                 node, "nodes with different sequence_lens are not converted", "one graph input for all", got, remedy
             )
@@ -243,7 +246,7 @@ class _Reader(Tracer):
         return True
 
     def _check_states(self, node: onnx.NodeProto) -> None:
-        inputs = {item.name for item in self._graph.input}
+        inputs = self._inputs
         for name in node.input[5:7]:
             constant = self._constants.get(name)
             if name and name not in inputs and constant is None and name not in self._zeros:

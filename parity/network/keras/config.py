@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from parity.deferred import Stored
 from parity.errors import FormatError, Problem, UnsupportedError
+from parity.network.bidirectional import Bidirectional
 from parity.network.graph import Layer, Network, Output
 from parity.network.keras.cells import Reading
 from parity.network.keras.chain import Chain, chain_of, check_model, class_name_of, input_shape, name_of
@@ -28,6 +29,7 @@ from parity.network.keras.planning import plan_of
 from parity.network.keras.plans import EmbeddingPlan, Plan, StackPlan, masking_problems, rank_problems
 from parity.network.keras.weight_tree import weight_paths
 from parity.network.keras.weights import Weighted, features, sizes_in_chain, with_weights
+from parity.network.recurrent import Recurrent
 
 
 def network_from_keras(
@@ -96,11 +98,13 @@ def network_from_keras(
         found, opaque, details, missing = partial_layers(parts, arrays, sources, dict(_input_sizes(model)))
         names = {layer.name for layer in found}
         kept = tuple(output for output in outputs if output.layer in names)
-        return Network(title, found, kept, "keras", details, time, opaque, (*problems, *missing))
+        said = {**details, **_meanings(found, hard_sigmoid_of_keras_2)}
+        return Network(title, found, kept, "keras", said, time, opaque, (*problems, *missing))
     stored = [arrays(flat.paths[plan.name]) for plan in plans]
     size = None if plans and isinstance(plans[0], EmbeddingPlan) else size
     nodes, details = with_weights(plans, stored, sizes_in_chain(plans, stored, size))
-    return Network(title, tuple(layer for group in nodes for layer in group), outputs, "keras", details, time)
+    layers = tuple(layer for group in nodes for layer in group)
+    return Network(title, layers, outputs, "keras", {**details, **_meanings(layers, hard_sigmoid_of_keras_2)}, time)
 
 
 def layers_from_keras(
@@ -126,6 +130,16 @@ def layers_from_keras(
         raise UnsupportedError(reading.problems)
     nodes, details = with_weights([plan], [arrays], [features(plan, arrays) if arrays else 1])
     return nodes[0], details
+
+
+def _meanings(layers: Sequence[Layer], hard_sigmoid_of_keras_2: bool) -> dict[str, str]:
+    """What words of the configuration mean that mean something else in today's Keras."""
+    inner = (layer.recurrent if isinstance(layer, Bidirectional) else (layer,) for layer in layers)
+    cells = [cell for group in inner for layer in group if isinstance(layer, Recurrent) for cell in layer.cells]
+    used = hard_sigmoid_of_keras_2 and any(
+        function.name == "hard_sigmoid" for cell in cells for function in cell.functions
+    )
+    return {"hard_sigmoid": "0.2 x + 0.5, as Keras 2 means it"} if used else {}
 
 
 def _as_model(serialized: Config, problems: list[Problem]) -> Config:

@@ -181,7 +181,7 @@ def dtype_of(layers: Sequence[Layer]) -> str:
         >>> dtype_of([Dense("out", np.ones((3, 2)))])
         'float64'
     """
-    wide = any(array.dtype == np.float64 for layer in layers for array in layer.arrays.values())
+    wide = any(held.dtype == np.float64 for layer in layers for held in layer.arrays.held.values())
     return "float64" if wide else "float32"
 
 

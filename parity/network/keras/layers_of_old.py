@@ -83,7 +83,7 @@ def layers_of(serialized: Config) -> list[Config] | None:
     """
     config = serialized.get("config")
     layers = config.get("layers") if isinstance(config, Mapping) else config
-    if serialized.get("class_name") not in MODELS or not isinstance(layers, (list, tuple)):
+    if str(serialized.get("class_name")) not in MODELS or not isinstance(layers, (list, tuple)):
         return None
     if not all(isinstance(layer, Mapping) for layer in layers):
         raise FormatError(

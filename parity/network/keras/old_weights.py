@@ -40,9 +40,11 @@ def rearranged(layer_config: Config, arrays: Sequence[Stored]) -> list[Stored]:
 def _of_both(config: Config, arrays: Sequence[Stored]) -> list[Stored]:
     """Forward, then backward: `preprocess_weights_for_loading` of Keras 2 halves the list, too."""
     forward: Config = field(config, "layer", Mapping, "Bidirectional")
-    backward = config.get("backward_layer") or forward
+    backward: Config = (
+        field(config, "backward_layer", Mapping, "Bidirectional") if config.get("backward_layer") else forward
+    )
     half = len(arrays) // 2
-    if isinstance(backward, Mapping) and isinstance(backward.get("config"), Mapping):
+    if all(isinstance(layer.get("config"), Mapping) for layer in (forward, backward)):
         with_bias = [bool(layer["config"].get("use_bias", True)) for layer in (forward, backward)]
         half = half + (with_bias[0] and not with_bias[1])
     return [

@@ -56,7 +56,7 @@ class _Part:
     gates: Sequence[Stored] = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Found:
     """What one group of weights is.
 

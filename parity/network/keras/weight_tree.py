@@ -88,7 +88,7 @@ def _numbered(serialized: Sequence[Config], step: int = 1) -> Iterator[str]:
     """The name of each object's group among those beside it: its class in snake case, numbered from the second of that class on."""
     seen: Counter[str] = Counter()
     for each in serialized:
-        words = re.sub(r"\W+", "", str(each["class_name"]))
+        words = re.sub(r"\W+", "", class_name_of(each))
         words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", words)
         stem = re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
         yield f"{stem}_{seen[stem]}" if seen[stem] else stem
