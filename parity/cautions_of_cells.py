@@ -111,7 +111,7 @@ def two_biases(subject: Subject) -> Iterator[Caution]:
             lambda layer, count=count: layer.spec.kind != "gru" and biases_of(layer) == count  # type: ignore[misc]
         )
         if found:
-            why = "One bias put into both is off by up to 1.4; one of the two left out, by up to 0.9."
+            why = "One bias put into both is off by up to 1.4; none at all, by up to 0.9."
             yield Caution(what, found, why, f"{remedy}, or let parity convert do it.", "P04")
 
 
@@ -223,15 +223,21 @@ def other_activations(subject: Subject) -> Iterator[Caution]:
 
 
 def nonlinearity(subject: Subject) -> Iterator[Caution]:
-    """A state dict of `torch.nn.RNN`, which does not say tanh or relu."""
-    if "nonlinearity" in subject.details:
-        yield Caution(
-            "tanh or relu? The weights of torch.nn.RNN do not say it",
-            subject.recurrent(lambda layer: layer.spec.kind == "rnn"),
-            "It is read as tanh, torch's default. Of a module with nonlinearity='relu' that is another function.",
-            "If it is relu, give parity the live module, or build it with nonlinearity='relu' and load the weights.",
-            "P08",
+    """Weights of `torch.nn.RNN`, which do not say tanh or relu; a program beside them may."""
+    said = subject.details.get("options", "")
+    if "nonlinearity" not in subject.details or "nonlinearity=tanh" in said:
+        return
+    found = subject.recurrent(lambda layer: layer.spec.kind == "rnn")
+    if "nonlinearity=relu" in said:
+        what, why = (
+            "its program says relu, and its weights alone are read as tanh",
+            "Taken alone it computes something else.",
         )
+    else:
+        what = "tanh or relu? The weights of torch.nn.RNN do not say it"
+        why = "It is read as tanh, torch's default. Of a module with nonlinearity='relu' that is another function."
+    remedy = "If it is relu, give parity the live module, or build it with nonlinearity='relu' and load the weights."
+    yield Caution(what, found, why, remedy, "P08")
 
 
 def cudnn(subject: Subject) -> Iterator[Caution]:

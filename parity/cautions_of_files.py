@@ -107,7 +107,8 @@ def old_keras(subject: Subject) -> Iterator[Caution]:
             (),
             "Keras 3 refuses an LSTM of tf.keras ('Unrecognized keyword arguments passed to LSTM: time_major'), a GRU without reset_after "
             "and every CuDNN layer.",
-            "parity convert FILE new.keras writes one that it opens.",
+            "parity convert FILE new.keras writes one that it opens"
+            + (", of each recurrent layer by itself: --layer NAME." if subject.network.problems else "."),
             "P46",
         )
 

@@ -27,8 +27,8 @@ def padded_rows(subject: Subject) -> Iterator[Caution]:
         yield Caution(
             f"{what}, and frameworks leave different things at padded steps",
             (*makers, *lengths),
-            "Keras repeats the last output there, torch's packed sequences and ONNX's sequence_lens give zeros, and without either the "
-            "layer goes on computing: then its final state is off by up to 0.23.",
+            "Keras repeats the last output there (a Bidirectional that gives every step has zeros), torch's packed sequences and ONNX's "
+            "sequence_lens give zeros, and without either the layer goes on computing: then its final state is off by up to 0.23.",
             f"Give torch a packed sequence, ONNX sequence_lens. {_PADDING}",
             "P19",
         )
@@ -170,10 +170,9 @@ def first_axis(subject: Subject) -> Iterator[Caution]:
         own = [f"({_axes(values[0])}) in {FRAMEWORKS[name]}" for name, values in axes.items()]
         own[-1] += " unless batch_first=True"
         own.append(f"({_axes(onnx_returns('gru')[0])}) in ONNX")
+        weights = subject.framework == "torch" and "file" in subject.details
         unsaid = (
-            " A state dict does not say batch_first."
-            if subject.framework == "torch" and "file" in subject.details
-            else ""
+            " Weights do not say it." if weights and "batch_first" not in subject.details.get("options", "") else ""
         )
         yield Caution(
             "batch first or time first?",
@@ -270,7 +269,7 @@ def dropout(subject: Subject) -> Iterator[Caution]:
         yield Caution(
             "it has dropout, which acts in training only",
             found,
-            "A torch module begins in training mode: two calls with one input then differ, by up to 0.07 and more.",
+            "A torch module begins in training mode: two calls with one input then differ (by 0.07 where it was measured).",
             "Call module.eval() before comparing, and training=False in Keras.",
             "P42",
         )

@@ -80,7 +80,7 @@ def _without_repeats(merged: list[_Counted]) -> Iterator[_Counted]:
 def _all_rows(shown: Mapping[str, Any]) -> Iterator[_Item]:
     waiting: dict[int, list[Mapping[str, Any]]] = {}
     for layer in shown["opaque"]:
-        waiting.setdefault(min(layer["place"], len(shown["layers"])), []).append(layer)
+        waiting.setdefault(max(0, min(layer["place"], len(shown["layers"]))), []).append(layer)
     for place in range(len(shown["layers"]) + 1):
         for layer in waiting.get(place, ()):
             kind = layer["class"] or ("tensors" if layer["tensors"] else "")
@@ -130,12 +130,19 @@ def _recurrent_options(one: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 
 
 def _opaque_options(layer: Mapping[str, Any]) -> str:
-    options = [f"{printable(name, SHORT)}={printable(value, SHORT)}" for name, value in layer["options"].items()]
+    options = [
+        f"{printable(name, SHORT)}={printable(_value(value), SHORT)}" for name, value in layer["options"].items()
+    ]
     short = short_names(list(layer["tensors"]))
     shapes = [shape_text(tensor["shape"]) for tensor in layer["tensors"].values()]
     tensors = [f"{printable(name, SHORT)} {shape}" for name, shape in zip(short, shapes, strict=True)]
     parts = [some(tensors, _MOST_TENSORS), some(options, _MOST_OPTIONS)]
     return "; ".join(filter(None, parts))
+
+
+def _value(value: object) -> object:
+    """A number of float32 without the digits that double precision shows of it."""
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -79,6 +79,7 @@ def description(opened: Opened) -> dict[str, Any]:
     network, details = opened.network, opened.network.details
     suffix = opened.path.suffix.lower() if opened.path else ""
     returned = list(returned_by(network))
+    names = frozenset(layer.name for layer in network.recurrent)
     version = details.get("keras_version")
     producer = details.get("producer") or (f"Keras {version}" if version else None)
     found = {
@@ -96,7 +97,7 @@ def description(opened: Opened) -> dict[str, Any]:
         "time": network.time,
         "partial": bool(network.problems),
         "problems": [asdict(problem) for problem in network.problems],
-        "layers": [_layer(layer, place, network) for place, layer in enumerate(network.layers)],
+        "layers": [_layer(layer, place, network, names) for place, layer in enumerate(network.layers)],
         "opaque": [_opaque(layer) for layer in network.opaque],
         "alone": [layer.name for layer in network.recurrent],
         "outputs": [{"name": output.name, "layer": output.layer} for output in network.outputs],
@@ -169,14 +170,14 @@ def age_of(producer: str) -> str:
 # ---- layers
 
 
-def _layer(layer: Layer, place: int, network: Network) -> dict[str, Any]:
+def _layer(layer: Layer, place: int, network: Network, names: frozenset[str]) -> dict[str, Any]:
     inner = layer.recurrent if isinstance(layer, Bidirectional) else (layer,) if isinstance(layer, Recurrent) else ()
     return {
         **layer_facts(layer),
         "place": place,
         "dtype": ", ".join(sorted({str(held.dtype) for held in layer.arrays.held.values()})),
         "weights": layer.arrays.shapes,
-        **({"recurrent": [recurrent_facts(one, network) for one in inner]} if inner else {}),
+        **({"recurrent": [recurrent_facts(one, network, names) for one in inner]} if inner else {}),
     }
 
 
@@ -193,8 +194,8 @@ def _opaque(layer: Opaque) -> dict[str, Any]:
     }
 
 
-def recurrent_facts(layer: Recurrent, network: Network) -> dict[str, Any]:
-    """A recurrent layer in full: kind, sizes, functions, options, and its weights as its own framework keeps them.
+def recurrent_facts(layer: Recurrent, network: Network, names: frozenset[str]) -> dict[str, Any]:
+    """A recurrent layer in full, among others of some names: kind, sizes, functions, options, weights as its framework keeps them.
 
     `functions` has one mapping for each direction: where it acts -> the function. `stored` has the layout, its gates in order, and
     the tensors: name there, name in the file where that is known, shape, axes.
@@ -235,7 +236,7 @@ def recurrent_facts(layer: Recurrent, network: Network) -> dict[str, Any]:
         "stored": {
             "layout": layout.framework,
             "gates": list(layout.own_gates),
-            "tensors": list(_tensors(layer, layout, network)),
+            "tensors": list(_tensors(layer, layout, network, names)),
         },
     }
 
@@ -247,17 +248,18 @@ def layout_of(origin: str, layer: Recurrent) -> Layout:
     return KERAS_GRU_RESET_BEFORE if before and layout.framework == "keras" else layout
 
 
-def _tensors(layer: Recurrent, layout: Layout, network: Network) -> Iterator[dict[str, Any]]:
+def _tensors(layer: Recurrent, layout: Layout, network: Network, names: frozenset[str]) -> Iterator[dict[str, Any]]:
     """The weights as the framework keeps them; where each direction has tensors of its own, one after the other."""
     together = any("direction" in tensor.axes for tensor in layout.tensors)
     axes = {tensor.name: tensor.axes for tensor in layout.tensors}
+    named = network.origin == "torch" and "file" in network.details
     parts = [layer.weights] if together else [(one,) for one in layer.weights]
     for number, part in enumerate(parts):
         for name, blocks in packed(layout, layer.spec, part).items():
             yield {
                 "name": name,
                 "direction": None if together else layer.spec.directions[number],
-                "in_file": _name_in_state_dict(layer, name, number, network),
+                "in_file": _name_in_state_dict(layer, name, number, names) if named else None,
                 "shape": blocks.shape,
                 "axes": ["*".join(group) for group in axis_groups(axes[name])],
             }
@@ -266,11 +268,15 @@ def _tensors(layer: Recurrent, layout: Layout, network: Network) -> Iterator[dic
 _LAYER_NUMBER = re.compile(r"(.*)_l(\d+)", re.DOTALL)
 
 
-def _name_in_state_dict(layer: Recurrent, tensor: str, direction: int, network: Network) -> str | None:
-    """The name of a tensor in a torch state dict, as `parity.files.state_dict` takes names apart; None in other files."""
-    if network.origin != "torch" or "file" not in network.details:
-        return None
-    names = {other.name for other in network.recurrent}
+def _name_in_state_dict(layer: Recurrent, tensor: str, direction: int, names: frozenset[str]) -> str:
+    """The name of a tensor in a torch state dict, as `parity.files.state_dict` takes names apart.
+
+    Args:
+        layer: of a network that was read from one.
+        tensor: its name in torch's layout.
+        direction: index of the direction it belongs to.
+        names: of all recurrent layers.
+    """
     found = _LAYER_NUMBER.fullmatch(layer.name)
     stacked = found if found and f"{found[1]}_l0" in names and f"{found[1]}_l1" in names else None
     base, depth = (stacked[1], stacked[2]) if stacked else (layer.name, "0")

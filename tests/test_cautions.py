@@ -339,3 +339,17 @@ def test_the_age_of_a_file_is_told_from_its_producer() -> None:
     ):
         assert Subject(keras(layer(), details={"producer": producer})).keras_version == version
     assert Subject(torch(layer(), details={"producer": "Keras 2.1.5"})).keras_version is None
+
+
+def test_a_program_may_say_what_the_weights_do_not() -> None:
+    rnn = layer("rnn", biases=2)
+    for options, words in (
+        ("rnn: batch_first=True, nonlinearity=relu", "its program says relu"),
+        ("", "tanh or relu?"),
+        ("rnn: nonlinearity=tanh", None),
+    ):
+        network = torch(rnn, details={"nonlinearity": "tanh", **({"options": options} if options else {})})
+        found = [one for one in cautions(network) if one.pitfall == "P08"]
+        assert [one.what.startswith(str(words)) for one in found] == ([True] if words else [])
+        (axes,) = [one for one in cautions(network) if one.pitfall == "P18"]
+        assert ("Weights do not say it" in axes.why) is ("batch_first" not in options)

@@ -142,10 +142,9 @@ def groups_of(model: Any) -> Groups:
 def test_models_of_keras_2_compute_the_same(build: Callable[[Any], Any], form: str) -> None:
     k = _tf()
     model = randomized(build(k))
-    if form == "json":
-        config = json.loads(model.to_json())
-    else:  # what config.json in the .keras files of Keras 2.12 to 2.15 holds
-        config = json.loads(json.dumps(k.saving.serialize_keras_object(model)))
+    # The other is what config.json in the .keras files of Keras 2.12 to 2.15 holds.
+    serialized = model.to_json() if form == "json" else json.dumps(k.saving.serialize_keras_object(model))
+    config = json.loads(serialized)
     network = read(config, groups_of(model), k.__version__)
     x = inputs(network)
     expected = model(x)
@@ -204,14 +203,15 @@ def per_gate(gates: str, units: int, features: int, name: str) -> tuple[list[Arr
 
 
 def hard_sigmoid(x: Array) -> Array:
-    return np.clip(0.2 * x + 0.5, 0, 1)
+    clipped: Array = np.clip(0.2 * x + 0.5, 0, 1)
+    return clipped
 
 
 def keras_1_lstm(x: Array, arrays: Sequence[Array]) -> Array:
     """`LSTM.step` of Keras 1.2.2, consume_less "mem": every h."""
     W_i, U_i, b_i, W_c, U_c, b_c, W_f, U_f, b_f, W_o, U_o, b_o = (a.astype(np.float64) for a in arrays)
     h = c = np.zeros((len(x), b_i.size))
-    steps = []
+    steps: list[Array] = []
     for x_t in np.moveaxis(x.astype(np.float64), 1, 0):
         i = hard_sigmoid(x_t @ W_i + b_i + h @ U_i)
         f = hard_sigmoid(x_t @ W_f + b_f + h @ U_f)
@@ -225,7 +225,7 @@ def keras_1_gru(x: Array, arrays: Sequence[Array]) -> Array:
     """`GRU.step` of Keras 1.2.2, consume_less "mem": every h."""
     W_z, U_z, b_z, W_r, U_r, b_r, W_h, U_h, b_h = (a.astype(np.float64) for a in arrays)
     h = np.zeros((len(x), b_z.size))
-    steps = []
+    steps: list[Array] = []
     for x_t in np.moveaxis(x.astype(np.float64), 1, 0):
         z = hard_sigmoid(x_t @ W_z + b_z + h @ U_z)
         r = hard_sigmoid(x_t @ W_r + b_r + h @ U_r)
@@ -536,7 +536,7 @@ def test_the_weights_of_a_nested_model_are_told_apart() -> None:
     """Trained weights first, those of the frozen layer and the means of the norm after them: `Network.weights` of Keras 2.2.4."""
     lstm = {"class_name": "LSTM", "config": {"name": "a", "units": 2, "return_sequences": True}}
     frozen = {"class_name": "Dense", "config": {"name": "b", "units": 3, "trainable": False}}
-    norm = {"class_name": "BatchNormalization", "config": {"name": "c"}}
+    norm: dict[str, Any] = {"class_name": "BatchNormalization", "config": {"name": "c"}}
     last = {"class_name": "GRU", "config": {"name": "d", "units": 2, "use_bias": False}}
     inner = {"class_name": "Sequential", "config": {"name": "inner", "layers": [lstm, frozen, norm, last]}}
     config = {"class_name": "Sequential", "config": {"name": "outer", "layers": [inner]}}
@@ -560,7 +560,7 @@ def test_the_weights_of_a_nested_model_are_told_apart() -> None:
     assert [weight is own for weight, own in zip(found["inner/c"], [*trained[3:5], *others[2:]], strict=True)] == [
         True
     ] * 4
-    inner["config"]["layers"][2]["class_name"] = "NormOfMyOwn"
+    norm["class_name"] = "NormOfMyOwn"
     names = [
         f"{name}/w{k}:0" for name, count in (("a", 3), ("c", 2), ("d", 2), ("b", 2), ("c", 2)) for k in range(count)
     ]

@@ -83,12 +83,12 @@ class Summed:
     """
 
     def __init__(self, raw: Raw, crc: int, before: int = 0) -> None:
-        self._raw, self._crc, self._before = raw, crc, before
+        self.raw, self._crc, self._before = raw, crc, before
         self._next, self._sum = 0, before
         self.shape, self.dtype = raw.shape, raw.dtype
 
     def __getitem__(self, rows: Any) -> Array:
-        found = self._raw[rows]
+        found = self.raw[rows]
         length = self.shape[0] if self.shape else 1
         start, stop, _ = rows.indices(length) if isinstance(rows, slice) and self.shape else (0, length, 1)
         if start == 0:
@@ -99,7 +99,7 @@ class Summed:
             if stop == length and self._sum != self._crc:
                 raise FormatError(
                     "a tensor is damaged: its checksum is another",
-                    f"{self._raw.path}, byte {self._raw.offset}",
+                    f"{self.raw.path}, byte {self.raw.offset}",
                     f"{self._crc:#010x}",
                     f"{self._sum:#010x}",
                     "get the file anew, or save the model again",

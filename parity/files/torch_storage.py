@@ -13,9 +13,11 @@ import numpy as np
 from parity.deferred import LARGE_BYTES
 from parity.errors import FormatError, Problem, UnsupportedError
 from parity.files.archive import FETCH_ANEW, Archive
-from parity.files.stored import Raw, Stored, Summed, row_slices
+from parity.files.stored import Raw, Stored, Summed
 from parity.files.torch_rebuild import Storage, View
 from parity.recurrent import Array
+
+_PIECE_BYTES = 1 << 18
 
 _MOST_REUSE = 16
 """A file may give its tensors together this many times its own size, by tensors that share numbers."""
@@ -188,5 +190,5 @@ def _check_now(place: Place) -> None:
     if place.crc is None:
         return
     whole = Summed(Raw(place.path, place.offset, (place.nbytes,), np.dtype("u1")), place.crc)
-    for rows in row_slices((place.nbytes,), 1):
-        whole[rows]
+    for start in range(0, place.nbytes, _PIECE_BYTES):
+        whole[start : start + _PIECE_BYTES]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from parity.errors import FormatError, MissingFrameworkError, ParityError, Probl
 from parity.forms import Form, form_in, stacked_cells
 from parity.frameworks import Settings, quiet_import
 from parity.frameworks.keras.running import ENGINE, KerasRunner
-from parity.frameworks.keras.twins import live_layers
+from parity.frameworks.keras.twins import layer_at, live_layers
 from parity.layouts import Kind
 from parity.network import Bidirectional, Network, Recurrent
 from parity.network.keras.config import layers_from_keras, network_from_keras
@@ -47,15 +46,10 @@ def read(source: keras.Layer) -> Network:
     serialized = keras.saving.serialize_keras_object(source)
     if isinstance(source, keras.Model):
         return _with_version(
-            network_from_keras(serialized, lambda path: _layer_at(source, path).get_weights(), source.name)
+            network_from_keras(serialized, lambda path: layer_at(source, path).get_weights(), source.name)
         )
     layers, details = layers_from_keras(serialized, source.get_weights())
     return _with_version(Network(source.name, layers, (), ENGINE, details))
-
-
-def _layer_at(model: keras.Model, path: str) -> keras.Layer:
-    """A layer by the names of the models it stands in and its own."""
-    return functools.reduce(lambda found, name: found.get_layer(name), path.split("/"), model)
 
 
 def _check_own_activations(source: keras.Layer) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from parity.frameworks import quiet_import
 from parity.frameworks.keras.layers import Aligned
 from parity.network import Bidirectional, Layer, Network, Recurrent
+from parity.network.keras.config import chain_paths
 
 with quiet_import():
     import keras
@@ -24,10 +26,17 @@ def is_cell(live: Live) -> bool:
 
 
 def live_layers(source: Live) -> list[Live]:
-    """A model's layers in the order of the data, without its input; a layer by itself."""
+    """A model's layers in the order of the data, those of models inside it, too, without its input; a layer by itself."""
     if not isinstance(source, keras.Model):
         return [source]
-    return [layer for layer in source.layers if not isinstance(layer, keras.layers.InputLayer)]
+    found = chain_paths(keras.saving.serialize_keras_object(source))
+    together = [[layer_at(source, path) for path in paths_] for paths_ in found]
+    return [layers[0] if len(layers) == 1 else keras.Sequential(layers) for layers in together]
+
+
+def layer_at(model: keras.Model, path: str) -> Live:
+    """A layer by the names of the models it stands in and its own."""
+    return functools.reduce(lambda found, name: found.get_layer(name), path.split("/"), model)
 
 
 def paths(live: Live) -> list[Live]:

@@ -107,6 +107,18 @@ def network_from_keras(
     return Network(title, layers, outputs, "keras", {**details, **_meanings(layers, hard_sigmoid_of_keras_2)}, time)
 
 
+def chain_paths(serialized: Config) -> list[tuple[str, ...]]:
+    """The layers of a model that `network_from_keras` reads as a whole, in the order of the data, by their paths.
+
+    A layer that is called twice stands there twice; an activation that goes into the Dense before it stands beside that.
+    """
+    flat = flattened(serialized, [])
+    model, homes = with_activations(flat.serialized)
+    taken = {home: (flat.paths[gone],) for gone, home in homes.items()}
+    names = [name_of(layer) for layer in chain_of(model, []).layers]
+    return [(flat.paths[name], *taken.get(name, ())) for name in names]
+
+
 def layers_from_keras(
     serialized_layer: Config, arrays: Sequence[Stored], hard_sigmoid_of_keras_2: bool = False
 ) -> tuple[tuple[Layer, ...], dict[str, str]]:
@@ -227,4 +239,4 @@ def _outputs(
     return tuple(outputs)
 
 
-__all__ = ["Stored", "layers_from_keras", "network_from_keras", "weight_paths"]
+__all__ = ["Stored", "chain_paths", "layers_from_keras", "network_from_keras", "weight_paths"]
