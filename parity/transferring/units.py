@@ -82,7 +82,7 @@ class StoredHandle:
             halves = np.asarray(self.stored[()])[self.stored.dtype.names[0]].astype(np.uint32)
             widened: Array = (halves << 16).view(np.float32)
             return widened
-        return np.asarray(self.stored[()])
+        return np.asarray(self.stored[()] if hasattr(self.stored, "__getitem__") else self.stored)
 
 
 @dataclass(frozen=True)

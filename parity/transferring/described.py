@@ -1,0 +1,153 @@
+"""A network that was read from a file -> units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from parity.layouts import KERAS_GRU_RESET_BEFORE, KERAS_LSTM_TWO_BIASES, Layout
+from parity.leaf_layouts import LEAF_LAYOUTS, LeafLayout, leaf_layout
+from parity.network import Bidirectional, Dense, Embedding, Network, Opaque, Recurrent
+from parity.transferring.options import options_from
+from parity.transferring.units import SINGLE, UNTYPED, Leaf, StoredHandle, Unit, layout_for
+
+_DEPTH = re.compile(r"(.*)_l(\d+)")
+_WRAPPERS = ("", "TimeDistributed")
+"""Classes that do not say what the tensors in them are."""
+
+
+def units_of(network: Network) -> list[Unit]:
+    """Every weight-bearing layer of a network, in its order; the described ones where they stand."""
+    found: list[Unit] = []
+    rest = sorted(network.opaque, key=lambda layer: layer.place)
+    for place, layer in enumerate(network.layers):
+        while rest and rest[0].place <= place:
+            found += _described(rest.pop(0), network.origin)
+        for part in layer.recurrent if isinstance(layer, Bidirectional) else (layer,):
+            if isinstance(part, Recurrent):
+                found.append(_recurrent(part, network.origin))
+            elif isinstance(part, (Dense, Embedding)):
+                found.append(_weighted(part))
+    return [*found, *(unit for layer in rest for unit in _described(layer, network.origin))]
+
+
+def _recurrent(layer: Recurrent, origin: str) -> Unit:
+    spec, layout = layer.spec, layout_for("onnx" if origin == "onnxruntime" else origin, layer.spec.kind)
+    plain = any(one.held("peepholes") is not None for one in layer.weights) or spec.projection_size
+    if origin == "keras" and plain:
+        layout = layout_for("", spec.kind)
+    elif origin == "keras" and spec.kind == "gru" and not layer.cells[0].reset_after:
+        layout = KERAS_GRU_RESET_BEFORE
+    elif origin == "keras" and spec.kind == "lstm" and any(one.held("bias_recurrent") is not None for one in layer.weights):
+        layout = KERAS_LSTM_TWO_BIASES
+    leaves = []
+    for index, weights in enumerate(layer.weights):
+        for tensor in layout.tensors:
+            if any(weights.held(member) is not None for member in tensor.members):
+                leaves.append(Leaf(_tensor_name(layer, layout, tensor.name, index), tensor.name, None, index))
+    return Unit(
+        layer.name, spec.kind, origin, spec.kind, tuple(leaves), spec=spec, cells=layer.cells, layout=layout,
+        weights=layer.weights, merge_mode=layer.merge_mode if layer.bidirectional else "concat",
+    )  # fmt: skip
+
+
+def _tensor_name(layer: Recurrent, layout: Layout, tensor: str, direction: int) -> str:
+    """A tensor's name as its framework has it."""
+    way = layer.spec.directions[direction]
+    if layout.framework == "torch":
+        stack = _DEPTH.fullmatch(layer.name)
+        base, depth = (stack[1], stack[2]) if stack else (layer.name, "0")
+        end = "" if layer.single_step else f"_l{depth}{'_reverse' if way == 'backward' else ''}"
+        return f"{base}.{tensor}{end}"
+    separator = "/" if layout.framework == "keras" else "."
+    ways = [way] if layer.bidirectional else []
+    return separator.join([layer.name, *ways, tensor])
+
+
+def _weighted(layer: Dense | Embedding) -> Unit:
+    """A layer whose weights a network keeps as Keras does."""
+    kind = "dense" if isinstance(layer, Dense) else "embedding"
+    row = LEAF_LAYOUTS["keras", kind]
+    leaves = []
+    for tensor, field in zip(row.tensors, ("kernel", "bias") if kind == "dense" else ("table",), strict=True):
+        if (held := layer.held(field)) is not None:
+            leaves.append(Leaf(f"{layer.name}/{tensor.name}", tensor.name, StoredHandle(held)))
+    said = {"activation": layer.activation} if isinstance(layer, Dense) else {"mask_zero": layer.mask_zero}
+    options = options_from(kind, "keras", said.get)
+    return Unit(layer.name, kind, "keras", row.classes[0], tuple(leaves), options, leaf_layout=row)
+
+
+def _described(layer: Opaque, origin: str) -> Iterator[Unit]:
+    if not layer.tensors:
+        return
+    separator = "/" if origin == "keras" else "."
+    names = {name: name if origin == "onnxruntime" else _joined(layer.name, name, separator) for name in layer.tensors}
+    leaves = tuple(Leaf(names[name], _role(name), StoredHandle(stored)) for name, stored in layer.tensors.items())
+    unit = Unit(layer.name, UNTYPED, origin, layer.class_name, leaves, facts=layer.facts)
+    rank = len(leaves[0].handle.shape)
+    row = leaf_layout(origin, layer.class_name, rank)
+    typed = as_kind(unit, row) if row else None
+    if typed is not None:
+        yield typed
+    elif layer.class_name in _WRAPPERS:
+        yield unit
+    else:
+        yield from singles(unit)
+
+
+def _joined(layer: str, tensor: str, separator: str) -> str:
+    own = re.sub(r":\d+$", "", tensor)
+    return own if not layer or own.startswith(f"{layer}{separator}") else f"{layer}{separator}{own}"
+
+
+def _role(name: str) -> str:
+    """Its own name, without the places it stands in."""
+    return re.sub(r":\d+$", "", name).replace(".", "/").rpartition("/")[2]
+
+
+def as_kind(unit: Unit, row: LeafLayout) -> Unit | None:
+    """Tensors read as those of a layer in the table; None where they cannot be."""
+    roles = [leaf.role for leaf in unit.leaves]
+    known = [tensor.name for tensor in row.tensors]
+    if not set(roles) <= set(known):
+        numbered = all(role.isdecimal() for role in roles) and len(roles) in (1, len(known))
+        if not numbered and unit.framework != "onnxruntime" or len(roles) > len(known):
+            return None
+        roles = known[: len(roles)]
+    leaves = tuple(replace(leaf, role=role) for leaf, role in zip(unit.leaves, roles, strict=True))
+    options = options_from(row.kind, row.framework, unit.facts.get) if unit.facts else {}
+    typed = replace(unit, kind=row.kind, leaves=leaves, leaf_layout=row, options=options)
+    return typed if _consistent(typed, row) else None
+
+
+def _consistent(unit: Unit, row: LeafLayout) -> bool:
+    """Whether all tensors have the axes that the layout says, of one size each."""
+    sizes: dict[str, int] = {}
+    for leaf in unit.leaves:
+        tensor = row.named(leaf.role)
+        axes = tensor.axes.split() if tensor else []
+        if axes == ["..."]:
+            continue
+        if len(axes) != len(leaf.handle.shape):
+            return False
+        for axis, size in zip(axes, leaf.handle.shape, strict=True):
+            if sizes.setdefault(axis, size) != size and not (unit.kind.endswith("transpose") and axis == "output"):
+                return False
+    first = row.tensors[0].name
+    return any(leaf.role == first for leaf in unit.leaves) or row.kind.endswith("norm")
+
+
+def interpretations(unit: Unit) -> list[Unit]:
+    """Everything that untyped tensors may be, by the table of the framework they come from."""
+    rows = [row for (framework, _), row in LEAF_LAYOUTS.items() if framework == unit.framework]
+    return [typed for row in rows if (typed := as_kind(unit, row)) is not None]
+
+
+def singles(unit: Unit) -> list[Unit]:
+    """Tensors of a layer that is not in the table, one by one."""
+    return [
+        Unit(leaf.name, SINGLE, unit.framework, unit.class_name, (replace(leaf, role="value"),)) for leaf in unit.leaves
+    ]
+
+
