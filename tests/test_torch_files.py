@@ -1098,3 +1098,23 @@ def test_a_flipped_bit_in_a_large_tensor_is_noticed_when_it_is_read(suffix: str,
     path.write_bytes(content)
     with pytest.raises(FormatError, match=r"checksum|CRC-32|cannot be read"):
         parity.to_torch(path)
+
+
+@pytest.mark.parametrize("way", ["scripted", "traced", "exported"])
+@pytest.mark.parametrize("nonlinearity", ["relu", "tanh"])
+def test_a_program_says_the_nonlinearity_of_its_rnn(nonlinearity: str, way: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    rnn = torch.nn.RNN(4, 5, nonlinearity=nonlinearity, batch_first=True)
+    model, x = torch.nn.ModuleDict({"rnn": rnn})["rnn"], torch.randn(3, 6, 4)
+    path = tmp_path / ("a.pt2" if way == "exported" else "a.pt")
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own: of TorchScript's end, and of attributes that are no buffers
+        if way == "exported":
+            torch.export.save(torch.export.export(model, (x,)), path)
+        else:
+            torch.jit.save(torch.jit.script(model) if way == "scripted" else torch.jit.trace(model, x), path)
+        expected = rnn(x)[0].numpy()
+    layer = parity.read(path).recurrent[0]
+    assert layer.cells[0].functions[0].name == nonlinearity
+    found = parity.run(layer, x.numpy(), engine="reference").sequence
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)

@@ -17,7 +17,7 @@ from parity.files.keras_legacy_writing import write_legacy_h5
 from parity.files.keras_writing import write_keras, write_weights_h5
 from parity.files.npz_file import read_inputs
 from parity.files.state_dict import network_from_state_dict
-from parity.files.stored import Contents, Stored
+from parity.files.stored import Contents
 from parity.files.target import check_target, plain_errors, unfinished
 from parity.files.unnamed import in_order
 from parity.frameworks import framework
@@ -54,7 +54,7 @@ def _named_tensors(
         if contents.description is not None:
             return network_of(contents.description, contents.tensors, str(path))
         try:
-            network = _network_from_names(contents.tensors, path.stem)
+            network = _network_from_names(contents, path.stem)
         except ParityError as error:
             problems = [Problem(p.what, f"{p.where} of {path}", p.expected, p.got, p.remedy) for p in error.problems]
             raise type(error)(problems) from error
@@ -70,13 +70,14 @@ def _named_tensors(
     return Format(engine, read, write if write_tensors else None)
 
 
-def _network_from_names(tensors: Mapping[str, Stored], name: str) -> Network:
+def _network_from_names(contents: Contents, name: str) -> Network:
     """Recurrent layers by the names that torch gives their weights, or else by those of Keras, or by order and shapes."""
+    tensors = contents.tensors
     unnamed = in_order(tensors)
     if unnamed is not None:
         return recognised(unnamed, None, name)
     if not any(_KERAS_NAME.search(key) for key in tensors):
-        return network_from_state_dict(tensors, name)
+        return network_from_state_dict(tensors, name, contents.options)
     slashed = {key.replace(".", "/"): tensor for key, tensor in tensors.items()}
     return recognised(saved_model.groups(Contents(slashed, "")), None, name)
 

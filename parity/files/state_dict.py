@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from parity.cell import Cell, plain_cell
 from parity.errors import FormatError, ParityError, Problem, ShapeError, UnsupportedError
 from parity.files.stored import BFLOAT16, Stored, Widened, type_name
+from parity.functions import Function
 from parity.layouts import GATES, KINDS, LAYOUTS, Kind
 from parity.network.graph import Network
 from parity.network.opaque import Opaque
@@ -42,12 +44,15 @@ class _Parameter:
     direction: Direction
 
 
-def network_from_state_dict(tensors: Mapping[str, Stored], name: str) -> Network:
+def network_from_state_dict(
+    tensors: Mapping[str, Stored], name: str, options: Mapping[str, Mapping[str, str]] | None = None
+) -> Network:
     """Read the recurrent modules of a torch state dict: `torch.nn.LSTM`, `GRU`, `RNN` and their cells.
 
     Args:
         tensors: by name, in memory or in a file; a common prefix, as in "encoder.lstm.weight_ih_l0", becomes the module's name.
         name: of the network where there is no such prefix.
+        options: what a program says of its modules, by their place: "nonlinearity" of an RNN.
 
     Returns:
         A bare network where the tensors are those of one module, one layer named after the prefix or the kind, several with "_l0",
@@ -65,12 +70,12 @@ def network_from_state_dict(tensors: Mapping[str, Stored], name: str) -> Network
         >>> network_from_state_dict({key: np.ones(shape, np.float32) for key, shape in shapes.items()}, "file")
         Network('file', gru: Recurrent 3->5)
     """
-    where = f"state dict '{name}'"
+    where, said = f"state dict '{name}'", options or {}
     modules, others = _sorted(tensors)
     if len(modules) == 1 and not others:
         ((prefix, parameters),) = modules.items()
-        layers = _module(tensors, parameters, prefix, name)
-        return Network(prefix or name, layers, (), "torch", _details(layers, tensors))
+        layers = _module(tensors, parameters, prefix, name, said.get(prefix, {}))
+        return Network(prefix or name, layers, (), "torch", _details(layers, tensors, said))
     if not tensors:
         raise FormatError("no tensors in it", where, _RECURRENT, "nothing", _WHOLE_MODEL)
     problems = [_many(modules, others, where) if modules else _none(tensors, where)]
@@ -83,12 +88,12 @@ def network_from_state_dict(tensors: Mapping[str, Stored], name: str) -> Network
             opaque.append(Opaque(prefix, "", own, place=len(found)))
         if prefix in modules:
             try:
-                found += _module(tensors, modules[prefix], prefix, name)
+                found += _module(tensors, modules[prefix], prefix, name, said.get(prefix, {}))
             except ParityError as error:
                 problems += error.problems
                 own = {p.key[len(prefix) + 1 if prefix else 0 :]: tensors[p.key] for p in modules[prefix]}
                 opaque.append(Opaque(prefix, "", own, place=len(found)))
-    details = _details(found, tensors)
+    details = _details(found, tensors, said)
     return Network(name, tuple(found), (), "torch", details, opaque=tuple(opaque), problems=tuple(problems))
 
 
@@ -132,7 +137,11 @@ def _owner(key: str) -> str:
 
 
 def _module(
-    tensors: Mapping[str, Stored], parameters: Sequence[_Parameter], prefix: str, name: str
+    tensors: Mapping[str, Stored],
+    parameters: Sequence[_Parameter],
+    prefix: str,
+    name: str,
+    options: Mapping[str, str],
 ) -> tuple[Recurrent, ...]:
     """The layers of one recurrent module."""
     where = f"state dict '{prefix or name}'"
@@ -169,7 +178,8 @@ def _module(
         try:
             weights = _layer_weights(spec, {key[1:]: tensor for key, tensor in slots.items() if key[0] == depth})
             title = base if depths == 1 else f"{base}_l{depth}"
-            layers.append(Recurrent(title, spec, weights, single_step=single_step))
+            cells = (_cell(kind, options),) * len(directions)
+            layers.append(Recurrent(title, spec, weights, cells=cells, single_step=single_step))
         except ShapeError as error:
             problems += [
                 Problem(p.what, f"{where}, layer {depth}: {p.where}", p.expected, p.got, p.remedy)
@@ -178,6 +188,12 @@ def _module(
     if problems:
         raise ShapeError(problems)
     return tuple(layers)
+
+
+def _cell(kind: Kind, options: Mapping[str, str]) -> Cell:
+    """torch's own cell; an RNN's nonlinearity is an option."""
+    plain, named = plain_cell(kind), options.get("nonlinearity")
+    return plain if kind != "rnn" or named is None else replace(plain, functions=(Function(named),))
 
 
 def _check_types(tensors: Mapping[str, Stored], where: str) -> None:
@@ -195,11 +211,14 @@ def _is_weight(tensor: Stored) -> bool:
     return bool(tensor.dtype == BFLOAT16 or tensor.dtype.kind == "f")
 
 
-def _details(layers: Sequence[Recurrent], tensors: Mapping[str, Stored]) -> dict[str, str]:
+def _details(
+    layers: Sequence[Recurrent], tensors: Mapping[str, Stored], options: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
     """What a reader should know that the network itself does not say."""
     types = sorted({type_name(tensor) for tensor in tensors.values() if _is_weight(tensor)} - {"float32"})
     details = {"stored as": ", ".join(types)} if types else {}
-    if any(layer.spec.kind == "rnn" for layer in layers):
+    said = any("nonlinearity" in own for own in options.values())
+    if any(layer.spec.kind == "rnn" for layer in layers) and not said:
         details["nonlinearity"] = "tanh, torch's default: a state dict does not say it"
     return details
 

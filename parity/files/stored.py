@@ -127,6 +127,7 @@ class Contents:
         form: what the file is, in the words of its makers ("torch state dict", "TorchScript program").
         details: what else it says of itself, for people: producer, version, date.
         description: the network that parity described in it, as JSON text, None in a file of others.
+        options: what a program says of its modules: place -> option -> value ("nonlinearity" -> "relu").
         program: why the tensors alone do not say what is computed and which framework can run it, where it holds a program; else "".
     """
 
@@ -135,6 +136,21 @@ class Contents:
     details: dict[str, str] = field(default_factory=dict)
     description: str | None = None
     program: str = ""
+    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def in_words(options: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The options of modules as a detail for people; nothing where there are none.
+
+    Example:
+        >>> in_words({"rnn": {"batch_first": "True", "nonlinearity": "relu"}})
+        {'options': 'rnn: batch_first=True, nonlinearity=relu'}
+    """
+    said = [
+        (f"{place}: " if place else "") + ", ".join(f"{name}={value}" for name, value in own.items())
+        for place, own in options.items()
+    ]
+    return {"options": "; ".join(said)} if said else {}
 
 
 class Widened:
@@ -174,6 +190,7 @@ __all__ = [
     "Stored",
     "Summed",
     "Widened",
+    "in_words",
     "numbers",
     "row_slices",
     "type_name",

@@ -20,7 +20,7 @@ import numpy as np
 
 from parity.errors import UnsupportedError
 from parity.files.archive import Archive
-from parity.files.stored import BFLOAT16, Contents, Stored
+from parity.files.stored import BFLOAT16, Contents, Stored, in_words
 from parity.files.torch_rebuild import Storage, View
 from parity.files.torch_storage import Place, placed_tensors, record
 from parity.files.torch_zip import check_byte_order, read_state_dict
@@ -73,14 +73,13 @@ def read_export(archive: Archive) -> Contents:
         raise archive.fault("another archive format", "pt2", "something else")
     check_byte_order(archive, f"{root}/")
     tensors: dict[str, Stored] = {}
-    options: list[str] = []
+    options: dict[str, dict[str, str]] = {}
     for graph in graphs:
         model = graph.rpartition("/")[2].removesuffix(".json")
         before = f"{model}." if len(graphs) > 1 else ""
         tensors |= {before + name: tensor for name, tensor in _weights(archive, root, model).items()}
-        options += [before + text for text in _options(_json(archive, graph))]
-    details = {"options": "; ".join(options)} if options else {}
-    return Contents(tensors, FORM, details, program=PROGRAM)
+        options |= {before + place: own for place, own in _options(_json(archive, graph)).items()}
+    return Contents(tensors, FORM, in_words(options), program=PROGRAM, options=options)
 
 
 def _read_old(archive: Archive) -> Contents:
@@ -89,9 +88,9 @@ def _read_old(archive: Archive) -> Contents:
         raise archive.fault("it has no state dict", "serialized_state_dict.pt", ", ".join(archive.names[:8]))
     contents = _inner(archive, names[0])
     version = archive.read("version", 64).decode("latin-1").strip() if "version" in archive.names else ""
-    options = "; ".join(_options(_json(archive, _OLD)))
-    details = {**({"schema": version} if version else {}), **({"options": options} if options else {})}
-    return Contents(contents.tensors, FORM, {**contents.details, **details}, program=PROGRAM)
+    options = _options(_json(archive, _OLD))
+    details = {**contents.details, **({"schema": version} if version else {}), **in_words(options)}
+    return Contents(contents.tensors, FORM, details, program=PROGRAM, options=options)
 
 
 def _inner(archive: Archive, name: str, bare: str = "") -> Contents:
@@ -171,14 +170,14 @@ def _whole_numbers(values: Any) -> tuple[int, ...]:
     return found
 
 
-def _options(graph: Any) -> list[str]:
-    """The recurrent operators of a graph, the weights of each by name, and what they are given."""
+def _options(graph: Any) -> dict[str, dict[str, str]]:
+    """The recurrent modules of a graph, and what their operators are given."""
     try:
         module = graph["graph_module"]
         named = dict(_parameters(module["signature"]["input_specs"]))
-        return [text for node in module["graph"]["nodes"] for text in _operator(node, named)]
+        return dict(found for node in module["graph"]["nodes"] for found in _operator(node, named))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-        return []  # what is not as torch writes it says nothing; the weights do not depend on it
+        return {}  # what is not as torch writes it says nothing; the weights do not depend on it
 
 
 def _parameters(specs: Any) -> Any:
@@ -188,14 +187,14 @@ def _parameters(specs: Any) -> Any:
                 yield spec[kind]["arg"]["name"], spec[kind][f"{kind}_name"]
 
 
-def _operator(node: Any, named: dict[str, str]) -> list[str]:
+def _operator(node: Any, named: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
     """The options of a node of aten::lstm, gru, rnn_tanh or rnn_relu on padded sequences."""
     parts = node["target"].split(".")
     if parts[:3] != ["torch", "ops", "aten"] or parts[3] not in _RECURRENT or parts[4:] != ["input"]:
         return []
     inputs = [item["arg"] for item in node["inputs"]]
     first = named.get(inputs[2]["as_tensors"][0]["name"], "")
-    options = [f"batch_first={inputs[8]['as_bool']}"]
-    options += [f"nonlinearity={parts[3][4:]}"] if parts[3].startswith("rnn_") else []
-    place = first.rpartition(".")[0]
-    return [(f"{place}: " if place else "") + ", ".join(options)]
+    options = {"batch_first": str(inputs[8]["as_bool"])}
+    if parts[3].startswith("rnn_"):
+        options["nonlinearity"] = parts[3][4:]
+    return [(first.rpartition(".")[0], options)]

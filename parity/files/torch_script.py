@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from parity.errors import UnsupportedError
 from parity.files.archive import Archive
-from parity.files.stored import Contents
+from parity.files.stored import Contents, in_words
 from parity.files.torch_rebuild import Name, Record, View
 from parity.files.torch_zip import root_of, stored, unpickled
 
@@ -83,13 +83,13 @@ def read_script(archive: Archive) -> Contents:
     classes = {place: _class_name(name) for place, name in modules.classes.items()}
     details = {"module": classes[""].rpartition(".")[2]}
     named = ", ".join(f"{place}: {name.rpartition('.')[2]}" for place, name in classes.items() if place)
-    options = "; ".join(_options(archive, root, modules.classes))
+    options = _options(archive, root, modules.classes)
     if views:
         details["constants"] = f"{len(views)} tensors that the code calls CONSTANTS.c0, ..."
-    texts = (("modules", named), ("options", options), ("left out", ", ".join(modules.left_out[:12])))
+    texts = (("modules", named), *in_words(options).items(), ("left out", ", ".join(modules.left_out[:12])))
     details |= {key: text for key, text in texts if text}
     program = "" if classes[""] in _PLAIN and not views else PROGRAM
-    return Contents(tensors, "TorchScript program", details, program=program)
+    return Contents(tensors, "TorchScript program", details, program=program, options=options)
 
 
 def _modules(found: Record) -> _Modules:
@@ -139,10 +139,10 @@ def _class_name(name: Name) -> str:
     return _MANGLED.sub("", f"{name.module}.{name.name}").removeprefix("__torch__.")
 
 
-def _options(archive: Archive, root: str, classes: dict[str, Name]) -> list[str]:
+def _options(archive: Archive, root: str, classes: dict[str, Name]) -> dict[str, dict[str, str]]:
     """What the code of each recurrent module says of it: batch_first, and the nonlinearity of an RNN."""
     texts: dict[str, str] = {}
-    found: list[str] = []
+    found: dict[str, dict[str, str]] = {}
     for place, name in classes.items():
         if _class_name(name) not in _PLAIN:
             continue
@@ -155,8 +155,9 @@ def _options(archive: Archive, root: str, classes: dict[str, Name]) -> list[str]
         call, batch_first, mode = _CALL.search(own), _BATCH_FIRST.search(own), _MODE.search(own)
         first = batch_first[1] if batch_first else call[2] if call else None
         kind = mode[1].lower() if mode else call[1] if call else ""
-        options = [f"batch_first={first}"] if first else []
-        options += [f"nonlinearity={kind.removeprefix('rnn_')}"] if kind.startswith("rnn_") else []
+        options = {"batch_first": first} if first else {}
+        if kind.startswith("rnn_"):
+            options["nonlinearity"] = kind.removeprefix("rnn_")
         if options:
-            found.append((f"{place}: " if place else "") + ", ".join(options))
+            found[place] = options
     return found
