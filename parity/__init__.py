@@ -4,6 +4,7 @@
     to_torch, to_keras, to_onnx   convert a path or live object
     form_of(converted)            native or composed, and why -> Form
     convert(source, target)       convert a file to a file, by suffix
+    transfer(source, target)      weights into a live model of your own -> Transfer
     run(source, inputs, engine)   run it in one engine -> Result
     compare(*sources)             run it in every engine and judge -> Comparison
     assert_parity(*sources)       the same, for tests
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from parity.returns import Returns
     from parity.running import run
     from parity.sources import explain, form_of, read, to_keras, to_onnx, to_torch
+    from parity.transferring import Transfer, transfer
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,7 @@ _HOMES = {
     "Result": "result",
     "Returns": "returns",
     "ShapeError": "errors",
+    "Transfer": "transferring",
     "UnsupportedError": "errors",
     "assert_parity": "comparison",
     "compare": "comparison",
@@ -51,6 +54,7 @@ _HOMES = {
     "to_keras": "sources",
     "to_onnx": "sources",
     "to_torch": "sources",
+    "transfer": "transferring",
 }
 
 __all__ = [
@@ -63,6 +67,7 @@ __all__ = [
     "Result",
     "Returns",
     "ShapeError",
+    "Transfer",
     "UnsupportedError",
     "assert_parity",
     "compare",
@@ -74,6 +79,7 @@ __all__ = [
     "to_keras",
     "to_onnx",
     "to_torch",
+    "transfer",
 ]
 
 

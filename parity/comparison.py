@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from parity.errors import EngineError, MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
-from parity.files import read_inputs
+from parity.files.npz_file import read_inputs
 from parity.findings import Findings
 from parity.forms import of_the_source
 from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, engine_error, family, raised_by_framework

@@ -31,7 +31,8 @@ from safetensors.torch import load_file
 import parity
 from parity.deferred import blocks_of
 from parity.errors import FormatError, ParityError, ShapeError, UnsupportedError
-from parity.files import SUFFIXES, keras_file, read_file, safetensors_file, torch_file, write_file
+from parity.files import SUFFIXES, keras_file, read_file, safetensors_file, write_file
+from parity.files import torch as torch_file
 from parity.files.archive import Archive
 from parity.files.description import describe, network_of, tensors_of
 from parity.files.state_dict import network_from_state_dict

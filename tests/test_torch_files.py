@@ -28,11 +28,11 @@ import torch
 import parity
 from parity.deferred import LARGE_BYTES, Blocks, Deferred
 from parity.errors import FormatError, ParityError, ShapeError, UnsupportedError
-from parity.files import torch_pickle, write_file
+from parity.files import write_file
 from parity.files.archive import Archive
 from parity.files.stored import BFLOAT16, Contents, Raw, Summed, numbers
-from parity.files.torch_file import read, read_tensors, write
-from parity.files.torch_legacy import MAGIC
+from parity.files.torch import read, read_tensors, unpickling, write
+from parity.files.torch.legacy import MAGIC
 
 Save = Callable[[Any, Path], None]
 
@@ -966,9 +966,9 @@ def test_no_pickle_takes_memory_or_time(way: str, program: str, tmp_path: Path) 
 
 
 def test_a_pickle_of_too_many_opcodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_pickle, "_MOST_OPCODES", 100)
+    monkeypatch.setattr(unpickling, "_MOST_OPCODES", 100)
     with pytest.raises(FormatError, match="more than 100 opcodes"):
-        torch_pickle.Interpreter(io.BytesIO(b"\x80\x02" + b"}0" * 60 + b"N.")).load()
+        unpickling.Interpreter(io.BytesIO(b"\x80\x02" + b"}0" * 60 + b"N.")).load()
 
 
 def test_tensors_cannot_claim_more_than_the_file(tmp_path: Path) -> None:

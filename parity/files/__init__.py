@@ -1,28 +1,19 @@
-"""Model files: one module for each format, by suffix. Imports no framework, except lazily for `.onnx`."""
+"""Model files, by suffix. No framework is imported, except onnx for `.onnx`; and no format before it is needed."""
 
 from __future__ import annotations
 
+import importlib
 import os
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from parity.deferred import Blocks
-from parity.errors import FormatError, ParityError, Problem, UnsupportedError
-from parity.files import keras_file, keras_h5, npz_file, safetensors_file, saved_model, tensorflow_places, torch_file
-from parity.files.description import describe, network_of, tensors_of
-from parity.files.keras_legacy_writing import write_legacy_h5
-from parity.files.keras_writing import write_keras, write_weights_h5
-from parity.files.npz_file import read_inputs
-from parity.files.state_dict import network_from_state_dict
-from parity.files.stored import Contents
+from parity.errors import FormatError, ParityError, UnsupportedError
+from parity.files.named_tensors import read_network, write_network
 from parity.files.target import check_target, plain_errors, unfinished
-from parity.files.unnamed import in_order
 from parity.frameworks import framework
 from parity.network.graph import Network
-from parity.network.keras.recognition import recognised
 
 
 @dataclass(frozen=True)
@@ -34,52 +25,37 @@ class Format:
         read: describes a file that exists and is not empty; the network may be partial.
         write: writes a network to an open binary file; None where the format is only read.
         weights_alone: whether it cannot say the network, only its weights.
+        takes_config: whether `read` takes the architecture in a file of its own.
     """
 
     engine: str | None
-    read: Callable[[Path], Network]
+    read: Callable[..., Network]
     write: Callable[[Network, BinaryIO], None] | None = None
     weights_alone: bool = False
+    takes_config: bool = False
 
 
-def _named_tensors(
-    read_contents: Callable[[Path], Contents],
-    write_tensors: Callable[[Mapping[str, Blocks], BinaryIO, str | None], None] | None = None,
-    engine: str | None = None,
-) -> Format:
+def _later(room: str, name: str) -> Callable[..., Any]:
+    """A function of a module in this package, which is imported when it is called."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(f"parity.files.{room}"), name)(*arguments)
+
+    return call
+
+
+def _named_tensors(room: str, engine: str | None, written: bool = True) -> Format:
     """A format of named tensors, in which parity's own description may stand beside them."""
-
-    def read(path: Path) -> Network:
-        contents = read_contents(path)
-        if contents.description is not None:
-            return network_of(contents.description, contents.tensors, str(path))
-        try:
-            network = _network_from_names(contents, path.stem)
-        except ParityError as error:
-            problems = [Problem(p.what, f"{p.where} of {path}", p.expected, p.got, p.remedy) for p in error.problems]
-            raise type(error)(problems) from error
-        found = [Problem("it holds a program", str(path), "tensors alone", contents.form, contents.program)]
-        problems = [*(found if contents.program else ()), *network.problems]
-        details = {"file": contents.form, **contents.details, **network.details}
-        return replace(network, details=details, problems=tuple(problems))
-
-    def write(network: Network, file: BinaryIO) -> None:
-        if write_tensors is not None:
-            write_tensors(tensors_of(network), file, describe(network))
-
-    return Format(engine, read, write if write_tensors else None)
+    read, write = _later(room, "read"), _later(room, "write")
+    return Format(
+        engine,
+        lambda path: read_network(read(path), path),
+        (lambda network, file: write_network(network, file, write)) if written else None,
+    )
 
 
-def _network_from_names(contents: Contents, name: str) -> Network:
-    """Recurrent layers by the names that torch gives their weights, or else by those of Keras, or by order and shapes."""
-    tensors = contents.tensors
-    unnamed = in_order(tensors)
-    if unnamed is not None:
-        return recognised(unnamed, None, name)
-    if not any(_KERAS_NAME.search(key) for key in tensors):
-        return network_from_state_dict(tensors, name, contents.options)
-    slashed = {key.replace(".", "/"): tensor for key, tensor in tensors.items()}
-    return recognised(saved_model.groups(Contents(slashed, "")), None, name)
+def _keras_h5(write: Callable[..., Any], weights_alone: bool = False) -> Format:
+    return Format(None, _later("keras_h5", "read"), write, weights_alone, takes_config=True)
 
 
 def _read_onnx(path: Path) -> Network:
@@ -91,27 +67,25 @@ def _write_onnx(network: Network, file: BinaryIO) -> None:
     framework("onnxruntime").write_file(network, file)
 
 
-_TORCH = _named_tensors(torch_file.read, torch_file.write, "torch")
+_LEGACY = _keras_h5(_later("keras_legacy_writing", "write_legacy_h5"))
 
 SUFFIXES: dict[str, Format] = {
-    ".keras": Format("keras", keras_file.read, write_keras),
-    ".weights.h5": Format(None, keras_h5.read, write_weights_h5, weights_alone=True),
-    ".h5": Format(None, keras_h5.read, write_legacy_h5),
-    ".hdf5": Format(None, keras_h5.read, write_legacy_h5),
-    ".pt": _TORCH,
-    ".pth": _TORCH,
-    ".jit": Format("torch", _TORCH.read),
-    ".pt2": Format("torch", _TORCH.read),
-    ".safetensors": _named_tensors(safetensors_file.read, safetensors_file.write, "torch"),
-    ".npz": _named_tensors(npz_file.read, npz_file.write),
+    ".keras": Format("keras", _later("keras_file", "read"), _later("keras_writing", "write_keras")),
+    ".weights.h5": _keras_h5(_later("keras_writing", "write_weights_h5"), weights_alone=True),
+    ".h5": _LEGACY,
+    ".hdf5": _LEGACY,
+    ".pt": _named_tensors("torch", "torch"),
+    ".pth": _named_tensors("torch", "torch"),
+    ".jit": _named_tensors("torch", "torch", written=False),
+    ".pt2": _named_tensors("torch", "torch", written=False),
+    ".safetensors": _named_tensors("safetensors_file", "torch"),
+    ".npz": _named_tensors("npz_file", None),
     ".onnx": Format("onnxruntime", _read_onnx, _write_onnx),
 }
 """What is read and written, by the suffix of the file."""
 
 _TENSORFLOW = (".pb", ".index", ".ckpt", ".meta", ".tflite")
 """Suffixes of TensorFlow's files; a SavedModel is a folder, and a checkpoint's prefix needs no suffix."""
-
-_KERAS_NAME = re.compile(r"(^|[/._])recurrent_kernel(:0)?$")
 
 
 def read_file(path: str | Path, config: str | Path | None = None) -> Network:
@@ -122,13 +96,13 @@ def read_file(path: str | Path, config: str | Path | None = None) -> Network:
         config: the architecture as JSON (Keras's `model.to_json()`), where a file of Keras holds weights alone.
 
     Raises:
-        UnsupportedError: another suffix, or a model that is not kept exactly.
+        UnsupportedError: another suffix, or a model of which nothing can be kept exactly.
         FormatError: an empty, damaged or hostile file.
         ParityError: no such file, a folder, or not readable.
     """
     path = Path(path)
     with plain_errors(path, "read"):
-        if _known_format(path) is None and path.exists() | path.with_name(path.name + ".index").exists():
+        if _known_format(path) is None and (path.exists() or path.with_name(f"{path.name}.index").exists()):
             network = _network_of_tensorflow(path)
             if network is not None:
                 return network
@@ -144,10 +118,10 @@ def read_file(path: str | Path, config: str | Path | None = None) -> Network:
             raise FormatError("the file is empty", str(path), f"a {path.suffix} file", "0 bytes", remedy)
         if config is None:
             return form.read(path)
-        if form.read is not keras_h5.read:
+        if not form.takes_config:
             remedy = "leave the configuration out: this format has its own, or none"
             raise ParityError("a configuration is for the weights of Keras", str(path), ".h5", path.suffix, remedy)
-        return keras_h5.read(path, Path(config))
+        return form.read(path, Path(config))
 
 
 def _network_of_tensorflow(path: Path) -> Network | None:
@@ -156,9 +130,14 @@ def _network_of_tensorflow(path: Path) -> Network | None:
     Raises:
         UnsupportedError: a file of TensorFlow that only TensorFlow reads; says which.
     """
-    if tensorflow_places.place_of(path) is not None:
-        return saved_model.read_network(path)
-    if path.is_file() and path.suffix.lower() in _TENSORFLOW and (refused := tensorflow_places.refusal(path)):
+    if _later("tensorflow.places", "place_of")(path) is not None:
+        network: Network = _later("tensorflow.saved_model", "read_network")(path)
+        return network
+    if (
+        path.is_file()
+        and path.suffix.lower() in _TENSORFLOW
+        and (refused := _later("tensorflow.places", "refusal")(path))
+    ):
         raise refused
     return None
 
@@ -198,22 +177,20 @@ def write_file(
             leaves the target as it was.
 
     Raises:
-        UnsupportedError: another suffix, or a network the format cannot hold.
+        UnsupportedError: another suffix, a partial network, or one that the format cannot hold.
         ParityError: the target is there already, its folder is not, or it cannot be written.
     """
     path = Path(path)
     with plain_errors(path, "written"):
         check_target(path, overwrite)
         form = _format(path)
-        write = form.write
-        if write is None:
-            raise UnsupportedError(
-                "this format is only read", str(path), _known(written=True), path.suffix, "choose one of these"
-            )
+        if form.write is None:
+            remedy = "choose one of these"
+            raise UnsupportedError("this format is only read", str(path), _known(written=True), path.suffix, remedy)
         network.whole()
         with unfinished(path, overwrite) as part:
             with part.open("xb") as file:
-                write(network, file)
+                form.write(network, file)
                 file.flush()
                 os.fsync(file.fileno())
             if check is not None:
@@ -238,14 +215,4 @@ def _known(written: bool = False) -> str:
     return ", ".join(suffix for suffix, form in SUFFIXES.items() if form.write or not written)
 
 
-__all__ = [
-    "SUFFIXES",
-    "Format",
-    "check_target",
-    "engine_of",
-    "read_file",
-    "read_inputs",
-    "unfinished",
-    "weights_alone",
-    "write_file",
-]
+__all__ = ["SUFFIXES", "Format", "check_target", "engine_of", "read_file", "weights_alone", "write_file"]

@@ -55,7 +55,11 @@ class Raw:
             start, stop = 0, self.shape[0] if self.shape else 1
         inner = math.prod(self.shape[1:])
         count, first = max(stop - start, 0) * inner, self.offset + start * inner * self.dtype.itemsize
-        found = np.fromfile(self.path, self.dtype, count, offset=first)
+        try:
+            found = np.fromfile(self.path, self.dtype, count, offset=first)
+        except OSError as error:
+            what = "the file cannot be read any more"
+            raise FormatError(what, str(self.path), "the file as it was", str(error), "read it again") from error
         if found.size != count:
             raise FormatError(
                 "the file is shorter than it was", str(self.path), f"{count} numbers", f"{found.size}", "read it again"

@@ -39,7 +39,11 @@ def _recurrent(layer: Recurrent, origin: str) -> Unit:
         layout = layout_for("", spec.kind)
     elif origin == "keras" and spec.kind == "gru" and not layer.cells[0].reset_after:
         layout = KERAS_GRU_RESET_BEFORE
-    elif origin == "keras" and spec.kind == "lstm" and any(one.held("bias_recurrent") is not None for one in layer.weights):
+    elif (
+        origin == "keras"
+        and spec.kind == "lstm"
+        and any(one.held("bias_recurrent") is not None for one in layer.weights)
+    ):
         layout = KERAS_LSTM_TWO_BIASES
     leaves = []
     for index, weights in enumerate(layer.weights):
@@ -112,7 +116,7 @@ def as_kind(unit: Unit, row: LeafLayout) -> Unit | None:
     known = [tensor.name for tensor in row.tensors]
     if not set(roles) <= set(known):
         numbered = all(role.isdecimal() for role in roles) and len(roles) in (1, len(known))
-        if not numbered and unit.framework != "onnxruntime" or len(roles) > len(known):
+        if (not numbered and unit.framework != "onnxruntime") or len(roles) > len(known):
             return None
         roles = known[: len(roles)]
     leaves = tuple(replace(leaf, role=role) for leaf, role in zip(unit.leaves, roles, strict=True))
@@ -149,5 +153,3 @@ def singles(unit: Unit) -> list[Unit]:
     return [
         Unit(leaf.name, SINGLE, unit.framework, unit.class_name, (replace(leaf, role="value"),)) for leaf in unit.leaves
     ]
-
-

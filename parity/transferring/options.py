@@ -88,11 +88,11 @@ def _padding(value: object, unit: Unit) -> object:
     if value in (0, "valid"):
         return "valid"
     axes = [axis for space in SPACE.values() for axis in space.split()]
-    kernel = plain([size for axis, size in dict(unit.sizes).items() if axis in axes])  # type: ignore[call-overload]
+    kernel = plain([size for axis, size in unit.axes.items() if axis in axes])
     dilation = unit.options.get("dilation")
-    numbers = isinstance(value, int) and isinstance(kernel, int) and isinstance(dilation, int)
-    if numbers and unit.options.get("stride") == 1 and 2 * value == dilation * (kernel - 1):  # type: ignore[operator]
-        return "same"
+    if isinstance(value, int) and isinstance(kernel, int) and isinstance(dilation, int):
+        keeps = unit.options.get("stride") == 1 and 2 * value == dilation * (kernel - 1)
+        return "same" if keeps else value
     return value
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from parity.cell import Cell
 from parity.deferred import Array, Stored
-from parity.layouts import GATES, LAYOUTS, PEEPHOLES, Kind, Layout, Tensor
+from parity.layouts import CANONICAL_AXES, GATES, LAYOUTS, PEEPHOLES, Kind, Layout, Tensor
 from parity.leaf_layouts import ANY, COUNTER, LeafLayout
-from parity.recurrent import CANONICAL_AXES, RecurrentSpec, Weights, tensor_shape, unpack
+from parity.recurrent import RecurrentSpec, Weights, tensor_shape, unpack
 
 UNTYPED = "untyped"
 """Kind of tensors whose layer's class the file does not say."""
@@ -161,6 +161,11 @@ class Unit:
         if axes == ANY or len(names) != len(shape):
             return tuple(shape)
         return tuple(sorted(zip(names, shape, strict=True)))
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """The sizes by the names of their axes, where they have names."""
+        return {str(one[0]): int(one[1]) for one in self.sizes if isinstance(one, tuple)}
 
     @property
     def described(self) -> str:

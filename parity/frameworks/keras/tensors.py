@@ -99,6 +99,11 @@ def units(model: keras.Layer) -> list[Unit]:
     return list(_walk(model, title, seen))
 
 
+def in_order(model: keras.Layer) -> bool:
+    """Whether the layers are listed in the order of the data."""
+    return isinstance(model, (keras.Sequential, keras.src.models.functional.Functional))
+
+
 def _unbuilt(model: keras.Layer) -> Iterator[Problem]:
     known = (*_LEAVES, *_CELLS, keras.layers.RNN)
     for layer in model._flatten_layers():
@@ -141,7 +146,7 @@ def _kind(cell: Any) -> Kind | None:
 
 def _alike(layer: Any) -> bool:
     """Whether both directions are of one kind and size, one cell each, the backward one going backwards."""
-    cells = [getattr(one, "cell", None) for one in (layer.forward_layer, layer.backward_layer)]
+    cells: list[Any] = [getattr(one, "cell", None) for one in (layer.forward_layer, layer.backward_layer)]
     ways = (layer.forward_layer.go_backwards, layer.backward_layer.go_backwards)
     if any(_kind(cell) is None for cell in cells) or ways != (False, True):
         return False
@@ -196,7 +201,17 @@ def _cell_unit(cell: Any, name: str, kind: Kind | None, way: Direction) -> Unit:
             leaves.append(Leaf(f"{name}/{tensor}", tensor, KerasVariable(variable)))
     size = int(cell.kernel.shape[-1 if own else 0])
     spec = RecurrentSpec(kind, size, cell.units, (way,), cell.projection_size if own else None)
-    return Unit(name, kind, "keras", type(cell).__name__, tuple(leaves), notes=notes, spec=spec, cells=(computed,), layout=layout)
+    return Unit(
+        name,
+        kind,
+        "keras",
+        type(cell).__name__,
+        tuple(leaves),
+        notes=notes,
+        spec=spec,
+        cells=(computed,),
+        layout=layout,
+    )
 
 
 def _computed(cell: Any, kind: Kind, name: str) -> tuple[Cell, tuple[str, ...]]:
@@ -208,7 +223,11 @@ def _computed(cell: Any, kind: Kind, name: str) -> tuple[Cell, tuple[str, ...]]:
     if kind != "rnn":
         functions["gate"] = _function(cell.recurrent_activation, name)
     made = replace(plain_cell(kind), functions=tuple(functions[slot] for slot in SLOTS[kind]))
-    notes = () if type(cell) in _CELLS else (f"'{name}' ({type(cell).__name__}) has a call of its own: it was not looked at",)
+    notes = (
+        ()
+        if type(cell) in _CELLS
+        else (f"'{name}' ({type(cell).__name__}) has a call of its own: it was not looked at",)
+    )
     return replace(made, reset_after=bool(cell.reset_after)) if kind == "gru" else made, notes
 
 
@@ -229,7 +248,7 @@ def _leaf_units(layer: Any, path: str, own: Sequence[Any]) -> list[Unit]:
         return [Unit(leaf.name, SINGLE, "keras", title, (replace(leaf, role="value"),)) for leaf in leaves]
     config = layer.get_config()
     options = options_from(row.kind, "keras", config.get)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if type(layer).call is not base.call:  # type: ignore[union-attr]
         notes = (f"'{path}' ({type(layer).__name__}) has a call of its own: it was not looked at",)
     return [Unit(path, row.kind, "keras", type(layer).__name__, tuple(leaves), options, notes, leaf_layout=row)]

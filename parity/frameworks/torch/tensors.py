@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from parity.cell import Cell, plain_cell
 from parity.errors import ParityError, Problem
-from parity.frameworks.torch.building import SUFFIXES
-from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS, layout_of
+from parity.frameworks.torch.building import FUNCTION_OF_RNN, SUFFIXES
+from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS, GeneralCell, layout_of
 from parity.frameworks.torch.layers import NATIVE
-from parity.frameworks.torch.reading import _cell_of as cell_of
+from parity.functions import Function
 from parity.layouts import LAYOUTS, Kind
 from parity.leaf_layouts import LEAF_LAYOUTS, LeafLayout
 from parity.recurrent import DIRECTIONS, Array, RecurrentSpec
@@ -99,8 +100,13 @@ def units(model: nn.Module) -> list[Unit]:
     return found
 
 
+def in_order(model: nn.Module) -> bool:
+    """Whether the modules are listed in the order of the data."""
+    return type(model) is nn.Sequential
+
+
 def _absent(tensor: torch.Tensor) -> Iterator[tuple[str, str]]:
-    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+    if nn.parameter.is_lazy(tensor):
         yield "a lazy module", "call the model once on data"
     elif tensor.is_meta:
         yield "the meta device", "model.to_empty(device='cpu')"
@@ -124,11 +130,9 @@ def _units(name: str, module: nn.Module, own: dict[str, torch.Tensor]) -> list[U
     notes = _notes(name, module, (*_RECURRENT, *_LEAVES))
     title = type(module).__name__
     if kind is not None and not parametrized:
-        rest, made = dict(leaves), []
-        for unit in _recurrent(name or kind, module, kind, rest, notes):
-            made.append(unit)
-        return [*made, *_singles(rest, title)]
-    if row is not None and {leaf for leaf in own} <= {tensor.name for tensor in row.tensors}:
+        rest = dict(leaves)
+        return [*_recurrent(name or kind, module, kind, rest, notes), *_singles(rest, title)]
+    if row is not None and set(own) <= {tensor.name for tensor in row.tensors}:
         options = options_from(row.kind, "torch", lambda option: getattr(module, option, None))
         unit = Unit(name or row.kind, row.kind, "torch", title, tuple(leaves.values()), options, notes, leaf_layout=row)
         return [unit]
@@ -136,7 +140,9 @@ def _units(name: str, module: nn.Module, own: dict[str, torch.Tensor]) -> list[U
 
 
 def _singles(leaves: dict[str, Leaf], title: str) -> list[Unit]:
-    return [Unit(leaf.name, SINGLE, "torch", title, (Leaf(leaf.name, "value", leaf.handle),)) for leaf in leaves.values()]
+    return [
+        Unit(leaf.name, SINGLE, "torch", title, (Leaf(leaf.name, "value", leaf.handle),)) for leaf in leaves.values()
+    ]
 
 
 def _notes(name: str, module: nn.Module, known: tuple[type[nn.Module], ...]) -> tuple[str, ...]:
@@ -148,11 +154,9 @@ def _notes(name: str, module: nn.Module, known: tuple[type[nn.Module], ...]) -> 
     return ()
 
 
-def _recurrent(
-    name: str, module: Any, kind: Kind, leaves: dict[str, Leaf], notes: tuple[str, ...]
-) -> Iterator[Unit]:
+def _recurrent(name: str, module: Any, kind: Kind, leaves: dict[str, Leaf], notes: tuple[str, ...]) -> Iterator[Unit]:
     """The layers of an `nn.LSTM`, `nn.GRU`, `nn.RNN`, or the one of a cell; takes their tensors out of `leaves`."""
-    general = isinstance(module, tuple(GENERAL_CELLS.values()))
+    general = isinstance(module, GeneralCell)
     looped = isinstance(module, nn.RNNBase)
     layout = layout_of(kind) if general else LAYOUTS["torch", kind]
     directions = DIRECTIONS if looped and module.bidirectional else DIRECTIONS[:1]
@@ -168,7 +172,7 @@ def _recurrent(
                 if (leaf := leaves.pop(tensor.name + end, None)) is not None:
                     own.append(Leaf(leaf.name, tensor.name, leaf.handle, index))
         title = f"{name}_l{depth}" if depths > 1 else name
-        cells = (cell_of_any(module, kind),) * len(directions)
+        cells = (_computed(module, kind),) * len(directions)
         yield Unit(
             title, kind, "torch", type(module).__name__, tuple(own), notes=notes if depth == 0 else (), spec=spec, cells=cells,
             layout=layout,
@@ -176,18 +180,12 @@ def _recurrent(
         size = spec.output_size
 
 
-def cell_of_any(module: Any, kind: Kind) -> Any:
-    """What a recurrent module, or one of a class below torch's, computes in a step."""
-    known = next(base for base, own in _RECURRENT.items() if isinstance(module, base) and own == kind)
-    return cell_of(module if type(module) is known else _Plain.of(known, module))
-
-
-class _Plain:
-    """Stands in for a module of a class below torch's."""
-
-    @staticmethod
-    def of(known: type[nn.Module], module: Any) -> Any:
-        options = {"nonlinearity": module.nonlinearity} if known in (nn.RNN, nn.RNNCell) else {}
-        if known in GENERAL_CELLS.values():
-            return module
-        return known(1, 1, **options)
+def _computed(module: Any, kind: Kind) -> Cell:
+    """What a recurrent module computes in a step."""
+    if isinstance(module, GeneralCell):
+        return module.options
+    plain = plain_cell(kind)
+    if kind != "rnn":
+        return plain
+    own = {word: Function(function) for function, word in FUNCTION_OF_RNN.items()}
+    return replace(plain, functions=(own[module.nonlinearity],))

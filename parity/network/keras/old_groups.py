@@ -10,7 +10,7 @@ with the layers of the Sequentials in it (`flattened_layers`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from parity.deferred import Stored
 from parity.network.keras.known import weight_counts
@@ -81,27 +81,25 @@ def weights_by_path(model_config: Config, groups: Mapping[str, Group]) -> dict[s
         >>> [(path, len(weights)) for path, weights in weights_by_path(outer, {"s": (kept, ["d/kernel:0", "d/bias:0"])}).items()]
         [('s/d', 2)]
     """
-    title = title_of(model_config, "model")
-    found: dict[str, list[Stored]] = {}
-    leaves = {leaf.path: leaf for leaf in _leaves(layers_of(model_config) or (), title, ())}
-    tops = list(dict.fromkeys(path[0] for path in leaves))
-    at_top = {top: top for top in tops if top in groups}
-    own = {path: path[-1] for path in leaves if path[0] not in at_top and path[-1] in groups}
-    at_top |= _by_order(
-        [top for top in tops if not any(path[0] == top for path in own)],
-        leaves,
-        groups,
-        {*at_top.values(), *own.values()},
-    )
-    for top in tops:
-        inside = [leaf for path, leaf in leaves.items() if path[0] == top]
-        if top in at_top:
-            split = _split(inside, layers_of(model_config) or (), title, top, groups[at_top[top]])
-        else:
-            split = {leaf.path: list(groups[own[leaf.path]][0]) for leaf in inside if leaf.path in own}
-        for leaf in inside:
-            found["/".join(leaf.path)] = rearranged(leaf.layer, split.get(leaf.path, []))
-    return found
+    return {
+        "/".join(leaf.path): rearranged(leaf.layer, arrays)
+        for top in _tops(model_config, groups)
+        for leaf, arrays in _weights_inside(top, groups)
+    }
+
+
+def groups_by_order(model_config: Config, groups: Mapping[str, Group]) -> dict[str, str]:
+    """The layers of a model whose weights `weights_by_path` takes from a group of another name; empty where all names fit.
+
+    Example:
+        >>> import numpy as np
+        >>> dense = {"class_name": "Dense", "config": {"name": "dense_7", "units": 1}}
+        >>> model = {"class_name": "Sequential", "config": {"name": "m", "layers": [dense]}}
+        >>> groups_by_order(model, {"dense_1": ([np.zeros((2, 1)), np.zeros(1)], ["dense_1/kernel:0", "dense_1/bias:0"])})
+        {'dense_7': 'dense_1'}
+    """
+    tops = _tops(model_config, groups)
+    return {top.name: top.group for top in tops if top.group is not None and top.group != top.name}
 
 
 @dataclass(frozen=True)
@@ -112,55 +110,96 @@ class _Leaf:
     layer: Config
 
 
-def _leaves(layers: Sequence[Config], title: str, above: tuple[str, ...]) -> Iterator[_Leaf]:
-    for place, layer in enumerate(layers, 1):
-        name = title_of(layer, f"{title}_{place}")
-        inner = layers_of(layer)
-        if inner is None:
-            yield _Leaf((*above, name), layer)
-        else:
-            yield from _leaves(inner, name, (*above, name))
+@dataclass(frozen=True)
+class _Top:
+    """A layer or a model that stands in the model itself.
 
-
-def _by_order(
-    tops: Sequence[str], leaves: Mapping[tuple[str, ...], _Leaf], groups: Mapping[str, Group], used: set[str]
-) -> dict[str, str]:
-    """Groups whose names are none of the model's, as Keras itself matches them: in order, where their number is that of the layers left.
-
-    A Sequential in a Sequential has no name in a configuration of Keras 1.
+    Args:
+        name: of it.
+        layer: its configuration.
+        leaves: the layers in it, or itself.
+        group: the name of the group that has its weights; None where its layers have groups of their own, or nothing has them.
     """
-    left = [name for name, (arrays, _) in groups.items() if arrays and name not in used]
-    need = [
-        top
-        for top in tops
-        if top not in groups
-        and any(weight_counts(leaf.layer) != (0, 0) for path, leaf in leaves.items() if path[0] == top)
-    ]
-    return dict(zip(need, left, strict=True)) if len(left) == len(need) else {}
+
+    name: str
+    layer: Config
+    leaves: Sequence[_Leaf]
+    group: str | None = None
+
+    @property
+    def weighty(self) -> bool:
+        """Whether it has weights, as far as that is known."""
+        return any(weight_counts(leaf.layer) != (0, 0) for leaf in self.leaves)
 
 
-def _split(
-    inside: Sequence[_Leaf], layers: Sequence[Config], title: str, top: str, group: Group
-) -> dict[tuple[str, ...], list[Stored]]:
+def _tops(model_config: Config, groups: Mapping[str, Group]) -> list[_Top]:
+    """The layers of a model, each with its group: by their names, else in order, as Keras itself matches them, else as far as either goes."""
+    title = title_of(model_config, "model")
+    tops = []
+    for place, layer in enumerate(layers_of(model_config) or (), 1):
+        name = title_of(layer, f"{title}_{place}")
+        tops.append(_Top(name, layer, tuple(_leaves(layer, name, ()))))
+    weighty = [name for name, (arrays, _) in groups.items() if arrays]
+    need = [top.name for top in tops if top.weighty]
+    names = {top.name for top in tops}
+    inner = {leaf.path[-1] for top in tops if top.name not in groups for leaf in top.leaves if len(leaf.path) > 1}
+    known = names | inner
+    if len(weighty) == len(need) and not all(name in known for name in weighty):
+        matched = dict(zip(need, weighty, strict=True))
+    else:
+        matched = {name: name for name in names if name in groups}
+        left = [name for name in weighty if name not in known]
+        lacking = [
+            top.name
+            for top in tops
+            if top.weighty and top.name not in matched and not any(leaf.path[-1] in groups for leaf in top.leaves)
+        ]
+        matched |= dict(zip(lacking, left, strict=True)) if len(left) == len(lacking) else {}
+    return [replace(top, group=matched.get(top.name)) for top in tops]
+
+
+def _leaves(layer: Config, name: str, above: tuple[str, ...]) -> Iterator[_Leaf]:
+    inner = layers_of(layer)
+    if inner is None:
+        yield _Leaf((*above, name), layer)
+        return
+    for place, each in enumerate(inner, 1):
+        yield from _leaves(each, title_of(each, f"{name}_{place}"), (*above, name))
+
+
+def _weights_inside(top: _Top, groups: Mapping[str, Group]) -> Iterator[tuple[_Leaf, Sequence[Stored]]]:
+    """The layers in a layer of the model, each with the arrays that are its own; those of Keras 1 may have a group for each."""
+    if top.group is not None:
+        split = _split(top, groups[top.group])
+        yield from ((leaf, split.get(leaf.path, ())) for leaf in top.leaves)
+    else:
+        nested = layers_of(top.layer) is not None
+        for leaf in top.leaves:
+            yield leaf, groups[leaf.path[-1]][0] if nested and leaf.path[-1] in groups else ()
+
+
+def _split(top: _Top, group: Group) -> dict[tuple[str, ...], Sequence[Stored]]:
     """The weights of a group, layer by layer: by the numbers that each layer has, else by their names."""
     arrays, names = group
-    if len(inside) == 1:
-        return {inside[0].path: list(arrays)}
-    layer = next(layer for place, layer in enumerate(layers, 1) if title_of(layer, f"{title}_{place}") == top)
-    trained, fixed = _slots(layer, (top,))
+    if len(top.leaves) == 1:
+        return {top.leaves[0].path: arrays}
+    trained, fixed = _slots(top.layer, (top.name,))
     slots = None if trained is None or fixed is None else [*trained, *fixed]
     if slots is None or len(slots) != len(arrays):
-        homes = [_home(name, inside) for name in names]
-        slots = None if len(homes) != len(arrays) or None in homes else [home for home in homes if home]
-    if slots is None:
+        slots = _homes(names, top.leaves)
+    if slots is None or len(slots) != len(arrays):
         return {}
-    split: dict[tuple[str, ...], list[Stored]] = {leaf.path: [] for leaf in inside}
+    split: dict[tuple[str, ...], list[Stored]] = {leaf.path: [] for leaf in top.leaves}
     for path, array in zip(slots, arrays, strict=True):
         split[path].append(array)
-    return split
+    return dict(split)
 
 
 Slots = list[tuple[str, ...]]
+"""The path of the layer that each weight belongs to."""
+
+_MOST_WORDS = 64
+"""Parts of a weight's name in which a layer's is looked for."""
 
 
 def _slots(layer: Config, path: tuple[str, ...]) -> tuple[Slots | None, Slots | None]:
@@ -178,12 +217,22 @@ def _slots(layer: Config, path: tuple[str, ...]) -> tuple[Slots | None, Slots | 
     return ([], [*trained, *fixed]) if frozen else (trained, fixed)
 
 
-def _home(name: str, inside: Sequence[_Leaf]) -> tuple[str, ...] | None:
-    """The layer that the name of a weight speaks of: "lstm_1/kernel:0", "lstm/lstm_cell/kernel:0"; Keras 1 wrote "lstm_1_W_i:0"."""
-    words = name.split("/")[:-1]
-    homes = [leaf.path for leaf in inside if leaf.path[-1] in words] or [
-        leaf.path for leaf in inside if name.startswith(f"{leaf.path[-1]}_")
-    ]
-    longest = max((len(home[-1]) for home in homes), default=0)
-    best = [home for home in homes if len(home[-1]) == longest]
-    return best[0] if len(best) == 1 else None
+def _homes(names: Sequence[str], inside: Sequence[_Leaf]) -> Slots | None:
+    """The layer that the name of each weight speaks of: "lstm_1/kernel:0", "lstm/lstm_cell/kernel:0"; Keras 1 wrote "lstm_1_W_i:0".
+
+    None where a name is that of no layer, or of several.
+    """
+    by_name: dict[str, list[tuple[str, ...]]] = {}
+    for leaf in inside:
+        by_name.setdefault(leaf.path[-1], []).append(leaf.path)
+    found: Slots = []
+    for name in names:
+        *folders, last = name.split("/")
+        words = last.split("_")[:_MOST_WORDS]
+        starts = ["_".join(words[:count]) for count in range(1, len(words))]
+        called = [word for word in folders if word in by_name] or [start for start in starts if start in by_name]
+        homes = by_name[max(called, key=len)] if called else []
+        if len(homes) != 1:
+            return None
+        found += homes
+    return found

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from parity.errors import FormatError, ParityError, UnsupportedError
-from parity.files.protobuf_wire import fields, part, text
-from parity.files.sstable import MAGIC
-from parity.files.tensor_bundle import inside
+from parity.files.tensorflow.bundle import inside
+from parity.files.tensorflow.protobuf_wire import fields, part, text
+from parity.files.tensorflow.sstable import MAGIC
 
 MODEL, STATE, INDEX, METADATA = "saved_model.pb", "checkpoint", ".index", "keras_metadata.pb"
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from parity.errors import UnsupportedError
 from parity.files.archive import Archive
 from parity.files.stored import Contents, in_words
-from parity.files.torch_rebuild import Name, Record, View
-from parity.files.torch_zip import root_of, stored, unpickled
+from parity.files.torch.rebuild import Name, Record, View
+from parity.files.torch.zipped import root_of, stored, unpickled
 
 _MANGLED = re.compile(r"___torch_mangle_\d+\.?")
 _RECURRENT = ("LSTM", "GRU", "RNN")

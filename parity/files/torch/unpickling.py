@@ -1,7 +1,7 @@
 """The pickles that torch writes, interpreted here: data is built, nothing is imported and nothing is called.
 
 A pickle is a program. `pickle` is not used: the opcodes that build numbers, texts, lists and dicts are carried out by this module, a
-name of the file's choosing stays a name, and a call is carried out by a stand-in from `torch_rebuild.CALLS` or refused by the name of
+name of the file's choosing stays a name, and a call is carried out by a stand-in from `rebuild.CALLS` or refused by the name of
 what was to be called. Source of the opcodes: Python's `Lib/pickletools.py`.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from parity.errors import FormatError, ParityError
-from parity.files.torch_rebuild import (
+from parity.files.torch.rebuild import (
     BESIDE,
     CALLS,
     SCRIPT_CALLS,

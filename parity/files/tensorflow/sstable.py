@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from parity.errors import FormatError
-from parity.files.protobuf_wire import varint
+from parity.files.tensorflow.protobuf_wire import varint
 
 MAGIC = 0xDB4775248B80FB57
 

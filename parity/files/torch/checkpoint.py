@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity.errors import FormatError
-from parity.files.torch_rebuild import SAVE_STATE, Mapped, View
+from parity.files.torch.rebuild import SAVE_STATE, Mapped, View
 from parity.layouts import CHECKPOINT_KEYS
 
 DESCRIPTION_KEY = "parity"
@@ -48,7 +48,7 @@ def choose(found: Any) -> Chosen:
 
     Example:
         >>> import numpy as np
-        >>> from parity.files.torch_rebuild import Storage
+        >>> from parity.files.torch.rebuild import Storage
         >>> view = View(Storage("FloatStorage", "0", 2, 0, 2), 0, (2,), (1,), np.dtype("<f4"))
         >>> chosen = choose({"epoch": 3, "model": {"module.weight": view}})
         >>> list(chosen.views), chosen.details

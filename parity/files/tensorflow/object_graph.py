@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from parity.errors import FormatError
-from parity.files.protobuf_wire import fields, part, signed, text
+from parity.files.tensorflow.protobuf_wire import fields, part, signed, text
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 """The key of the graph in the checkpoint."""

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
-from parity.files.object_graph import KEY, Variable, variables
-from parity.files.protobuf_wire import fields, part, text
 from parity.files.stored import Contents, Stored
-from parity.files.tensor_bundle import Bundle, bundle, inside
-from parity.files.tensorflow_cells import cells
-from parity.files.tensorflow_places import METADATA, MODEL, Place, place_of, refusal
+from parity.files.tensorflow.bundle import Bundle, bundle, inside
+from parity.files.tensorflow.cells import cells
+from parity.files.tensorflow.object_graph import KEY, Variable, variables
+from parity.files.tensorflow.places import METADATA, MODEL, Place, place_of, refusal
+from parity.files.tensorflow.protobuf_wire import fields, part, text
 from parity.network.graph import Layer, Network
 from parity.network.keras.config import layers_from_keras, network_from_keras
 from parity.network.keras.history import modernised

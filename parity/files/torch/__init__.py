@@ -1,6 +1,6 @@
 """The `.pt`, `.pth`, `.jit` and `.pt2` files of torch, told apart by what is in them. Imports no framework.
 
-A pickle is a program: `parity.files.torch_pickle` carries out what builds tensors and refuses the rest by name.
+A pickle is a program: `parity.files.torch.unpickling` carries out what builds tensors and refuses the rest by name.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from parity.files.archive import Archive
 from parity.files.stored import Contents, numbers
-from parity.files.torch_export import is_export, read_export
-from parity.files.torch_foreign import foreign_bytes, foreign_members
-from parity.files.torch_legacy import is_legacy, read_legacy
-from parity.files.torch_rebuild import STORAGES
-from parity.files.torch_script import is_script, read_script
-from parity.files.torch_writing import write, write_tensors
-from parity.files.torch_zip import read_state_dict
+from parity.files.torch.export import is_export, read_export
+from parity.files.torch.foreign import foreign_bytes, foreign_members
+from parity.files.torch.legacy import is_legacy, read_legacy
+from parity.files.torch.rebuild import STORAGES
+from parity.files.torch.script import is_script, read_script
+from parity.files.torch.writing import write, write_tensors
+from parity.files.torch.zipped import read_state_dict
 from parity.recurrent import Array
 
 

@@ -21,9 +21,9 @@ import numpy as np
 from parity.errors import UnsupportedError
 from parity.files.archive import Archive
 from parity.files.stored import BFLOAT16, Contents, Stored, in_words
-from parity.files.torch_rebuild import Storage, View
-from parity.files.torch_storage import Place, placed_tensors, record
-from parity.files.torch_zip import check_byte_order, read_state_dict
+from parity.files.torch.rebuild import Storage, View
+from parity.files.torch.storage import Place, placed_tensors, record
+from parity.files.torch.zipped import check_byte_order, read_state_dict
 
 FORM = "torch exported program"
 PROGRAM = "what is computed stands in its graph, which torch alone runs: torch.export.load(path).module()"

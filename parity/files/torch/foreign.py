@@ -7,8 +7,8 @@ from pathlib import Path
 
 from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.files.archive import FETCH_ANEW, Archive
-from parity.files.torch_pickle import Interpreter, placed
-from parity.files.torch_rebuild import SAVE_STATE
+from parity.files.torch.rebuild import SAVE_STATE
+from parity.files.torch.unpickling import Interpreter, placed
 
 _ZIP = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
 _EXPECTED = "a file of torch.save, torch.jit.save or torch.export.save"

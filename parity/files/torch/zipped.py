@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from parity.errors import ParityError, UnsupportedError
 from parity.files.archive import Archive
 from parity.files.stored import Contents, Stored
-from parity.files.torch_checkpoint import choose
-from parity.files.torch_pickle import MOST_PICKLE_BYTES, Interpreter, placed
-from parity.files.torch_rebuild import View
-from parity.files.torch_storage import placed_tensors, record
+from parity.files.torch.checkpoint import choose
+from parity.files.torch.rebuild import View
+from parity.files.torch.storage import placed_tensors, record
+from parity.files.torch.unpickling import MOST_PICKLE_BYTES, Interpreter, placed
 
 STATE_DICT = "torch state dict"
 

@@ -17,8 +17,8 @@ import numpy as np
 from parity.deferred import Array, Deferred
 from parity.errors import ShapeError, UnsupportedError
 from parity.files.stored import BFLOAT16, Blocks
-from parity.files.torch_checkpoint import DESCRIPTION_KEY
-from parity.files.torch_rebuild import STORAGES
+from parity.files.torch.checkpoint import DESCRIPTION_KEY
+from parity.files.torch.rebuild import STORAGES
 
 _ALIGNMENT, _HEADER_BYTES, _ZIP64_BYTES, _ZIP_DATE = 64, 30, 20, (1980, 1, 1, 0, 0, 0)
 _NAMES = {dtype: name for name, dtype in STORAGES.items()}

@@ -21,9 +21,9 @@ import numpy as np
 
 from parity.deferred import Array
 from parity.errors import FormatError
-from parity.files.protobuf_wire import fields, part, signed, varint
-from parity.files.sstable import entries, masked_crc32c
 from parity.files.stored import BFLOAT16, Raw, Stored
+from parity.files.tensorflow.protobuf_wire import fields, part, signed, varint
+from parity.files.tensorflow.sstable import entries, masked_crc32c
 
 DTYPES: dict[int, str] = {
     1: "float32",

@@ -14,7 +14,7 @@ from parity.deferred import LARGE_BYTES
 from parity.errors import FormatError, Problem, UnsupportedError
 from parity.files.archive import FETCH_ANEW, Archive
 from parity.files.stored import Raw, Stored, Summed
-from parity.files.torch_rebuild import Storage, View
+from parity.files.torch.rebuild import Storage, View
 from parity.recurrent import Array
 
 _PIECE_BYTES = 1 << 18

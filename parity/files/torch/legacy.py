@@ -16,10 +16,10 @@ from typing import BinaryIO
 from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.files.archive import FETCH_ANEW
 from parity.files.stored import Contents
-from parity.files.torch_checkpoint import choose
-from parity.files.torch_pickle import MOST_PICKLE_BYTES, Interpreter, placed
-from parity.files.torch_rebuild import Storage
-from parity.files.torch_storage import Place, placed_tensors
+from parity.files.torch.checkpoint import choose
+from parity.files.torch.rebuild import Storage
+from parity.files.torch.storage import Place, placed_tensors
+from parity.files.torch.unpickling import MOST_PICKLE_BYTES, Interpreter, placed
 
 MAGIC = 0x1950A86A20F9469CFC6C
 WHAT = "a file of torch.save before 1.6"

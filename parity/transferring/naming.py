@@ -1,0 +1,99 @@
+"""Names of layers and tensors: alike, in families, inside others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from parity.transferring.units import SINGLE, Unit
+
+Names = Mapping[str, "str | None"]
+_SEPARATORS = re.compile(r"[./_\-]+")
+_DEPTH = re.compile(r"_l(\d+)")
+
+
+def normalised(name: str) -> str:
+    """A name without case, its separators alike; numbers are kept.
+
+    Example:
+        >>> normalised("Encoder/LSTM.1"), normalised("encoder.lstm_1")
+        ('encoder_lstm_1', 'encoder_lstm_1')
+    """
+    return _SEPARATORS.sub("_", name.lower()).strip("_")
+
+
+def numbers(names: Sequence[str]) -> list[int] | None:
+    """The number of each name, where they are one family that differs in it alone; None where they are not.
+
+    Example:
+        >>> numbers(["lstm_10", "lstm", "lstm_9"]), numbers(["layers.1.rnn", "layers.0.rnn"]), numbers(["first", "second"])
+        ([10, -1, 9], [1, 0], None)
+    """
+    ends = [re.fullmatch(r"(.*?)_?(\d+)?", normalised(name)) for name in names]
+    if len({end[1] for end in ends if end}) == 1:
+        found = [int(end[2]) if end and end[2] else -1 for end in ends]
+        if len(set(found)) == len(names):
+            return found
+    parts = [re.split(r"(\d+)", normalised(name)) for name in names]
+    if len({len(part) for part in parts}) != 1:
+        return None
+    differing = [at for at, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
+    if len(differing) != 1 or differing[0] % 2 == 0:
+        return None
+    inner = [int(part[differing[0]]) for part in parts]
+    return inner if len(set(inner)) == len(names) else None
+
+
+def leading(units: Sequence[Unit]) -> str:
+    """What all names begin with, up to a separator, as `module.` of a wrapped model.
+
+    Example:
+        >>> unit = Unit("module.lstm", SINGLE, "torch", "", ())
+        >>> leading([unit, replace(unit, name="module.head")])
+        'module.'
+    """
+    heads = {re.match(r"[^./]*[./]", unit.name) for unit in units}
+    found = {head[0] for head in heads if head}
+    whole = len(found) == 1 and None not in heads
+    first = next(iter(found), "")
+    numbered = first.rstrip("./").isdecimal()
+    return first if whole and not numbered else ""
+
+
+def prefix_items(units: Sequence[Unit], name: str, whole: bool = False) -> dict[str, Unit]:
+    """The units that a name of the user means, by the rest of their names: one layer, or all in a module or stack.
+
+    Args:
+        units: of one side.
+        name: of a layer, of a module around some, of a stack whose layers end in _l0, _l1, ...; unless `whole` also of one direction of a
+            layer ("lstm.forward") or of one tensor.
+        whole: whether only whole layers are meant.
+    """
+    exact = [unit for unit in units if unit.name == name]
+    if exact:
+        return {"": exact[0]}
+    inside = {
+        unit.name[len(name) :].replace("/", "."): unit
+        for unit in units
+        if unit.name.startswith((f"{name}.", f"{name}/"))
+        or (unit.name.startswith(name) and _DEPTH.fullmatch(unit.name[len(name) :]))
+    }
+    if inside or whole:
+        return inside
+    for unit in units:
+        if unit.spec is not None and len(unit.spec.directions) == 2:
+            for index in range(2):
+                part = unit.direction(index)
+                if name.replace("/", ".") == part.name.replace("/", "."):
+                    return {"": part}
+        for leaf in unit.leaves:
+            if leaf.name == name and leaf.handle is not None and unit.spec is None:
+                if len(unit.leaves) == 1:
+                    return {"": unit}
+                return {
+                    "": replace(
+                        unit, name=leaf.name, kind=SINGLE, leaf_layout=None, leaves=(replace(leaf, role="value"),)
+                    )
+                }
+    return {}
