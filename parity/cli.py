@@ -72,11 +72,12 @@ def inspect(
 
     Example: parity inspect model.keras
     """
-    from parity import terminal
+    from parity import inspection, terminal
+    from parity.inspection import tables
     from parity.sources import open_source
 
     opened = open_source(file, partial=True)
-    terminal.show_json(terminal.description(opened)) if json else terminal.show_network(opened)
+    terminal.show_json(inspection.description(opened)) if json else tables.show(opened)
 
 
 @app.command()

@@ -8,20 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from parity import inspected_layers, inspected_text, inspecting
+from parity.files.description import is_one_module
 from parity.findings import Findings, describe
 from parity.forms import Target, form_in
 from parity.judge import LIMIT, REFERENCE, Row
 from parity.network import Network
 from parity.returns import Returns
-from parity.sources import Opened
 
 _WIDE = 140
 """Columns of a terminal that has room for engines against each other beside engines against the reference."""
@@ -101,6 +98,8 @@ def _cell(row: Row | None) -> str:
 
 _TARGETS: dict[str, Target] = {
     ".keras": "keras",
+    ".h5": "keras",
+    ".hdf5": "keras",
     ".onnx": "onnx",
     ".pt": "torch",
     ".pth": "torch",
@@ -108,15 +107,19 @@ _TARGETS: dict[str, Target] = {
 }
 
 
+_NAMED = (".pt", ".pth", ".safetensors", ".npz")
+
+
 def form_of_target(network: Network, target: Path) -> Iterator[str]:
     """What is to be known of the form that a network has in a file of a suffix; nothing where it is plainly native."""
     suffix = target.suffix.lower()
-    if suffix not in _TARGETS:
-        return
-    form = form_in(network, _TARGETS[suffix])
-    yield from str(form).splitlines()[form.native :]
-    if suffix == ".keras" and not form.native:
-        yield "Keras opens it after `import parity.keras_layers`"
+    if suffix in _TARGETS:
+        form = form_in(network, _TARGETS[suffix])
+        yield from str(form).splitlines()[form.native :]
+        if suffix == ".keras" and not form.native:
+            yield "Keras opens it after `import parity.keras_layers`"
+    if suffix in _NAMED and not is_one_module(network):
+        yield f"the tensors are named after the layers; how they are connected is in parity's description: parity.to_torch({target.name!r})"
 
 
 def show_explained(explained: Sequence[Returns]) -> None:
@@ -125,105 +128,3 @@ def show_explained(explained: Sequence[Returns]) -> None:
         say(returns.text(context=len(explained) == 1) + ("\n" if len(explained) > 1 else ""))
     if len(explained) > 1:
         say("\n".join(replace(explained[-1], ways=()).context()))
-
-
-def description(opened: Opened) -> dict[str, Any]:
-    """What `inspect --json` prints."""
-    return inspecting.description(opened)
-
-
-def show_network(opened: Opened) -> None:
-    """A model file in tables."""
-    out, shown = console(), inspecting.description(opened)
-    size = inspected_text.size_text(shown["bytes"])
-    out.print(
-        Text.assemble((inspected_text.printable(opened.label), "bold"), f"  {size}" if size else ""), soft_wrap=True
-    )
-    _draw(out, _facts(inspected_text.head(shown)))
-    _show_layers(out, inspected_layers.rows(shown))
-    blocks, left_out = inspected_text.blocks(shown)
-    for block in blocks:
-        out.print()
-        _draw(out, Text(block.title, "bold"))
-        weights = [("weights" if not number else "", line) for number, line in enumerate(_weight_lines(block))]
-        _draw(out, _facts((*block.facts, *weights)))
-    if left_out:
-        out.print(f"\n... and {left_out} more recurrent layers: --json has them all", soft_wrap=True)
-    together = inspected_text.together(shown)
-    if together:
-        out.print(Text("\nall of them together", "bold"))
-        _draw(out, _facts(together))
-    if shown["partial"]:
-        _show_partial(out, shown)
-    _show_cautions(out, shown)
-
-
-def _draw(out: Console, item: RenderableType) -> None:
-    """Print something without the spaces that fill its lines."""
-    with out.capture() as capture:
-        out.print(item)
-    for line in Text.from_ansi(capture.get().removesuffix("\n")).split("\n", allow_blank=True):
-        line.rstrip()
-        out.print(line, soft_wrap=True)
-
-
-def _facts(facts: Sequence[tuple[str, str]]) -> Table:
-    """Titles and texts, side by side."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for title, text in facts:
-        table.add_row(Text(f"  {title}", "dim"), Text(text))
-    return table
-
-
-def _show_layers(out: Console, rows: Sequence[inspected_layers.Row]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("layer", "what", "in", "out", "options"):
-        table.add_column(title, overflow="fold", justify="right" if title in ("in", "out") else "left")
-    for row in rows:
-        table.add_row(*map(Text, (row.layer, row.what, row.given, row.gives, row.options)))
-    out.print()
-    _draw(out, table if rows else "no layers")
-
-
-def _weight_lines(block: inspected_text.Block) -> Iterator[str]:
-    """The weights of a recurrent layer: where from, then one line each."""
-    yield block.layout
-    names, shapes = (max(len(tensor[column]) for tensor in block.tensors) for column in (0, 1))
-    for name, shape, axes in block.tensors:
-        yield f"{name:<{names}}  {shape:<{shapes}} = ({axes})"
-
-
-def _show_partial(out: Console, shown: dict[str, Any]) -> None:
-    """Why a network is partial, and how to take its recurrent layers alone."""
-    out.print(Text("\ncannot be converted as a whole, because", "bold yellow"))
-    _draw(out, _facts([("-", line) for line in inspected_text.obstacles(shown)]))
-    for remedy in inspected_text.remedies(shown):
-        _draw(out, _facts([("to do:", remedy)]))
-    alone = shown["alone"]
-    if not alone:
-        out.print(Text("no recurrent layer of it could be read"))
-        return
-    count = (
-        "its recurrent layer can be taken alone" if len(alone) == 1 else "its recurrent layers can be taken one by one"
-    )
-    _draw(out, Text(f"{count}: {inspected_text.names_text(alone, 8)}"))
-    for command in inspected_text.commands(shown):
-        out.print(Text(f"  {command}"), soft_wrap=True)
-
-
-def _show_cautions(out: Console, shown: dict[str, Any]) -> None:
-    """What to look out for, the most important first."""
-    lines = inspected_text.caution_lines(shown)
-    if not lines:
-        return
-    out.print(Text("\nwhat to look out for when this moves", "bold"))
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(justify="right")
-    table.add_column(overflow="fold")
-    for number, (what, why, remedy) in enumerate(lines, 1):
-        table.add_row(Text(f"{number}."), Text.assemble((what, "bold"), f"\n{why} {remedy}"))
-    _draw(out, table)
-    if any("off by" in why for _, why, _ in lines):
-        _draw(out, Text(f"sizes of errors: measured on {shown['measured_on']}", "dim"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.caution import Caution, Subject
+from parity.cautions.caution import Caution, Subject
 from parity.cautions import RULES, cautions
 from parity.cell import Cell, plain_cell
 from parity.deferred import Deferred

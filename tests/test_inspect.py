@@ -22,12 +22,13 @@ import rich.console
 import safetensors.numpy
 import torch
 
-from parity import inspecting, terminal
+from parity import inspection, terminal
 from parity.cell import plain_cell
 from parity.cli import main
 from parity.deferred import Deferred
 from parity.errors import Problem
 from parity.functions import Function
+from parity.inspection import tables
 from parity.network import Bidirectional, Dense, Masking, Network, Output, Recurrent
 from parity.network.opaque import Opaque
 from parity.recurrent import DIRECTIONS, RecurrentSpec, Weights
@@ -59,8 +60,8 @@ def text_of(source: Opened, monkeypatch: pytest.MonkeyPatch, width: int = 200, c
     out = io.StringIO()
     system: Any = "truecolor" if color else None
     made = rich.console.Console(file=out, width=width, highlight=False, force_terminal=color, color_system=system)
-    monkeypatch.setattr(terminal, "console", lambda: made)
-    terminal.show_network(source)
+    monkeypatch.setattr(tables, "console", lambda: made)
+    tables.show(source)
     return out.getvalue()
 
 
@@ -84,9 +85,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 
 def test_the_json_has_the_keys_that_its_description_lists() -> None:
-    listed = re.findall(r"^ {4}([a-z_]+(?:, [a-z_]+)*) {2,}\w", str(inspecting.__doc__), re.MULTILINE)
+    listed = re.findall(r"^ {4}([a-z_]+(?:, [a-z_]+)*) {2,}\w", str(inspection.__doc__), re.MULTILINE)
     keys = {key for group in listed for key in group.split(", ")} | {"age", "saved", "problems", "returned"}
-    assert set(inspecting.description(opened(recurrent()))) == keys
+    assert set(inspection.description(opened(recurrent()))) == keys
 
 
 def test_the_json_round_trips_and_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +105,7 @@ def test_the_json_round_trips_and_is_strict(capsys: pytest.CaptureFixture[str]) 
         problems=(Problem("no", HOSTILE),),
         details={"k": HOSTILE},
     )
-    shown = terminal.description(source)
+    shown = inspection.description(source)
     terminal.show_json(shown)
     out = capsys.readouterr().out
     assert out.isascii()
@@ -122,7 +123,7 @@ def test_the_json_says_everything_of_a_recurrent_layer() -> None:
         plain_cell("gru"), functions=(Function("hard_sigmoid", 0.2, 0.5), Function("tanh")), reset_after=False
     )
     layer = recurrent("gru", "gru", directions=DIRECTIONS, cells=(cell, cell), merge_mode="ave", stateful=True)
-    shown = inspecting.description(opened(layer))["layers"][0]
+    shown = inspection.description(opened(layer))["layers"][0]
     (own,) = shown["recurrent"]
     assert shown["weights"]["backward.kernel"] == [3, 5, 3]
     assert (own["kind"], own["units"], own["directions"]) == ("gru", 5, ["forward", "backward"])
@@ -134,7 +135,7 @@ def test_the_json_says_everything_of_a_recurrent_layer() -> None:
 
 
 def test_a_live_source_has_no_file() -> None:
-    shown = inspecting.description(open_source(torch.nn.GRU(3, 5)))
+    shown = inspection.description(open_source(torch.nn.GRU(3, 5)))
     assert (shown["path"], shown["bytes"], shown["format"]) == (None, None, "a live object")
 
 
@@ -149,8 +150,8 @@ def test_a_live_source_has_no_file() -> None:
     ],
 )
 def test_the_age_of_a_file(producer: str, age: str) -> None:
-    assert age in inspecting.age_of(producer)
-    assert bool(age) == bool(inspecting.age_of(producer))
+    assert age in inspection.age_of(producer)
+    assert bool(age) == bool(inspection.age_of(producer))
 
 
 # ---- files
@@ -173,7 +174,7 @@ def test_a_state_dict_of_500_layers_stays_readable(tmp_path: Path, monkeypatch: 
     text = "\n".join(lines)
     assert "these 2 lines 499 times more, up to 'blocks.499.rnn'" in text
     assert "blocks.0.rnn, blocks.1.rnn, blocks.2.rnn and 497 more: LSTM, 3 features in, 5 units" in text
-    shown = strictly(json.dumps(terminal.description(source)))
+    shown = strictly(json.dumps(inspection.description(source)))
     assert (len(shown["layers"]), len(shown["opaque"]), len(shown["alone"])) == (500, 500, 500)
     assert shown["layers"][-1]["recurrent"][0]["stored"]["tensors"][0]["in_file"] == "blocks.499.rnn.weight_ih_l0"
 
@@ -201,7 +202,7 @@ def test_the_names_of_the_weights_are_those_in_the_state_dict(tmp_path: Path, mo
     ):
         torch.save(tensors, tmp_path / f"{name}.pt")
         source = open_source(tmp_path / f"{name}.pt", partial=True)
-        layers = inspecting.description(source)["layers"]
+        layers = inspection.description(source)["layers"]
         found = {t["in_file"]: t["shape"] for each in layers for t in each["recurrent"][0]["stored"]["tensors"]}
         assert found == {key: list(value.shape) for key, value in tensors.items()}
         assert all(key in text_of(source, monkeypatch) for key in tensors)
@@ -224,7 +225,7 @@ def test_a_file_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
     os.truncate(path, 8 + len(head) + place)
     tracemalloc.start()
     start = time.perf_counter()
-    shown = terminal.description(open_source(path, partial=True))
+    shown = inspection.description(open_source(path, partial=True))
     took, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert shown["bytes"] > 7e8
@@ -290,7 +291,7 @@ def test_a_network_without_a_recurrent_layer_is_shown(monkeypatch: pytest.Monkey
     assert "GRUCell" in text
     assert "no recurrent layer of it could be read" in text
     assert "--layer" not in text
-    assert inspecting.description(source)["returns"] == []
+    assert inspection.description(source)["returns"] == []
 
 
 def test_the_commands_that_are_shown_work(
@@ -315,8 +316,8 @@ def test_the_commands_that_are_shown_work(
 def test_layers_of_a_partial_network_are_not_a_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = recurrent("one"), recurrent("two", "gru")
     whole, partial = opened(*layers, origin="torch"), opened(*layers, origin="torch", problems=(Problem("no"),))
-    assert [one["layers"] for one in inspecting.description(whole)["returned"]] == [["one", "two"]]
-    assert [one["layers"] for one in inspecting.description(partial)["returned"]] == [["one"], ["two"]]
+    assert [one["layers"] for one in inspection.description(whole)["returned"]] == [["one", "two"]]
+    assert [one["layers"] for one in inspection.description(partial)["returned"]] == [["one"], ["two"]]
     assert "all of them together" in text_of(whole, monkeypatch)
     assert "all of them together" not in text_of(partial, monkeypatch)
 
@@ -345,7 +346,7 @@ def test_lines_fit_and_nothing_is_cut_without_a_sign(number: int, width: int, mo
     assert all(line == line.rstrip() for line in lines)
     assert "\u2026" not in text
     assert "\n\n\n" not in text
-    for caution in terminal.description(source)["cautions"]:
+    for caution in inspection.description(source)["cautions"]:
         assert " ".join(caution["remedy"].split()) in " ".join(text.split())
     if "assumed" in source.network.details:
         assert f"... (+{len(source.network.details['assumed']) - 400} characters)" in " ".join(text.split())

@@ -118,7 +118,7 @@ class _Named:
 
 def _named(network: Network) -> Iterator[_Named]:
     """Every tensor of the network."""
-    single = _is_one_module(network)
+    single = is_one_module(network)
     for depth, layer in enumerate(network.recurrent if single else _leaves(network)):
         if isinstance(layer, Dense):
             yield _Named(f"{layer.name}.weight", _transposed(layer), _KERNEL, "kernel", layer.held("kernel"))
@@ -170,8 +170,15 @@ def _transposed(layer: Dense) -> Blocks:
     return Blocks(tuple(held.shape[::-1]), held.dtype, blocks)
 
 
-def _is_one_module(network: Network) -> bool:
-    """Whether one nn.LSTM, nn.GRU, nn.RNN or cell of them has these weights: then its own names are best."""
+def is_one_module(network: Network) -> bool:
+    """Whether one nn.LSTM, nn.GRU, nn.RNN or cell of them has these weights: then its own names are best.
+
+    Example:
+        >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> weights = Weights(np.ones((3, 5, 2)), np.ones((3, 5, 5)))
+        >>> is_one_module(Network("gru", (Recurrent("gru", RecurrentSpec("gru", 2, 5), (weights,)),)))
+        True
+    """
     layers = network.recurrent
     if any(not isinstance(layer, (Recurrent, Dropout)) for layer in network.layers):
         return False
@@ -245,4 +252,4 @@ def _unfit(where: str, what: str, got: str, expected: str = "what parity wrote")
     return FormatError(what, where, expected, got, remedy)
 
 
-__all__ = ["SUFFIXES", "describe", "network_of", "tensors_of"]
+__all__ = ["SUFFIXES", "describe", "is_one_module", "network_of", "tensors_of"]

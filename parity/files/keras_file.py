@@ -7,7 +7,6 @@ Source: `keras/src/saving/saving_lib.py` of Keras 2.12 to 3.15.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def read(path: Path) -> Network:
         content = archive.read(WEIGHTS) if place is None else None
         source = Source(path, place or 0, size, content, where)
     with opened(source) as root:
-        network = model_from(path, config, version or "3", partial(TreeWeights, root))
+        network = model_from(path, config, version or "3", lambda serialized: TreeWeights(root, serialized, version))
     saved = metadata.get("date_saved")
     said = producer(version) | ({"saved": saved.replace("@", " ")[:40]} if isinstance(saved, str) else {})
     return replace(network, details={**said, **network.details})

@@ -130,8 +130,8 @@ def _whole(path: Path, group: Group, described: Config, version: str | None, leg
 
     def weights(serialized: Config) -> Weighted:
         if not legacy:
-            return TreeWeights(group, serialized)
-        named = NamedWeights(group, serialized, version)
+            return TreeWeights(group, serialized, version)
+        named = NamedWeights(group, described)
         by_order.update(named.by_order)
         return named
 

@@ -7,21 +7,22 @@ Sources: `save_weights_to_hdf5_group` in `keras/engine/topology.py` of Keras 1.2
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from parity.deferred import Stored
 from parity.errors import FormatError
 from parity.files.hdf5 import Dataset, Group
-from parity.network.keras.chain import class_name_of, name_of
-from parity.network.keras.config import weight_paths
-from parity.network.keras.history import weights_of_today
 from parity.network.keras.layers_of_old import MODELS
+from parity.network.keras.old_groups import groups_by_order, weights_by_path
+from parity.network.keras.weight_tree import weight_paths
 
 _MOST_JSON_DEPTH = 100
 _TREES = ("layers", "_layer_checkpoint_dependencies")
-"""Where the tree of a model begins; Keras 2.14 walked a model's attributes in the order of the alphabet, and the second came first."""
+"""Where the tree of a model begins; Keras 2.12 to 2.14 walked a model's attributes in the order of the alphabet: the second came first."""
+
+_VERSIONS_OF_OTHER_TREES = ("2.14.0", "2.13.0")
+"""One for each way of naming the groups that is not today's; a file of weights alone does not say its version."""
 
 _NOT_LAYERS = ("optimizer", "metrics")
 """What else a compiled model keeps in the tree; Keras 2 writes its metrics, too."""
@@ -78,23 +79,6 @@ def is_architecture(value: object) -> bool:
     )
 
 
-def layers_by_path(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every layer of a model in Keras 3's form by the names that lead to it, those of models inside it, too.
-
-    Example:
-        >>> layers = [{"class_name": "LSTM", "config": {"name": "lstm"}}]
-        >>> [path for path, _ in layers_by_path({"config": {"layers": layers}})]
-        ['lstm']
-    """
-    for layer in config["config"]["layers"]:
-        path = f"{above}{name_of(layer)}"
-        inner = layer.get("config")
-        if class_name_of(layer) in MODELS and isinstance(inner, Mapping) and isinstance(inner.get("layers"), list):
-            yield from layers_by_path(layer, f"{path}/")
-        else:
-            yield path, layer
-
-
 # ---- by the layer's name
 
 
@@ -147,74 +131,21 @@ class NamedWeights:
 
     Args:
         group: with an attribute `layer_names`.
-        config: of the model, in Keras 3's form.
-        version: of the Keras that wrote the weights.
+        config: of the model, as the file has it.
 
     Raises:
-        FormatError: lists that do not fit the groups.
+        FormatError: lists that do not fit the groups, or weights that no Keras wrote.
     """
 
-    def __init__(self, group: Group, config: Mapping[str, Any], version: str | None) -> None:
-        self._found = by_layer(group)
-        self._layers = dict(layers_by_path(config))
-        self._version = version
-        self.by_order = self._in_order(config)
+    def __init__(self, group: Group, config: Mapping[str, Any]) -> None:
+        groups = {layer: (list(tensors.values()), list(tensors)) for layer, tensors in by_layer(group).items()}
+        self._found = weights_by_path(config, groups)
+        self.by_order = groups_by_order(config, groups)
+        """Layers whose weights stand under another layer's name."""
 
     def __call__(self, path: str) -> list[Stored]:
         """The weights of a layer, as Keras 3 has them, by the names that lead to it."""
-        names, tensors = self._of(path)
-        layer = self._layers.get(path)
-        return tensors if layer is None else list(weights_of_today(layer, tensors, self._version, names))
-
-    def named(self, path: str) -> dict[str, Stored]:
-        """The weights of a layer as the file calls them."""
-        names, tensors = self._of(path)
-        return dict(zip(names, tensors, strict=True))
-
-    def _of(self, path: str) -> tuple[list[str], list[Stored]]:
-        top, *inner = path.split("/")
-        top = self.by_order.get(top, top)
-        # Keras 1 lists the layers of a Sequential inside a Sequential as if they were the model's own.
-        own = (
-            self._found.get(top)
-            if not inner
-            else self._part(self._found.get(top, {}), inner) or self._found.get(inner[-1])
-        )
-        return list(own or {}), list((own or {}).values())
-
-    def _part(self, tensors: Mapping[str, Stored], inner: Sequence[str]) -> dict[str, Stored]:
-        """The weights of a layer inside a nested model: a folder of their names is the layer's."""
-        fitting = {name: folders for name in tensors if (folders := _folders(name)) and _ends(folders, inner[-1:])}
-        closer = {name for name, folders in fitting.items() if _ends(folders, inner)}
-        return {name: tensors[name] for name in fitting if not closer or name in closer}
-
-    def _in_order(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """Layers of the configuration whose weights stand under another name: Keras loads them by order, if as many have weights."""
-        weighty = [name for name, tensors in self._found.items() if tensors]
-        names = [name_of(layer) for layer in config["config"]["layers"] if _has_weights(layer)]
-        if all(name in names for name in weighty) or len(weighty) != len(names):
-            return {}
-        return dict(zip(names, weighty, strict=True))
-
-
-_WEIGHTLESS = re.compile(
-    "InputLayer|Masking|.*Dropout.*|Activation|.*Activation|Flatten|Reshape|Permute|RepeatVector|Lambda|.*Pooling.*|Merge|Add|Subtract"
-    "|Multiply|Average|Maximum|Minimum|Concatenate|Dot|ReLU|LeakyReLU|ELU|Softmax|ThresholdedReLU|GaussianNoise|Cropping.*|.*Padding.*|UpSampling.*"
-)
-
-
-def _has_weights(layer: Mapping[str, Any]) -> bool:
-    return not _WEIGHTLESS.fullmatch(class_name_of(layer))
-
-
-def _folders(name: str) -> list[str]:
-    *folders, leaf = name.split("/")
-    return folders or [re.sub(r"_[WUb](_[a-z])?(:0)?", "", leaf)]
-
-
-def _ends(folders: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether the names stand among the folders, one after the other."""
-    return any(list(folders[at : at + len(names)]) == list(names) for at in range(len(folders)))
+        return self._found.get(path, [])
 
 
 # ---- in a tree
@@ -226,10 +157,14 @@ class TreeWeights:
     Args:
         root: of the file.
         config: of the model, in Keras 3's form.
+        version: of the Keras that wrote the file, None if unknown: then the file's own groups say how it calls them.
     """
 
-    def __init__(self, root: Group, config: Mapping[str, Any]) -> None:
-        self._root, self._paths = root, weight_paths(config)
+    def __init__(self, root: Group, config: Mapping[str, Any], version: str | None) -> None:
+        self._root, self._paths = root, weight_paths(config, version)
+        if not self._has(self._paths) and any(tree in root for tree in _TREES[1:]):
+            others = (weight_paths(config, other) for other in _VERSIONS_OF_OTHER_TREES)
+            self._paths = next((paths for paths in others if self._has(paths)), self._paths)
 
     def __call__(self, path: str) -> list[Stored]:
         """The weights of a layer by the names that lead to it.
@@ -237,23 +172,20 @@ class TreeWeights:
         Raises:
             FormatError: they are not where they should be.
         """
-        return list(self.named(path).values())
+        return [tensor for group in self._paths.get(path, ()) for tensor in self._in(group)]
 
-    def named(self, path: str) -> dict[str, Stored]:
-        """The same by their place in the file."""
-        return {place: tensor for group in self._paths.get(path, ()) for place, tensor in self._in(group)}
+    def _has(self, paths: Mapping[str, Sequence[str]]) -> bool:
+        return all(place in self._root for places in paths.values() for place in places if place.endswith("/vars"))
 
-    def _in(self, path: str) -> Iterator[tuple[str, Stored]]:
+    def _in(self, place: str) -> Iterator[Stored]:
         """The arrays of a group: 0, 1, ...; for a layer that is not read, everything below it."""
-        places = [path.replace(_TREES[0], tree, 1) for tree in _TREES]
-        place = next((place for place in places if place in self._root), path)
-        if path.endswith("/vars"):
+        if place.endswith("/vars"):
             group = self._root.group(place)
             for number in range(len(group.names)):
-                yield f"{place}/{number}", group.dataset(str(number)).stored()
+                yield group.dataset(str(number)).stored()
         elif place in self._root:
             below = self._root.group(place).walk()
-            yield from ((f"{place}/{name}", node.stored()) for name, node in below if isinstance(node, Dataset))
+            yield from (node.stored() for _, node in below if isinstance(node, Dataset))
 
 
 def tree_groups(root: Group) -> dict[str, dict[str, Stored]]:

@@ -133,7 +133,7 @@ class _Top:
 
 
 def _tops(model_config: Config, groups: Mapping[str, Group]) -> list[_Top]:
-    """The layers of a model, each with its group: by their names, else in order, as Keras itself matches them, else as far as either goes."""
+    """The layers of a model, each with its group: by their names, else in order as Keras itself does it, else as far as either goes."""
     title = title_of(model_config, "model")
     tops = []
     for place, layer in enumerate(layers_of(model_config) or (), 1):

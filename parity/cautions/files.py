@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from parity.caution import Caution, Subject, names_of, number
+from parity.cautions.caution import Caution, Subject, names_of, number
 from parity.network.opaque import Opaque
 
 TORCH_EPSILON, KERAS_EPSILON = 1e-5, 1e-3

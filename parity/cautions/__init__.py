@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from parity import cautions_of_cells as cells
-from parity import cautions_of_files as files
-from parity import cautions_of_sequences as sequences
-from parity.caution import Caution, Subject
+from parity.cautions import cells, files, sequences
+from parity.cautions.caution import Caution, Subject
 from parity.network import Network
 
 MEASURED_ON = "an LSTM or GRU of 32 units on 16 inputs over 60 steps, with random weights and biases"

@@ -1,4 +1,4 @@
-"""What `parity inspect` shows, as short lines of text out of `parity.inspecting.description`; only who draws them knows a terminal."""
+"""What `parity inspect` shows, as short lines of text out of `parity.inspection.description`; only who draws them knows a terminal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parity.caution import FRAMEWORKS
-from parity.cautions_of_cells import slot_words
+from parity.cautions.caution import FRAMEWORKS
+from parity.cautions.cells import slot_words
 from parity.frameworks import ENGINES
 from parity.returns import shape_text
 

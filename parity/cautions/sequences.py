@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from parity.caution import FRAMEWORKS, Caution, Subject, names_of
+from parity.cautions.caution import FRAMEWORKS, Caution, Subject, names_of
 from parity.conventions import Value, keras_returns, onnx_returns, torch_cell_returns, torch_returns
 from parity.explaining import explain_layer
 from parity.layouts import STATES, axis_groups

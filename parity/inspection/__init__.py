@@ -32,9 +32,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parity.caution import FRAMEWORKS
 from parity.cautions import MEASURED_ON, cautions
-from parity.cautions_of_cells import biases_of, function_words
+from parity.cautions.caution import FRAMEWORKS
+from parity.cautions.cells import biases_of, function_words
 from parity.errors import ParityError
 from parity.explaining import explain_layer, explain_network, explain_unlike
 from parity.files.stored import type_name

@@ -1,4 +1,4 @@
-"""The table of layers of `parity inspect`, short enough to read, out of `parity.inspecting.description`."""
+"""The table of layers of `parity inspect`, short enough to read, out of `parity.inspection.description`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Any
 
-from parity.inspected_text import SHORT, printable, some
+from parity.inspection.text import SHORT, printable, some
 from parity.returns import shape_text
 
 _MOST_ROWS, _LAST_ROWS, _MOST_OPTIONS, _MOST_TENSORS = 40, 5, 6, 5

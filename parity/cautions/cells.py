@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.caution import Caution, Subject, names_of, orders
+from parity.cautions.caution import Caution, Subject, names_of, orders
 from parity.cell import Cell, plain_cell
 from parity.functions import Function
 from parity.layouts import GATE_MEANINGS, GATES, SLOTS, Kind
