@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -131,6 +132,7 @@ class Deferred:
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[], Array]) -> None:
         self.shape, self.dtype, self._read = shape, np.dtype(dtype), read
+        self._digest: bytes | None = None
 
     @property
     def nbytes(self) -> int:
@@ -143,12 +145,33 @@ class Deferred:
         return len(self.shape)
 
     def read(self) -> Array:
-        """The array."""
-        return self._read()
+        """The array; the first time its digest is taken, too, so that what was written need not be read again to be compared."""
+        array = self._read()
+        if self._digest is None:
+            self._digest = digest(array)
+        return array
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the array as it was read first."""
+        if self._digest is None:
+            self.read()
+        assert self._digest is not None
+        return self._digest
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """What `numpy.asarray` gives."""
         return np.asarray(self.read(), dtype)
+
+
+def digest(array: Array) -> bytes:
+    """SHA-256 of the numbers of an array in C order: two arrays of one digest are taken for the same.
+
+    Example:
+        >>> digest(np.zeros(2, np.uint8)) == digest(np.zeros((1, 2), np.uint8))
+        True
+    """
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
 
 
 class Deferring:

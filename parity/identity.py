@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from itertools import chain
 
-from parity.deferred import Array, Deferred
+from parity.deferred import Array, Deferred, digest
 from parity.network import Bidirectional, Layer, Network, Recurrent
 from parity.recurrent import merge_biases
 from parity.serialized import to_data
@@ -91,7 +90,6 @@ def _same(left: Array | Deferred, right: Array | Deferred) -> bool:
     return _digest(left) == _digest(right)
 
 
-def _digest(held: Array | Deferred) -> int:
+def _digest(held: Array | Deferred) -> bytes:
     """Of one array at a time, so that no two large ones are in memory."""
-    array = held.read() if isinstance(held, Deferred) else held
-    return zlib.crc32(array.tobytes() if not array.flags.c_contiguous else array.reshape(-1).view("u1").data)
+    return held.digest if isinstance(held, Deferred) else digest(held)

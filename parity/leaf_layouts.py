@@ -153,7 +153,7 @@ LEAF_OPTIONS: dict[str, tuple[LeafOption, ...]] = {
 }
 """What is compared, for each kind."""
 
-IDLE: dict[str, object] = {"activation": "linear", "mask_zero": False, "max_norm": None}
+IDLE: dict[str, object] = {"activation": "linear", "mask_zero": False, "max_norm": None, "groups": 1}
 """The value of an option that does nothing: what a framework without the option computes."""
 
 

@@ -7,10 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
 import pytest
+import tf_keras
+import torch
 
 from parity.cli import main
 
@@ -54,9 +57,14 @@ def test_demo(tmp_path: Path) -> None:
 
 @pytest.fixture
 def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the model.keras that the README speaks of."""
+    """A folder with the files that the README speaks of: model.keras, old.h5 of Keras 2, checkpoint.pt of several modules."""
     layers = [keras.Input((None, 3)), keras.layers.LSTM(6), keras.layers.Dense(2)]
     keras.Sequential(layers).save(tmp_path / "model.keras")
+    old = [tf_keras.Input((None, 3)), tf_keras.layers.LSTM(6), tf_keras.layers.Dense(2)]
+    with warnings.catch_warnings(action="ignore"):  # "this file format is considered legacy"
+        tf_keras.Sequential(old).save(tmp_path / "old.h5")
+    modules = {"encoder": torch.nn.LSTM(3, 6), "head": torch.nn.Linear(6, 2)}
+    torch.save({"epoch": 1, "state_dict": torch.nn.ModuleDict(modules).state_dict()}, tmp_path / "checkpoint.pt")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

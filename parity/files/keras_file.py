@@ -1,63 +1,38 @@
-"""The `.keras` file: a zip of metadata.json, config.json and model.weights.h5. Imports no framework.
-
-Every file is untrusted: sizes, links and shapes are checked before a weight is read, and a weight is read where it stands in the zip.
-Source: `keras/src/saving/saving_lib.py` of Keras 2.12 to 3.15.
-"""
+"""Files under the name `.keras`: a zip since Keras 2.13, what `save` of Keras 2.12 and older wrote under any name before. No framework."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from parity.errors import FormatError
-from parity.files.archive import Archive
-from parity.files.hdf5 import Source, opened
-from parity.files.keras_h5 import model_from, producer
-from parity.files.keras_weights import TreeWeights, parsed
+from parity.files import keras_h5
+from parity.files.hdf5 import SIGNATURE
 from parity.files.keras_writing import CONFIG, METADATA, WEIGHTS, write_keras
+from parity.files.keras_zip import read_zip
 from parity.network.graph import Network
-
-_MOST_JSON_BYTES = 1 << 26
 
 
 def read(path: Path) -> Network:
-    """Read a `.keras` file of Keras 3, or of Keras 2.12 to 2.15.
+    """Read a file called `.keras`, whichever of the two it is.
+
+    `save_model` in `keras/saving/saving_api.py` of Keras 2.12.0 takes the suffix for HDF5, and `save` in
+    `keras/saving/legacy/save.py` of 2.11 lists it so.
 
     Returns:
-        The network, partial where a layer is not read; `details` says who wrote it and when. Large weights stay in the file until they
-        are asked for, but for a file that somebody has compressed.
+        The network, partial where a layer is not read; `details["file"]` says where the file is not what it is called.
 
     Raises:
-        FormatError: not a `.keras` file, or a damaged or hostile one.
+        FormatError: neither of them, or a damaged or hostile one.
         UnsupportedError: a model that is not read at all.
     """
-    with Archive(path, "a .keras file") as archive:
-        metadata = _json(archive, METADATA) if METADATA in archive.names else {}
-        config = _json(archive, CONFIG)
-        version = metadata.get("keras_version")
-        version = version if isinstance(version, str) else None
-        if WEIGHTS not in archive.names and any(name.startswith("model.weights") for name in archive.names):
-            name = next(name for name in archive.names if name.startswith("model.weights"))
-            raise archive.fault(
-                "its weights are not in one HDF5 file", WEIGHTS, name, "save it with model.save('m.keras') alone"
-            )
-        size, place = archive.size(WEIGHTS), archive.place(WEIGHTS)
-        where = f"'{WEIGHTS}' of {path}"
-        content = archive.read(WEIGHTS) if place is None else None
-        source = Source(path, place or 0, size, content, where)
-    with opened(source) as root:
-        network = model_from(path, config, version or "3", lambda serialized: TreeWeights(root, serialized, version))
-    saved = metadata.get("date_saved")
-    said = producer(version) | ({"saved": saved.replace("@", " ")[:40]} if isinstance(saved, str) else {})
-    return replace(network, details={**said, **network.details})
-
-
-def _json(archive: Archive, name: str) -> dict[str, Any]:
-    def fault(what: str, expected: str, got: str) -> FormatError:
-        return archive.fault(what, expected, got)
-
-    return parsed(archive.read(name, _MOST_JSON_BYTES), name, fault)
+    with path.open("rb") as file:
+        hdf5 = file.read(len(SIGNATURE)) == SIGNATURE
+    if not hdf5:
+        return read_zip(path)
+    network = keras_h5.read(path)
+    return replace(
+        network, details={"file": "HDF5, as .h5: before 2.13 Keras wrote it under this name, too", **network.details}
+    )
 
 
 write = write_keras

@@ -6,14 +6,15 @@ Every file is untrusted; `parity.files.hdf5` reads it. Sources: `save_model` in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
+from parity.errors import FormatError
 from parity.files.archive import FETCH_ANEW
 from parity.files.hdf5 import Dataset, Group, Source, opened
+from parity.files.keras_model import model_from, producer
 from parity.files.keras_weights import (
     NamedWeights,
     TreeWeights,
@@ -23,10 +24,8 @@ from parity.files.keras_weights import (
     parsed,
     tree_groups,
 )
+from parity.files.keras_zip import is_zip, read_zip
 from parity.network.graph import Network
-from parity.network.keras.config import network_from_keras
-from parity.network.keras.history import modernised
-from parity.network.keras.layers_of_old import before
 from parity.network.keras.options import Config
 from parity.network.keras.recognition import recognised
 from parity.network.keras.weights import Weighted
@@ -41,7 +40,7 @@ _CUT = ("", "_weights", ".weights", "-weights")
 
 
 def read(path: Path, config: Path | None = None) -> Network:
-    """Read an HDF5 file of Keras, whichever of the three kinds it is.
+    """Read an HDF5 file of Keras, whichever of the three kinds it is; or a `.keras` file under the name of one.
 
     Args:
         path: a whole model, or weights alone.
@@ -56,6 +55,12 @@ def read(path: Path, config: Path | None = None) -> Network:
         FormatError: no such file, or a damaged or hostile one.
         UnsupportedError: a form of HDF5 that is not read.
     """
+    if is_zip(path):
+        if config is not None:
+            got = "a zip file with its own"
+            raise FormatError("a configuration beside one", str(path), "HDF5 weights alone", got, "leave it out")
+        network = read_zip(path)
+        return replace(network, details={"file": f"a .keras file under the name {path.suffix}", **network.details})
     with opened(Source(path)) as root:
         said = {key: root.text(key) for key in (_VERSION, _BACKEND)}
         model = root.text(_MODEL)
@@ -78,50 +83,6 @@ def read(path: Path, config: Path | None = None) -> Network:
         groups = by_layer(weights) if legacy else tree_groups(root)
         version = said[_VERSION] or (_UNSAID if legacy else "3")
         return _with_details(recognised(groups, version, path.stem.removesuffix(".weights"), ordered=legacy), said)
-
-
-def model_from(
-    path: Path, described: Config, version: str | None, weights: Callable[[Config], Weighted], name: str | None = None
-) -> Network:
-    """The network of a description of any age; what is wrong says in which file.
-
-    Args:
-        path: the file, for messages.
-        described: the model.
-        version: of the Keras that described it.
-        weights: those of the model in Keras 3's form: a function that gives a layer's by the names that lead to it.
-        name: of the network; the model's own by default.
-
-    Raises:
-        FormatError: a description that is none, or weights that do not fit it.
-        UnsupportedError: a model that is not read at all.
-    """
-    old = version is not None and before(version, 3, 0)
-    try:
-        serialized = modernised(described, version)
-        network = network_from_keras(serialized, weights(serialized), name, hard_sigmoid_of_keras_2=old, partial=True)
-    except UnsupportedError as error:
-        raise UnsupportedError(in_file(path, error.problems)) from error
-    except (FormatError, ShapeError) as error:
-        raise FormatError(in_file(path, error.problems, FETCH_ANEW)) from error
-    except (KeyError, TypeError) as error:
-        expected = "layers with names and options"
-        raise FormatError(
-            "this describes no model of Keras", str(path), expected, repr(error)[:200], FETCH_ANEW
-        ) from error
-    return replace(network, problems=tuple(in_file(path, network.problems)))
-
-
-def producer(version: str | None, backend: str | None = None) -> dict[str, str]:
-    """Who wrote a file, for people.
-
-    Example:
-        >>> producer("2.5.0", "tensorflow")
-        {'producer': 'Keras 2.5.0, tensorflow backend'}
-    """
-    if not version:
-        return {}
-    return {"producer": f"Keras {version[:40]}" + (f", {backend[:40]} backend" if backend else "")}
 
 
 def _whole(path: Path, group: Group, described: Config, version: str | None, legacy: bool = True) -> Network:
@@ -186,15 +147,3 @@ def _json(path: Path) -> dict[str, Any]:
     if size > _MOST_JSON_BYTES:
         raise fault("a JSON file of absurd size", f"at most {_MOST_JSON_BYTES} bytes", f"{size} bytes")
     return parsed(path.read_bytes(), path.name, fault)
-
-
-def in_file(path: Path, problems: Sequence[Problem], remedy: str = "") -> list[Problem]:
-    """The same problems, saying in which file."""
-    return [
-        replace(
-            problem,
-            where=problem.where if str(path) in problem.where else f"{problem.where} of {path}",
-            remedy=problem.remedy or remedy,
-        )
-        for problem in problems
-    ]

@@ -7,7 +7,8 @@ Sources: `save_weights_to_hdf5_group` in `keras/engine/topology.py` of Keras 1.2
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from parity.deferred import Stored
@@ -162,9 +163,9 @@ class TreeWeights:
 
     def __init__(self, root: Group, config: Mapping[str, Any], version: str | None) -> None:
         self._root, self._paths = root, weight_paths(config, version)
-        if not self._has(self._paths) and any(tree in root for tree in _TREES[1:]):
+        if not self._fits(self._paths) and any(tree in root for tree in _TREES[1:]):
             others = (weight_paths(config, other) for other in _VERSIONS_OF_OTHER_TREES)
-            self._paths = next((paths for paths in others if self._has(paths)), self._paths)
+            self._paths = next((paths for paths in others if self._fits(paths)), self._paths)
 
     def __call__(self, path: str) -> list[Stored]:
         """The weights of a layer by the names that lead to it.
@@ -172,10 +173,28 @@ class TreeWeights:
         Raises:
             FormatError: they are not where they should be.
         """
-        return [tensor for group in self._paths.get(path, ()) for tensor in self._in(group)]
+        places = self._paths.get(path, ())
+        if not self._has(places):
+            places = self._shared.get(path.split("/")[-1], places)
+        return [tensor for group in places for tensor in self._in(group)]
 
-    def _has(self, paths: Mapping[str, Sequence[str]]) -> bool:
-        return all(place in self._root for places in paths.values() for place in places if place.endswith("/vars"))
+    @cached_property
+    def _shared(self) -> dict[str, Sequence[str]]:
+        """Where a layer is kept that belongs to a nested model, too: Keras keeps it where it comes upon it first.
+
+        By its name, for layers whose name has one place with weights in the file.
+        """
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for path, places in self._paths.items():
+            if places and self._has(places):
+                found.setdefault(path.split("/")[-1], set()).add(tuple(places))
+        return {name: next(iter(places)) for name, places in found.items() if len(places) == 1}
+
+    def _has(self, places: Iterable[str]) -> bool:
+        return all(place in self._root for place in places if place.endswith("/vars"))
+
+    def _fits(self, paths: Mapping[str, Sequence[str]]) -> bool:
+        return all(self._has(places) for places in paths.values())
 
     def _in(self, place: str) -> Iterator[Stored]:
         """The arrays of a group: 0, 1, ...; for a layer that is not read, everything below it."""

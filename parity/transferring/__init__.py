@@ -36,14 +36,14 @@ def transfer(source: Source, target: Any, names: Mapping[str, str | None] | None
         target: a live torch module or a built Keras layer or model; its own values change.
         names: layer, module or tensor of the source -> that of the target, as the error or the answer shows them. "layer.forward" and
             "layer.backward" are the directions of a bidirectional layer. None instead of a name leaves a layer or tensor of the source
-            out, or one of the target as it is.
+            out, or one of the target as it is; where both sides have that name, "source:layer" or "target:layer" says which.
 
     Returns:
         Every tensor of the target with where it came from and a hash; what was left; options that change the numbers and differ.
 
     Raises:
-        ParityError: an ambiguous or incomplete match, shapes that differ, numbers that would be rounded; all problems at once, and the target
-            is as it was.
+        ParityError: an ambiguous or incomplete match, shapes that differ, numbers that would be rounded; all problems at once, and
+            the target is as it was.
         UnsupportedError: a layer whose weights mean something else in the target, such as a GRU with reset_after=False in nn.GRU.
         FormatError: a file that is not what it claims.
 
@@ -120,7 +120,7 @@ def _units(source: Source) -> tuple[list[Unit], bool, list[str]]:
     live = source.live if isinstance(source, Opened) else source
     if live is not None and not isinstance(live, (str, os.PathLike)) and owner(live) in _LIVE:
         tensors = _tensors(str(owner(live)))
-        return tensors.units(live), tensors.in_order(live), []
+        return tensors.units(live, reading=True), tensors.in_order(live), []
     network = open_source(source, partial=True).network
     assumed = network.details.get("assumed")
     return (

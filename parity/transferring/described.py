@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from parity.layouts import KERAS_GRU_RESET_BEFORE, KERAS_LSTM_TWO_BIASES, Layout
+import numpy as np
+
+from parity.layouts import CANONICAL_AXES, KERAS_GRU_RESET_BEFORE, KERAS_LSTM_TWO_BIASES, Layout
 from parity.leaf_layouts import LEAF_LAYOUTS, LeafLayout, leaf_layout
 from parity.network import Bidirectional, Dense, Embedding, Network, Opaque, Recurrent
 from parity.transferring.options import options_from
@@ -29,7 +31,30 @@ def units_of(network: Network) -> list[Unit]:
                 found.append(_recurrent(part, network.origin))
             elif isinstance(part, (Dense, Embedding)):
                 found.append(_weighted(part))
-    return [*found, *(unit for layer in rest for unit in _described(layer, network.origin))]
+    found = [*found, *(unit for layer in rest for unit in _described(layer, network.origin))]
+    return _without_repeats(found) if network.origin == "keras" and network.outputs else found
+
+
+def _without_repeats(units: Sequence[Unit]) -> list[Unit]:
+    """A network has a layer of Keras that is called several times once for each call, the later ones with a number behind its name."""
+    kept: list[Unit] = []
+    for unit in units:
+        first = re.sub(r"_\d+$", "", unit.name)
+        if not any(one.name == first and one.name != unit.name and _equal(one, unit) for one in kept):
+            kept.append(unit)
+    return kept
+
+
+def _equal(one: Unit, other: Unit) -> bool:
+    """Whether two units have the same numbers everywhere."""
+    if one.signature != other.signature or len(one.leaves) != len(other.leaves):
+        return False
+    if one.spec is None:
+        pairs = [(a.handle.read(), b.handle.read()) for a, b in zip(one.leaves, other.leaves, strict=True)]
+    else:
+        weights = list(zip(one.canonical(), other.canonical(), strict=True))
+        pairs = [(a.member(name), b.member(name)) for a, b in weights for name in CANONICAL_AXES]
+    return all(a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs)
 
 
 def _recurrent(layer: Recurrent, origin: str) -> Unit:
@@ -45,11 +70,12 @@ def _recurrent(layer: Recurrent, origin: str) -> Unit:
         and any(one.held("bias_recurrent") is not None for one in layer.weights)
     ):
         layout = KERAS_LSTM_TWO_BIASES
-    leaves = []
-    for index, weights in enumerate(layer.weights):
-        for tensor in layout.tensors:
-            if any(weights.held(member) is not None for member in tensor.members):
-                leaves.append(Leaf(_tensor_name(layer, layout, tensor.name, index), tensor.name, None, index))
+    leaves = [
+        Leaf(_tensor_name(layer, layout, tensor.name, index), tensor.name, None, index)
+        for index, weights in enumerate(layer.weights)
+        for tensor in layout.tensors
+        if any(weights.held(member) is not None for member in tensor.members)
+    ]
     return Unit(
         layer.name, spec.kind, origin, spec.kind, tuple(leaves), spec=spec, cells=layer.cells, layout=layout,
         weights=layer.weights, merge_mode=layer.merge_mode if layer.bidirectional else "concat",

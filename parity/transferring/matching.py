@@ -52,6 +52,11 @@ class Matching:
         self.targets = [unit for unit in self.targets if unit is not target]
         self.matches.append(Match(source, target, how))
 
+    def guess_none(self, side: str, name: str) -> None:
+        """Nothing fits a unit; its side is said where its name is taken."""
+        taken = self.guesses.get(name) is not None
+        self.guesses[f"{side}:{name}" if taken else name] = None
+
     def swap(self, unit: Unit, others: Iterable[Unit], target: bool = False) -> None:
         """A unit of the source, or of the target, becomes others."""
         units = self.targets if target else self.sources
@@ -158,23 +163,26 @@ def _alone(found: Matching, unit: Unit, other: Unit, target: bool) -> Unit:
 
 
 def _leave(found: Matching, key: str, names: Names) -> None:
+    """A layer or tensor of the source is left out, or one of the target as it is; "source:" or "target:" before its name says which."""
     used = {value for value in names.values() if value is not None}
+    side, _, rest = key.partition(":")
+    name = rest if side in ("source", "target") else key
     seen = False
-    for target, units, kept in ((False, found.sources, found.unused), (True, found.targets, found.untouched)):
-        if target and key in used:
+    for own, units, kept in (("source", found.sources, found.unused), ("target", found.targets, found.untouched)):
+        if (name != key and side != own) or (name == key and own == "target" and key in used):
             continue
-        whole = [unit for name, unit in prefix_items(units, key, whole=True).items()]
-        leaves = [leaf.name for unit in units for leaf in unit.leaves if leaf.name == key]
+        whole = list(prefix_items(units, name, whole=True).values())
+        leaves = [leaf.name for unit in units for leaf in unit.leaves if leaf.name == name]
         if whole:
-            kept += [leaf.name for unit in whole for leaf in unit.leaves]
+            kept.extend(leaf.name for unit in whole for leaf in unit.leaves)
             units[:] = [unit for unit in units if not any(unit is one for one in whole)]
         elif leaves:
-            kept += leaves
-            found.left.add(key)
+            kept.extend(leaves)
+            found.left.add(name)
         seen = seen or bool(whole or leaves)
     if not seen:
         got = f"{_listed(unit.name for unit in found.sources)} -> {_listed(unit.name for unit in found.targets)}"
-        what = f"names: neither side has anything called '{key}' left"
+        what = f"names: neither side has anything called '{name}' left"
         found.problems.append(Problem(what, expected="the name of a layer, a tensor or a module", got=got))
 
 
@@ -192,13 +200,29 @@ def _type_the_untyped(found: Matching) -> None:
         possible = [sign for sign in fitting if any(target.signature == sign for target in found.targets)]
         if same is not None and same.signature in fitting:
             possible = [same.signature]
-        if len(possible) == 1:
+        if len(possible) > 1:
+            _several_readings(found, unit, possible)
+        elif len(possible) == 1:
             typed = fitting[possible[0]]
             found.swap(unit, [typed])
             said = f"the source does not say what '{unit.name}' is: taken as {typed.described}"
-            found.warnings.append(f"{said}; stride, padding, eps and activation are not compared")
+            found.warnings.append(
+                f"{said}; what else the layer says (stride, padding, groups, eps, activation) is not compared"
+            )
         else:
             found.swap(unit, singles(unit))
+
+
+def _several_readings(found: Matching, unit: Unit, possible: Sequence[object]) -> None:
+    """Tensors that may be a layer of several kinds, each of which the target has."""
+    theirs = [target for target in found.targets if target.signature in possible]
+    shown = ", ".join(f"'{target.name}', {target.described}" for target in theirs)
+    what = f"ambiguous: the source does not say what '{unit.name}' is"
+    found.problems.append(Problem(what, unit.described, "one thing that it can be", shown, "give names=, as below"))
+    found.sources = [one for one in found.sources if one is not unit]
+    guess = next((target for target in theirs if target.name not in found.guesses.values()), None)
+    found.guesses[unit.name] = guess.name if guess else None
+    found.targets = [one for one in found.targets if one is not guess]
 
 
 def _by_name(units: Sequence[Unit]) -> dict[str, Unit]:
@@ -267,8 +291,9 @@ def _ambiguous(found: Matching, ours: Sequence[Unit], theirs: Sequence[Unit]) ->
     )
     guessed = dict(zip((unit.name for unit in ours), (unit.name for unit in theirs), strict=False))
     found.guesses |= guessed
-    for extra in (*ours[len(theirs) :], *theirs[len(ours) :]):
-        found.guesses.setdefault(extra.name, None)
+    for side, extras in (("source", ours[len(theirs) :]), ("target", theirs[len(ours) :])):
+        for extra in extras:
+            found.guess_none(side, extra.name)
     found.sources = [unit for unit in found.sources if not any(unit is one for one in ours)]
     found.targets = [unit for unit in found.targets if not any(unit is one for one in theirs)]
 
@@ -301,12 +326,12 @@ def _left_over(found: Matching) -> None:
         other = theirs.get(normalised(unit.name))
         hint = f"the target's '{other.name}' is {other.described}" if other else "no unit of the target takes it"
         found.problems.append(Problem(f"unused: '{unit.name}' of the source", unit.described, "a place", hint))
-        found.guesses.setdefault(unit.name, None)
+        found.guess_none("source", unit.name)
     for unit in found.targets:
         other = ours.get(normalised(unit.name))
         hint = f"the source's '{other.name}' is {other.described}" if other else "no unit of the source fits"
         found.problems.append(Problem(f"untouched: '{unit.name}' of the target", unit.described, "weights", hint))
-        found.guesses.setdefault(unit.name, None)
+        found.guess_none("target", unit.name)
 
 
 def _listed(names: Iterable[str], most: int = 12) -> str:

@@ -29,7 +29,8 @@ def options_from(kind: str, framework: str, said: Callable[[str], object]) -> di
     found: dict[str, object] = {}
     for option in LEAF_OPTIONS.get(kind, ()):
         own = getattr(option, _FIELDS[framework])
-        found[option.name] = plain(said(own)) if own else IDLE.get(option.name)
+        value = plain(said(own)) if own else None
+        found[option.name] = IDLE.get(option.name) if value is None else value
     return found
 
 
@@ -54,7 +55,7 @@ def differences(source: Unit, target: Unit) -> Iterator[tuple[bool, Problem]]:
     if source.spec is not None and target.spec is not None:
         yield from _recurrent(source, target, where)
         return
-    for option in LEAF_OPTIONS.get(target.kind, ()):
+    for option in LEAF_OPTIONS.get(target.kind, ()) if source.options else ():
         theirs, ours = source.options.get(option.name), target.options.get(option.name)
         if theirs is None and option.name not in IDLE:
             if option.name == "eps" and source.framework != target.framework:
@@ -97,7 +98,8 @@ def _padding(value: object, unit: Unit) -> object:
 
 
 def _recurrent(source: Unit, target: Unit, where: str) -> Iterator[tuple[bool, Problem]]:
-    assert source.spec is not None and target.spec is not None
+    assert source.spec is not None
+    assert target.spec is not None
     kind = source.spec.kind
     for direction, theirs, ours in zip(source.spec.directions, source.cells, target.cells, strict=True):
         for what, got, expected in _cells(kind, theirs, ours):

@@ -19,7 +19,7 @@ from parity.transferring.matching import Match
 from parity.transferring.options import differences
 from parity.transferring.units import SINGLE, Leaf, Unit, Writable
 
-_CANNOT = "the target has no place for it"
+ZEROS = "zeros: the source has no such bias"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def _values(match: Match, left: set[str], plan: Plan) -> Iterator[_Value]:
 def _recurrent(
     source: Unit, target: Unit, index: int, weights: Weights, left: set[str], plan: Plan
 ) -> Iterator[_Value]:
-    assert target.spec is not None and target.layout is not None
+    assert target.spec is not None
+    assert target.layout is not None
     leaves = {leaf.role: leaf for leaf in target.leaves if leaf.direction == index}
     rows = {tensor.name: tensor for tensor in target.layout.tensors}
     single = replace(target.spec, directions=target.spec.directions[:1])
@@ -134,7 +135,8 @@ def _recurrent(
     for role, array in packed.items():
         names = _sources(source, rows[role], index)
         if role in leaves and leaves[role].name not in left:
-            yield _Value(leaves[role], array, names, _words(source, target.layout, rows[role], weights))
+            words = _words(source, target.layout, rows[role], weights)
+            yield _Value(leaves[role], array, "" if words == ZEROS else names, words)
         elif role not in leaves and array.any():
             _unused(plan, names.split(" + "), left, f"'{target.name}' has no {role}")
 
@@ -153,12 +155,13 @@ def _sources(source: Unit, row: Tensor, index: int) -> str:
 
 def _words(source: Unit, layout: Layout, row: Tensor, weights: Weights) -> str:
     """How a tensor of a recurrent layer is made, in words."""
-    assert source.layout is not None and source.spec is not None
+    assert source.layout is not None
+    assert source.spec is not None
     kind = source.spec.kind
     own = next((tensor for tensor in source.layout.tensors if set(tensor.members) & set(row.members)), None)
     given = [member for member in row.members if weights.held(member) is not None]
     if own is None or not given:
-        return "zeros: the source has none"
+        return ZEROS
     words = []
     if len(row.members) > 1 and "source" not in row.axes and len(given) > 1:
         words.append("both biases summed in float64 and rounded once")
@@ -195,7 +198,8 @@ def _turned(before: str, after: str) -> bool:
 
 
 def _leaf_values(source: Unit, target: Unit, left: set[str], plan: Plan) -> Iterator[_Value]:
-    assert source.leaf_layout is not None and target.leaf_layout is not None
+    assert source.leaf_layout is not None
+    assert target.leaf_layout is not None
     ours = {leaf.role: leaf for leaf in source.leaves}
     theirs = {leaf.role: leaf for leaf in target.leaves}
     shape = next(leaf.handle.shape for leaf in target.leaves)
@@ -331,8 +335,7 @@ def written(writes: list[Write], bytes_of: Callable[[bytes], str]) -> Mapping[in
         for at, write in enumerate(writes):
             current, handle = write.leaf.name, write.leaf.handle
             raw = handle.raw(handle.held())
-            if raw != handle.raw(write.native):
-                raise ParityError("what was written is not what the target holds", current)
+            _check_held(raw, handle.raw(write.native))
             hashes[at] = bytes_of(raw)
     except BaseException as error:
         for write, old in zip(writes, before, strict=True):
@@ -344,3 +347,8 @@ def written(writes: list[Write], bytes_of: Callable[[bytes], str]) -> Mapping[in
             "the target could not be written; it is as it was", current, "a tensor that can be written", got
         ) from error
     return hashes
+
+
+def _check_held(raw: bytes, expected: bytes) -> None:
+    if raw != expected:
+        raise ParityError("what was written is not what the target holds")

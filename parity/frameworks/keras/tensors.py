@@ -80,8 +80,12 @@ class KerasVariable:
         return native.tobytes()
 
 
-def units(model: keras.Layer) -> list[Unit]:
+def units(model: keras.Layer, reading: bool = False) -> list[Unit]:
     """Every layer with variables of its own, in Keras's order.
+
+    Args:
+        model: any layer.
+        reading: whether they are only read.
 
     Raises:
         ParityError: a layer that has no weights yet.

@@ -75,8 +75,12 @@ class TorchTensor:
         return native.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def units(model: nn.Module) -> list[Unit]:
+def units(model: nn.Module, reading: bool = False) -> list[Unit]:
     """Every module with parameters or persistent buffers of its own, in the order of their registration.
+
+    Args:
+        model: any module.
+        reading: whether they are only read: then a parametrized tensor (weight_norm) is what its parametrization computes.
 
     Raises:
         ParityError: tensors that are not there yet (lazy modules, the meta device); all at once.
@@ -94,9 +98,9 @@ def units(model: nn.Module) -> list[Unit]:
         raise ParityError(absent)
     found: list[Unit] = []
     for name, module in model.named_modules():
-        own = dict(_own(module))
-        if own:
-            found += _units(name, module, own)
+        own = dict(_own(module, reading))
+        if own and not (reading and _hidden(name)):
+            found += _units(name, module, own, reading)
     return found
 
 
@@ -112,27 +116,32 @@ def _absent(tensor: torch.Tensor) -> Iterator[tuple[str, str]]:
         yield "the meta device", "model.to_empty(device='cpu')"
 
 
-def _own(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _hidden(name: str) -> bool:
+    """Whether a module is part of another's parametrization."""
+    return "parametrizations" in name.split(".")
+
+
+def _own(module: nn.Module, reading: bool) -> Iterator[tuple[str, torch.Tensor]]:
     yield from ((name, tensor) for name, tensor in module._parameters.items() if tensor is not None)
     for name, buffer in module._buffers.items():
         if buffer is not None and name not in module._non_persistent_buffers_set:
             yield name, buffer
-    for name in getattr(module, "parametrizations", ()):
+    for name in getattr(module, "parametrizations", ()) if reading else ():
         yield name, getattr(module, name)
 
 
-def _units(name: str, module: nn.Module, own: dict[str, torch.Tensor]) -> list[Unit]:
+def _units(name: str, module: nn.Module, own: dict[str, torch.Tensor], reading: bool) -> list[Unit]:
     prefix = f"{name}." if name else ""
     leaves = {role: Leaf(prefix + role, role, TorchTensor(tensor)) for role, tensor in own.items()}
     kind = next((kind for known, kind in _RECURRENT.items() if isinstance(module, known)), None)
     row = next((row for known, row in _LEAVES.items() if isinstance(module, known)), None)
-    parametrized = hasattr(module, "parametrizations")
+    parametrized = hasattr(module, "parametrizations") and not reading
     notes = _notes(name, module, (*_RECURRENT, *_LEAVES))
     title = type(module).__name__
     if kind is not None and not parametrized:
         rest = dict(leaves)
         return [*_recurrent(name or kind, module, kind, rest, notes), *_singles(rest, title)]
-    if row is not None and set(own) <= {tensor.name for tensor in row.tensors}:
+    if row is not None and not parametrized and set(own) <= {tensor.name for tensor in row.tensors}:
         options = options_from(row.kind, "torch", lambda option: getattr(module, option, None))
         unit = Unit(name or row.kind, row.kind, "torch", title, tuple(leaves.values()), options, notes, leaf_layout=row)
         return [unit]
@@ -165,12 +174,11 @@ def _recurrent(name: str, module: Any, kind: Kind, leaves: dict[str, Leaf], note
     size = module.input_size
     for depth in range(depths):
         spec = RecurrentSpec(kind, size, module.hidden_size, directions, projection)
-        own = []
+        own: list[Leaf] = []
         for index, way in enumerate(directions):
             end = f"_l{depth}{SUFFIXES[way]}" if looped else ""
-            for tensor in layout.tensors:
-                if (leaf := leaves.pop(tensor.name + end, None)) is not None:
-                    own.append(Leaf(leaf.name, tensor.name, leaf.handle, index))
+            taken = ((tensor.name, leaves.pop(tensor.name + end, None)) for tensor in layout.tensors)
+            own += [Leaf(leaf.name, role, leaf.handle, index) for role, leaf in taken if leaf is not None]
         title = f"{name}_l{depth}" if depths > 1 else name
         cells = (_computed(module, kind),) * len(directions)
         yield Unit(
