@@ -71,9 +71,20 @@ def refused(
     return str(caught.value)
 
 
+def same(one: Any, other: Any) -> bool:
+    return torch.equal(one, other)
+
+
+def numbers(tensor: Any) -> Any:
+    return tensor.detach().numpy()
+
+
 def pasted(message: str) -> dict[str, str | None]:
     """The names to paste, taken literally."""
-    return eval(re.search(r"names=(\{.*\})", message, re.DOTALL)[1])
+    found = re.search(r"names=(\{.*\})", message, re.DOTALL)
+    assert found
+    names: dict[str, str | None] = eval(found[1])
+    return names
 
 
 def keras_tagger(random: np.random.Generator) -> Any:
@@ -133,6 +144,36 @@ def test_keras_into_handwritten_torch(random: np.random.Generator) -> None:
     assert written == set(target.state_dict()) - {"bn.num_batches_tracked"}
     assert done.untouched == ("bn.num_batches_tracked",)
     assert done.unused == ()
+
+
+def _swapped(tensor: Any, *order: int) -> None:
+    """The gates along the first axis in another order."""
+    parts = tensor.clone().chunk(len(order))
+    tensor.copy_(torch.cat([parts[at] for at in order]))
+
+
+MISTAKES: dict[str, Callable[[Any], Any]] = {
+    "r and z of the GRU not swapped": lambda model: _swapped(model.second.weight_hh_l0, 1, 0, 2),
+    "gates of the LSTM as ONNX has them": lambda model: _swapped(model.first.weight_ih_l0, 0, 3, 1, 2),
+    "both directions exchanged": lambda model: model.first.weight_ih_l0.data.copy_(
+        model.first.weight_ih_l0_reverse.clone()
+    ),
+    "the bias in both places": lambda model: model.first.bias_hh_l0.copy_(model.first.bias_ih_l0),
+    "the two biases of the GRU exchanged": lambda model: model.second.bias_hh_l0.copy_(model.second.bias_ih_l0),
+    "mean and variance exchanged": lambda model: model.bn.running_mean.copy_(model.bn.running_var),
+    "gamma and beta exchanged": lambda model: model.ln.weight.copy_(model.ln.bias),
+    "the width of the convolution turned": lambda model: model.filters.weight.copy_(model.filters.weight.flip(2)),
+    "reshaped, not transposed": lambda model: model.head.weight.copy_(model.head.weight.T.reshape(3, 4)),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_outputs_would_show_a_mistake(mistake: str, random: np.random.Generator) -> None:
+    source, target, x = keras_tagger(random), Tagger(), tokens(random)
+    parity.transfer(source, target)
+    with torch.no_grad():
+        MISTAKES[mistake](target)
+    assert np.abs(outputs(target, x) - outputs(source, x)).max() > 1e-3
 
 
 def test_handwritten_torch_into_keras(random: np.random.Generator) -> None:
@@ -198,7 +239,8 @@ def pair_of_keras(random: np.random.Generator, *names: str, layer: Any = keras.l
 
 
 def test_two_of_equal_sizes_with_other_names_are_ambiguous(random: np.random.Generator) -> None:
-    source, target = pair_of_keras(random, "question", "answer"), Pair()
+    source = pair_of_keras(random, "question", "answer")
+    target: Any = Pair()
     message = refused(source, target)
     for name in ("question", "answer", "encoder", "decoder", "ambiguous", "a guess"):
         assert name in message
@@ -209,7 +251,7 @@ def test_two_of_equal_sizes_with_other_names_are_ambiguous(random: np.random.Gen
     done = parity.transfer(source, target, right)
     assert set(done.how.values()) == {GIVEN}
     kernel = np.asarray(source.get_layer("question").weights[0])
-    assert np.array_equal(target.encoder.weight_ih_l0.detach().numpy().T, kernel)
+    assert np.array_equal(numbers(target.encoder.weight_ih_l0).T, kernel)
 
 
 def test_pasted_names_are_accepted(random: np.random.Generator) -> None:
@@ -218,9 +260,10 @@ def test_pasted_names_are_accepted(random: np.random.Generator) -> None:
 
 
 def test_equal_names_win_over_the_order_of_registration(random: np.random.Generator) -> None:
-    source, target = pair_of_keras(random, "Encoder", "decoder"), Pair()
+    source = pair_of_keras(random, "Encoder", "decoder")
+    target: Any = Pair()
     assert set(parity.transfer(source, target).how.values()) == {NAMED}
-    assert np.array_equal(target.encoder.weight_ih_l0.detach().numpy().T, np.asarray(source.layers[0].weights[0]))
+    assert np.array_equal(numbers(target.encoder.weight_ih_l0).T, np.asarray(source.layers[0].weights[0]))
 
 
 @pytest.mark.parametrize("numbered", [("rnn1", "rnn2"), ("layers.0", "layers.1"), ("rnn_9", "rnn_10")])
@@ -234,7 +277,7 @@ def test_numbered_families_go_by_their_numbers(random: np.random.Generator, numb
             target.add_module(name, modules[name])
     done = parity.transfer(source, target)
     assert set(done.how.values()) == {ORDER}
-    first = modules[numbered[0]].weight_hh_l0.detach().numpy()
+    first = numbers(modules[numbered[0]].weight_hh_l0)
     assert np.array_equal(first.T, np.asarray(source.layers[0].weights[1]))
 
 
@@ -262,7 +305,8 @@ def test_one_too_many_is_never_guessed(random: np.random.Generator) -> None:
 
 def test_square_kernels_are_not_swapped(random: np.random.Generator) -> None:
     """input == hidden: every wrong axis fits, so the outputs have to say it."""
-    for layer, module in ((keras.layers.LSTM, nn.LSTM), (keras.layers.GRU, nn.GRU)):
+    pairs: Any = ((keras.layers.LSTM, nn.LSTM), (keras.layers.GRU, nn.GRU))
+    for layer, module in pairs:
         source = shaken(keras.Sequential([keras.Input((None, 5)), layer(5, return_sequences=True)]), random)
         target = module(5, 5, batch_first=True)
         parity.transfer(source, target)
@@ -282,15 +326,15 @@ def test_one_bias_is_not_doubled(random: np.random.Generator) -> None:
     bias = next(row for row in done.rows if row.target == "bias_hh_l0")
     assert bias.transform.startswith("zeros")
     assert bias.source == ""
-    assert not target.bias_hh_l0.detach().numpy().any()
-    assert np.array_equal(target.bias_ih_l0.detach().numpy(), np.asarray(source.weights[2]))
+    assert not numbers(target.bias_hh_l0).any()
+    assert np.array_equal(numbers(target.bias_ih_l0), np.asarray(source.weights[2]))
 
 
 def test_without_a_bias(random: np.random.Generator) -> None:
     plain = shaken(keras.Sequential([keras.Input((None, 5)), keras.layers.LSTM(4, use_bias=False)]), random)
     target = nn.LSTM(5, 4)
     parity.transfer(plain, target)
-    assert not target.bias_ih_l0.detach().numpy().any()
+    assert not numbers(target.bias_ih_l0).any()
     message = refused(shaken(nn.LSTM(5, 4), random), plain)
     assert "unused: 'bias_ih_l0'" in message
     assert "unused: 'bias_hh_l0'" in message
@@ -335,8 +379,8 @@ def test_cells_and_directions_by_hand(random: np.random.Generator) -> None:
     done = parity.transfer(source, target, {"both.forward": "left", "both.backward": "right"})
     assert any("other way" in text for text in done.warnings)
     kernels = [np.asarray(layer.forward_layer.cell.kernel), np.asarray(layer.backward_layer.cell.kernel)]
-    assert np.array_equal(target.left.weight_ih.detach().numpy().T, kernels[0])
-    assert np.array_equal(target.right.weight_ih_l0.detach().numpy().T, kernels[1])
+    assert np.array_equal(numbers(target.left.weight_ih).T, kernels[0])
+    assert np.array_equal(numbers(target.right.weight_ih_l0).T, kernels[1])
     other = keras.models.clone_model(source)
     parity.transfer(target, other, {"left": "both.forward", "right": "both.backward"})
     for one, two in zip(other.weights, source.weights, strict=True):
@@ -351,12 +395,13 @@ def test_projection(random: np.random.Generator) -> None:
 
 
 def test_stacks_are_named_as_a_whole(random: np.random.Generator) -> None:
-    source, target = nn.Module(), nn.Module()
+    source: Any = nn.Module()
+    target: Any = nn.Module()
     source.a, source.b = (shaken(nn.GRU(5, 5, num_layers=2), random) for _ in range(2))
     target.x, target.y = nn.GRU(5, 5, num_layers=2), nn.GRU(5, 5, num_layers=2)
     refused(source, target)
     parity.transfer(source, target, {"a": "y", "b": "x"})
-    assert torch.equal(target.y.weight_hh_l1, source.a.weight_hh_l1)
+    assert same(target.y.weight_hh_l1, source.a.weight_hh_l1)
 
 
 def test_incomplete_is_an_error_with_everything_in_it(random: np.random.Generator) -> None:
@@ -371,7 +416,7 @@ def test_incomplete_is_an_error_with_everything_in_it(random: np.random.Generato
     done = parity.transfer(source, target, names)
     assert done.unused == ("old_head.weight", "old_head.bias")
     assert done.untouched == ("new_head.weight", "new_head.bias")
-    assert torch.equal(kept.weight, target["new_head"].weight)
+    assert same(kept.weight, target["new_head"].weight)
     assert "nothing called 'nowhere'" in refused(source, target, {"nowhere": "lstm"})
     assert "twice" in refused(source, target, {"lstm": "lstm", "old_head": "lstm"})
     assert "do not fit" in refused(source, target, {"old_head": "new_head"})
@@ -391,11 +436,11 @@ def test_unknown_layers_by_exact_names_only(random: np.random.Generator) -> None
 
     source, target = shaken(Own(), random), Own()
     assert set(parity.transfer(source, target).how.values()) == {NAMED}
-    assert torch.equal(source.attention, target.attention)
+    assert same(source.attention, target.attention)
     other = Own("weights")
     assert "untouched: 'weights'" in refused(source, other)
     parity.transfer(source, other, {"attention": "weights"})
-    assert torch.equal(source.attention, other.weights)
+    assert same(source.attention, other.weights)
 
 
 def test_tied_weights(random: np.random.Generator) -> None:
@@ -414,12 +459,12 @@ def test_tied_weights(random: np.random.Generator) -> None:
     done = parity.transfer(source, target)
     assert any("one tensor" in text for text in done.warnings)
     assert target.out.weight is target.emb.weight
-    assert np.array_equal(target.emb.weight.detach().numpy(), np.asarray(table.weights[0]))
+    assert np.array_equal(numbers(target.emb.weight), np.asarray(table.weights[0]))
     refused(source, Tied(tied=False))
     loose = shaken(Tied(tied=False), random)
     assert "two different values" in refused(loose, Tied())
     parity.transfer(target, loose)
-    assert torch.equal(loose.out.weight, target.emb.weight)
+    assert same(loose.out.weight, target.emb.weight)
 
 
 def test_types_are_exact_or_refused(random: np.random.Generator) -> None:
@@ -433,11 +478,11 @@ def test_types_are_exact_or_refused(random: np.random.Generator) -> None:
         target = nn.LSTM(3, 5).to(dtype)
         parity.transfer(small.float(), target)
         assert target.weight_ih_l0.dtype == dtype
-        assert torch.equal(target.weight_ih_l0.float(), small.weight_ih_l0.float())
+        assert same(target.weight_ih_l0.float(), small.weight_ih_l0.float())
     wide = nn.LSTM(3, 5).double()
     parity.transfer(single, wide)
-    assert torch.equal(wide.weight_ih_l0, single.weight_ih_l0.double())
-    broken = copy.deepcopy(single)
+    assert same(wide.weight_ih_l0, single.weight_ih_l0.double())
+    broken: Any = copy.deepcopy(single)
     with torch.no_grad():
         broken.weight_hh_l0[1, 2] = float("nan")
     assert "not finite" in refused(broken, nn.LSTM(3, 5))
@@ -459,7 +504,7 @@ def test_options_that_are_no_weights_are_told(random: np.random.Generator) -> No
 def test_groups_of_the_same_shape_mean_something_else(random: np.random.Generator) -> None:
     layer = keras.layers.Conv1D(8, 3, groups=2)
     source = shaken(keras.Sequential([keras.Input((None, 8)), layer]), random)
-    target = nn.Module()
+    target: Any = nn.Module()
     target.conv = nn.Conv1d(4, 8, 3)
     assert "groups" in refused(source, target, kind=parity.UnsupportedError)
     target.conv = nn.Conv1d(8, 8, 3, groups=2)
@@ -552,7 +597,7 @@ def test_parametrized_sources_are_read_as_computed() -> None:
     source = nn.ModuleDict({"conv": nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 5, 2)), "gru": nn.GRU(3, 5)})
     target = nn.ModuleDict({"conv": nn.Conv1d(3, 5, 2), "gru": nn.GRU(3, 5)})
     parity.transfer(source, target)
-    assert torch.equal(source["conv"].weight, target["conv"].weight)
+    assert same(source["conv"].weight, target["conv"].weight)
     assert "untouched" in refused(target, source)
 
 
@@ -560,7 +605,7 @@ def test_wrapped_models_have_a_prefix(random: np.random.Generator) -> None:
     source = shaken(nn.ModuleDict({"module": nn.ModuleDict({"a": nn.GRU(5, 5), "b": nn.GRU(5, 5)})}), random)
     target = nn.ModuleDict({"b": nn.GRU(5, 5), "a": nn.GRU(5, 5)})
     assert set(parity.transfer(source, target).how.values()) == {NAMED}
-    assert torch.equal(target["a"].weight_hh_l0, source["module"]["a"].weight_hh_l0)
+    assert same(target["a"].weight_hh_l0, source["module"]["a"].weight_hh_l0)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".safetensors", ".onnx"])
@@ -588,7 +633,7 @@ def test_a_name_on_both_sides_is_told_apart(random: np.random.Generator) -> None
     done = parity.transfer(source, target, names)
     assert done.unused == ("z.weight", "z.bias")
     assert done.untouched == ("a.weight", "a.bias")
-    assert torch.equal(target["z"].weight_hh_l0, source["b"].weight_hh_l0)
+    assert same(target["z"].weight_hh_l0, source["b"].weight_hh_l0)
 
 
 def test_a_layer_called_twice_is_one(tmp_path: Path, random: np.random.Generator) -> None:
@@ -600,7 +645,7 @@ def test_a_layer_called_twice_is_one(tmp_path: Path, random: np.random.Generator
     for given in (source, tmp_path / "model.keras"):
         target = nn.ModuleDict({"gru": nn.GRU(3, 5), "shared": nn.Linear(5, 5)})
         parity.transfer(given, target)
-        assert np.array_equal(target["shared"].weight.detach().numpy().T, shared.kernel.numpy())
+        assert np.array_equal(numbers(target["shared"].weight).T, shared.kernel.numpy())
 
 
 def test_a_file_that_does_not_say_what_a_tensor_is(tmp_path: Path, random: np.random.Generator) -> None:
@@ -608,12 +653,12 @@ def test_a_file_that_does_not_say_what_a_tensor_is(tmp_path: Path, random: np.ra
     torch.save(source.state_dict(), tmp_path / "model.pt")
     plain = nn.ModuleDict({"e": nn.Embedding(5, 3), "gru": nn.GRU(3, 5)})
     assert any("does not say" in text for text in parity.transfer(tmp_path / "model.pt", plain).warnings)
-    assert torch.equal(plain["e"].weight, source["table"].weight)
+    assert same(plain["e"].weight, source["table"].weight)
     both = nn.ModuleDict({"p": nn.Linear(3, 5, bias=False), "e": nn.Embedding(5, 3), "gru": nn.GRU(3, 5)})
     message = refused(tmp_path / "model.pt", both)
     assert "does not say what 'table' is" in message
     parity.transfer(tmp_path / "model.pt", both, {"table": "e", "p": None})
-    assert torch.equal(both["e"].weight, source["table"].weight)
+    assert same(both["e"].weight, source["table"].weight)
 
 
 # ---- published models

@@ -24,7 +24,7 @@ from parity.files.hdf5_types import Type, read_filters, read_shape, read_type
 from parity.files.stored import BFLOAT16, Stored
 
 _SPACE, _LINK_INFO, _TYPE, _LINK, _EXTERNAL, _LAYOUT, _FILTERS, _TABLE = 1, 2, 3, 6, 7, 8, 11, 17
-_MOST_DEPTH, _MOST_LEVELS = 32, 16
+_MOST_DEPTH, _MOST_LEVELS, _MOST_NAME_BYTES = 32, 16, 2048
 _SOFT = -1
 """Stands for the address of a link that is not followed."""
 
@@ -209,10 +209,8 @@ class Group(Node):
                 entries.take(20)
                 if at >= len(names):
                     raise self.fault("a name stands outside the heap of names", f"below {len(names)}", str(at))
-                yield (
-                    self._name(names[at : names.index(b"\0", at) if b"\0" in names[at:] else None]),
-                    (_SOFT if kind == 2 else target),
-                )
+                raw = names[at : at + _MOST_NAME_BYTES + 1].partition(b"\0")[0]
+                yield self._name(raw), (_SOFT if kind == 2 else target)
 
     def _leaves(self, root: int) -> Iterator[int]:
         seen: set[int] = set()
@@ -238,6 +236,9 @@ class Group(Node):
                 yield from children
 
     def _name(self, raw: bytes) -> str:
+        if len(raw) + len(self.path) > _MOST_NAME_BYTES:
+            got = f"'{self.path[:40]}/{raw[:40]!r}' ..."
+            raise self.fault("an absurdly long name", f"a path of at most {_MOST_NAME_BYTES} bytes", got)
         try:
             return raw.decode()
         except UnicodeDecodeError as error:

@@ -15,8 +15,7 @@ from parity.network.graph import Network
 def read(path: Path) -> Network:
     """Read a file called `.keras`, whichever of the two it is.
 
-    `save_model` in `keras/saving/saving_api.py` of Keras 2.12.0 takes the suffix for HDF5, and `save` in
-    `keras/saving/legacy/save.py` of 2.11 lists it so.
+    Up to Keras 2.12 the suffix means HDF5: `is_hdf5_filepath` in `keras/saving/legacy/saving_utils.py`.
 
     Returns:
         The network, partial where a layer is not read; `details["file"]` says where the file is not what it is called.

@@ -175,11 +175,11 @@ class TreeWeights:
         """
         places = self._paths.get(path, ())
         if not self._has(places):
-            places = self._shared.get(path.split("/")[-1], places)
+            places = self._shared.get(path.rpartition("/")[2], places)
         return [tensor for group in places for tensor in self._in(group)]
 
     @cached_property
-    def _shared(self) -> dict[str, Sequence[str]]:
+    def _shared(self) -> dict[str, tuple[str, ...]]:
         """Where a layer is kept that belongs to a nested model, too: Keras keeps it where it comes upon it first.
 
         By its name, for layers whose name has one place with weights in the file.
@@ -187,7 +187,7 @@ class TreeWeights:
         found: dict[str, set[tuple[str, ...]]] = {}
         for path, places in self._paths.items():
             if places and self._has(places):
-                found.setdefault(path.split("/")[-1], set()).add(tuple(places))
+                found.setdefault(path.rpartition("/")[2], set()).add(tuple(places))
         return {name: next(iter(places)) for name, places in found.items() if len(places) == 1}
 
     def _has(self, places: Iterable[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _HEADS = ("source", "transform", "target", "shape", "sha256", "matched by")
 
@@ -59,7 +59,7 @@ class Transfer:
     unused: tuple[str, ...] = ()
     untouched: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    how: Mapping[str, str] | None = None
+    how: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         table = [_HEADS, *(row.cells for row in self.rows)]

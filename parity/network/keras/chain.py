@@ -23,6 +23,9 @@ _WIRED = {
     ),
     "mask": ("a mask goes into the layer", MASKED),
 }
+MOST_LAYERS = 20_000
+"""Layers that a model may have, and calls of them."""
+
 _INPUT_NAMES = ("sequence", "sequences", "inputs")
 
 
@@ -65,9 +68,11 @@ def layers_in(config: Config, where: str) -> list[Config]:
     """The layers of a model's configuration.
 
     Raises:
-        FormatError: no layers, or several of one name.
+        FormatError: no layers, absurdly many, or several of one name.
     """
     layers = field(config, "layers", (list, tuple), where)
+    if len(layers) > MOST_LAYERS:
+        raise FormatError("the model has too many layers", where, f"at most {MOST_LAYERS}", str(len(layers)))
     for layer in layers:
         if not isinstance(layer, Mapping):
             raise FormatError("a layer of the model is not a JSON object", where, "an object", shown(layer))
@@ -87,9 +92,9 @@ def chain_of(serialized: Config, problems: list[Problem]) -> Chain:
     check_model(serialized)
     config: Config = serialized["config"]
     layers = layers_in(config, "the model")
+    tokens = any(class_name_of(layer) == "Embedding" for layer in layers)
     for layer in layers:
         if class_name_of(layer) == "InputLayer":
-            tokens = any(class_name_of(other) == "Embedding" for other in layers)
             options = {**INPUT, "dtype": TOKENS} if tokens else INPUT
             check_options(field(layer, "config", Mapping, where_of(layer)), options, where_of(layer), problems)
     return MODEL_READERS[class_name_of(serialized)](config, layers, problems)
@@ -141,7 +146,8 @@ def _functional(config: Config, layers: Sequence[Config], problems: list[Problem
     order = [inputs[0]] if inputs else []
     while order and consumers.get(order[-1]):
         order.append(consumers[order[-1]][0])
-    outside = [layer for name, layer in by_name.items() if name not in order and name not in inputs]
+    reached = {*order, *inputs}
+    outside = [layer for name, layer in by_name.items() if name not in reached]
     if len(problems) == before and outside:
         got = ", ".join(where_of(layer) for layer in outside)
         problems.append(

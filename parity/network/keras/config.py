@@ -214,6 +214,7 @@ def _outputs(
     """The model's outputs; one of a layer that has become another has the name of the layer that is gone."""
     where = "the model's outputs"
     by_name = {plan.name: plan for plan in plans}
+    names = {name_of(layer) for layer in chain.layers}
     references = chain.outputs
     if references is None:
         last = plans[-1] if plans and len(plans) == len(chain.layers) else None
@@ -222,7 +223,7 @@ def _outputs(
     for name, index in references:
         plan = by_name.get(name)
         if plan is None:
-            if not any(name_of(layer) == name for layer in chain.layers):
+            if name not in names:
                 problems.append(
                     Problem("an output is the input itself", where, "values of layers", name, "leave it out")
                 )

@@ -12,13 +12,10 @@ from typing import Any
 
 from parity.errors import FormatError, Problem
 from parity.network.keras.calls import CallNumbers, calls_in, is_model
-from parity.network.keras.chain import MODEL_READERS, class_name_of, layers_in, name_of, where_of
+from parity.network.keras.chain import MODEL_READERS, MOST_LAYERS, class_name_of, layers_in, name_of, where_of
 from parity.network.keras.chain import field as member
 from parity.network.keras.masks import history
 from parity.network.keras.options import Config, shown
-
-MOST_LAYERS = 20_000
-"""Calls of layers that a model may have: nested models that call each other can claim any number."""
 
 Reference = tuple[int, int]
 """A tensor: the entry that gives it, and which of its values."""
@@ -124,18 +121,26 @@ class _Flattening:
 
     problems: list[Problem]
     entries: list[Entry] = field(default_factory=list)
+    paths: set[tuple[str, ...]] = field(default_factory=set)
+    calls: int = 0
 
     def add(self, path: tuple[str, ...], layer: Config, call: Mapping[str, Any] | None) -> int:
         """A call, and the number it gets."""
-        if len(self.entries) >= MOST_LAYERS:
-            raise FormatError("the model has too many layers", "/".join(path), f"at most {MOST_LAYERS}", "more")
-        if call is not None and _stateful(layer) and any(entry.path == path for entry in self.entries):
+        self.count(path)
+        if call is not None and _stateful(layer) and path in self.paths:
             remedy = "set stateful=False, or give each call a layer of its own"
             self.problems.append(
                 Problem("a stateful layer is called several times", where_of(layer), "one call", "several", remedy)
             )
         self.entries.append(Entry(path, layer, call))
+        self.paths.add(path)
         return len(self.entries) - 1
+
+    def count(self, path: tuple[str, ...]) -> None:
+        """One call more of a layer or a model: those that call each other can claim any number, even without a layer in them."""
+        self.calls += 1
+        if self.calls > MOST_LAYERS:
+            raise FormatError("the model has too many layers", "/".join(path), f"at most {MOST_LAYERS}", "more")
 
     def stack(self, layers: Sequence[Config], path: tuple[str, ...]) -> None:
         """The layers of Sequentials in Sequentials, the very first InputLayer among them."""
@@ -149,6 +154,7 @@ class _Flattening:
         self, serialized: Config, path: tuple[str, ...], given: list[Reference] | None, options: Mapping[str, Any]
     ) -> list[Reference]:
         """The calls of a model that takes the given tensors, or inputs of its own; what it gives."""
+        self.count(path)
         if class_name_of(serialized) == "Sequential":
             return self._sequential(serialized, path, given, options)
         return _Calls(self, serialized, path, given, options).outputs()
@@ -202,9 +208,11 @@ class _Calls:
         options: Mapping[str, Any],
     ) -> None:
         self._made, self._path, self._given, self._options = made, path, given, options
+        self._taken = set(given or ())
         self._config: Config = serialized["config"]
         self._layers = {name_of(layer): layer for layer in layers_in(serialized["config"], name_of(serialized))}
-        self._inputs = [name for name, _, _ in calls_in(self._config.get("input_layers"))]
+        inputs = [name for name, _, _ in calls_in(self._config.get("input_layers"))]
+        self._inputs = {name: place for place, name in reversed(list(enumerate(inputs)))}
         self._done: dict[tuple[str, int], list[Reference]] = {}
         self._open: set[tuple[str, int]] = set()
         self._numbers = CallNumbers(self._config, self._layers)
@@ -273,7 +281,7 @@ class _Calls:
                 given = _tensors(args) or _tensors({key: kwargs.pop(key) for key in ("inputs",) if key in kwargs})
                 result = self._made.model(layer, path, given, {"mask": kwargs["mask"]} if kwargs.get("mask") else {})
             else:
-                made = [each for each in _tensors(args) if each in (self._given or ())]
+                made = [each for each in _tensors(args) if each in self._taken]
                 wanted = self._options if made else {}
                 result = [(self._made.add(path, layer, {"args": args, "kwargs": {**wanted, **kwargs}}), 0)]
         self._done[key] = result
@@ -282,12 +290,13 @@ class _Calls:
     def _input(self, name: str, path: tuple[str, ...], layer: Config) -> list[Reference]:
         if self._given is None:
             return [(self._made.add(path, layer, None), 0)]
-        if name not in self._inputs or self._inputs.index(name) >= len(self._given):
+        place = self._inputs.get(name, len(self._given))
+        if place >= len(self._given):
             got = f"{len(self._given)} tensors"
             raise FormatError(
                 "a model does not get the inputs it has", "/".join(self._path), ", ".join(self._inputs), got
             )
-        return [self._given[self._inputs.index(name)]]
+        return [self._given[place]]
 
 
 class _Tensor(tuple[int, int]):

@@ -51,7 +51,8 @@ def _model(serialized: Config, version: str | None, name: str) -> Config:
     if MODELS[class_name] == "Sequential":
         today["layers"] = _sequential(layers, version, title)
     else:
-        today["layers"] = [_called(layer, version, layers) for layer in layers]
+        names = {str(layer.get("name")) for layer in layers}
+        today["layers"] = [_called(layer, version, names) for layer in layers]
         today |= {key: config.get(key) for key in ("input_layers", "output_layers")}
     return {"module": "keras.models", "class_name": MODELS[class_name], "config": today, "registered_name": None}
 
@@ -76,9 +77,8 @@ def _layer(serialized: Config, version: str | None, name: str) -> Config:
     return (_model if layers_of(serialized) is not None else layer_of_today)(serialized, version, name)
 
 
-def _called(serialized: Config, version: str | None, layers: Sequence[Config]) -> Config:
-    """A layer of a Functional model with its calls."""
-    names = {str(layer.get("name")) for layer in layers}
+def _called(serialized: Config, version: str | None, names: set[str]) -> Config:
+    """A layer of a Functional model with its calls; the names are those of its layers."""
     nodes = serialized.get("inbound_nodes")
     if not isinstance(nodes, (list, tuple)):
         raise FormatError(

@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, permutations
+from itertools import accumulate, pairwise, permutations, takewhile
 from typing import Any
 
 from parity.deferred import Stored
-from parity.errors import ParityError, Problem
+from parity.errors import FormatError, ParityError, Problem
 from parity.layouts import GATES, KERAS_1, KINDS, LAYOUTS, Kind
 from parity.network.graph import Layer, Network
+from parity.network.keras.chain import MOST_LAYERS
 from parity.network.keras.config import layers_from_keras
 from parity.network.keras.history import weights_of_today
 from parity.network.keras.layers_of_old import USUAL_OF_CUDNN, before, usual_of
@@ -91,6 +92,9 @@ def recognised(
         stacked; else a partial network with every recurrent layer, `Embedding` and `Dense` that was recognised, the others described.
         `details["assumed"]` has what the weights do not say.
 
+    Raises:
+        FormatError: absurdly many layers.
+
     Example:
         >>> import numpy as np
         >>> weights = {"lstm/kernel:0": np.ones((3, 20)), "lstm/recurrent_kernel:0": np.ones((5, 20)), "lstm/bias:0": np.ones(20)}
@@ -98,6 +102,8 @@ def recognised(
         Network('weights', lstm: Recurrent 3->5)
     """
     apart = [part for layer, tensors in groups.items() if tensors for part in _apart(layer, tensors)]
+    if len(apart) > MOST_LAYERS:
+        raise FormatError("absurdly many layers", f"weights '{name}'", f"at most {MOST_LAYERS}", str(len(apart)))
     found = [_recognised(layer, tensors, version) for layer, tensors in apart]
     if not ordered:
         found = sorted(found, key=lambda one: _number_of(one.name))
@@ -114,16 +120,16 @@ def recognised(
         if len(found) > 1:
             assumed.append(f"the layers are stacked: {', then '.join(one.name for one in found)}")
     layers = [layer for one in found for layer in one.layers]
-    opaque = tuple(_opaque(one, found) for one in found if not one.layers)
+    places = accumulate((len(one.layers) for one in found), initial=0)
+    opaque = tuple(
+        Opaque(one.name, "", dict(one.tensors), place=place)
+        for one, place in zip(found, places, strict=False)
+        if not one.layers
+    )
     details = {key: value for one in found for key, value in one.details.items()}
     if assumed:
         details["assumed"] = "; ".join(assumed)
     return Network(name, tuple(layers), (), "keras", details, opaque=opaque, problems=problems)
-
-
-def _opaque(one: _Found, found: Sequence[_Found]) -> Opaque:
-    before = sum(len(other.layers) for other in found[: found.index(one)])
-    return Opaque(one.name, "", dict(one.tensors), place=before)
 
 
 def _unconnected(found: Sequence[_Found], where: str) -> Problem:
@@ -299,21 +305,20 @@ def _by_number(part: _Part) -> bool:
 def _apart(name: str, tensors: Mapping[str, Stored]) -> Iterator[tuple[str, Mapping[str, Stored]]]:
     """The layers in a group: a model inside the model is one group, its layers are folders of the names."""
     folders = {path: _TAILS.sub("", path).split("/")[:-1] for path in tensors}
-    shared = 0
-    while len({tuple(own[: shared + 1]) for own in folders.values()}) == 1 and all(
-        len(own) > shared for own in folders.values()
-    ):
-        shared += 1
-    first = next(iter(folders.values()))[:shared]
-    inner = {path: own[shared] if len(own) > shared else "" for path, own in folders.items()}
+    lowest, highest = min(folders.values()), max(folders.values())
+    first = [folder for folder, _ in takewhile(lambda pair: pair[0] == pair[1], zip(lowest, highest, strict=False))]
+    inner = {path: own[len(first)] if len(own) > len(first) else "" for path, own in folders.items()}
     one = len(set(inner.values())) == 1 or any(
         folder in _OF_ONE or "cells" in folder for folder in (*first, *inner.values())
     )
     if one or any(_direction(folder) for folder in inner.values()):
         yield name, tensors
         return
-    for folder in dict.fromkeys(inner.values()):
-        yield f"{name}/{folder}", {path: tensor for path, tensor in tensors.items() if inner[path] == folder}
+    parts: dict[str, dict[str, Stored]] = {}
+    for path, folder in inner.items():
+        parts.setdefault(folder, {})[path] = tensors[path]
+    for folder, own_tensors in parts.items():
+        yield f"{name}/{folder}", own_tensors
 
 
 def _split(place: tuple[str, ...], leaves: Mapping[str, Stored], version: str | None) -> Iterator[_Part]:
