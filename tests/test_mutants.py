@@ -77,7 +77,7 @@ def test_a_wrong_order_in_a_reader_is_caught(framework: str, kind: Kind, monkeyp
     source = {"torch": parity.to_torch, "onnx": parity.to_onnx}[framework](network(kind, DIRECTIONS, model=False))
     engine, reader = {
         "torch": ("torch", "parity.frameworks.torch.reading"),
-        "onnx": ("onnxruntime", "parity.frameworks.onnx.graph"),
+        "onnx": ("onnxruntime", "parity.frameworks.onnx.weights"),
     }[framework]
     start = [array[None] for array in states(kind, 2).arrays()]
     assert parity.compare(source, inputs=given(), initial_state=start, engines=[engine]).verdict == "agree"

@@ -6,6 +6,7 @@ Source: HDF5 File Format Specification 3.0, sections II (superblocks 0 to 3), II
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,9 @@ UNDEFINED = (1 << 64) - 1
 
 _ATTRIBUTE, _CONTINUATION, _ATTRIBUTE_INFO = 12, 16, 21
 _MOST_OBJECTS, _MOST_LINKS, _MOST_MESSAGES, _MOST_TEXT_BYTES = 100_000, 200_000, 20_000, 1 << 26
+_MOST_READING, _SMALL_BYTES = 4, 1 << 20
+"""The structures of a file are together at most so many times as large as itself, or so many bytes more: some are read twice."""
+
 _REWRITE = "open it with h5py and save its arrays again, without track_order and libver"
 
 
@@ -105,7 +109,9 @@ class File:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._objects = self._links = 0
+        self._objects = self._links = self._text_bytes = 0
+        self._left = _MOST_READING * source.size + _SMALL_BYTES
+        self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
         self.base = next((place for place in (0, 512, 1024, 2048) if self._signed(place)), -1)
         if self.base < 0:
             start = source.read(0, min(8, source.size))
@@ -130,7 +136,14 @@ class File:
         return int.from_bytes(rest.content[40:48], "little")
 
     def cursor(self, address: int, count: int) -> Cursor:
-        """The bytes of a structure at an address of the file's own."""
+        """The bytes of a structure at an address of the file's own.
+
+        Raises:
+            FormatError: outside the file; or a part of the file that stands for several structures, so that there is no end to them.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise self.source.fault("its parts lie one over the other", "each part once", "the same bytes many times")
         return Cursor(self.source.read(self.base + address, count), self.source.fault)
 
     def at_most(self, address: int, count: int) -> Cursor:
@@ -161,24 +174,32 @@ class File:
         """An object of a global heap: a string of any length."""
         if size == 0 or collection == 0:
             return b""
+        if collection not in self._heaps:
+            self._heaps[collection] = dict(self._texts(collection))
+        place, length = self._heaps[collection].get(index, (0, -1))
+        self._text_bytes += size
+        if not size <= length <= _MOST_TEXT_BYTES:
+            raise self.source.fault("a text is not where it should be", f"object {index} of a global heap", "none")
+        if self._text_bytes > _MOST_READING * self.source.size + _SMALL_BYTES:
+            raise self.source.fault("one text stands for many", "each text once", "the same text many times")
+        return self.source.read(self.base + place, size)
+
+    def _texts(self, collection: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Number, place and length of every object of a global heap."""
         head = self.cursor(collection, 16)
         head.expect(b"GCOL", "global heap")
         head.take(4)
-        whole = head.number(8)
-        place, end = collection + 16, collection + whole
+        end = collection + head.number(8)
+        place = collection + 16
         for _ in range(_MOST_MESSAGES):
             if place + 16 > end:
-                break
+                return
             item = self.cursor(place, 16)
             number, length = item.number(2), int.from_bytes(item.content[8:], "little")
-            if number == index:
-                if not size <= length <= _MOST_TEXT_BYTES:
-                    break
-                return self.source.read(self.base + place + 16, size)
             if number == 0:
-                break
+                return
+            yield number, (place + 16, length)
             place += 16 + length + -length % 8
-        raise self.source.fault("a text is not where it should be", f"object {index} of a global heap", "none")
 
 
 class Node:

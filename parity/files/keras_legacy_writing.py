@@ -64,7 +64,8 @@ _ROLES = ("kernel", "recurrent_kernel", "bias")
 def write_legacy_h5(network: Network, file: IO[bytes]) -> None:
     """Write a whole model that `load_model` of Keras 2 opens, and that of Keras 3.
 
-    A hard_sigmoid of Keras 2, 0.2 x + 0.5, is written as such; Keras 3 takes it for its own, as it does in every file of Keras 2.
+    A hard_sigmoid of Keras 2, 0.2 x + 0.5, is written as such; Keras 3 takes it for its own, as it does in every file of Keras 2:
+    `notes_of_legacy` says so.
 
     Raises:
         UnsupportedError: what Keras 2 cannot say; all problems at once, nothing is written then.
@@ -84,6 +85,32 @@ def write_legacy_h5(network: Network, file: IO[bytes]) -> None:
     if problems:
         raise UnsupportedError(problems)
     write_hdf5(_tree(old, config), file)
+
+
+def notes_of_legacy(network: Network) -> Iterator[str]:
+    """What is to be known of the file that `write_legacy_h5` makes of a network; nothing where Keras 2 and 3 compute it alike.
+
+    Example:
+        >>> from parity.network.keras.config import network_from_keras
+        >>> config = {"units": 1, "use_bias": False, "recurrent_activation": "hard_sigmoid", "name": "lstm"}
+        >>> layer = {"module": "keras.layers", "class_name": "LSTM", "config": config, "registered_name": None}
+        >>> model = {"module": "keras", "class_name": "Sequential", "config": {"name": "m", "layers": [layer]}}
+        >>> weights = [np.ones((2, 4), np.float32), np.ones((1, 4), np.float32)]
+        >>> old = network_from_keras(model, lambda name: weights, hard_sigmoid_of_keras_2=True)
+        >>> next(notes_of_legacy(old))[:45]
+        "hard_sigmoid in 'lstm': Keras 2 computes 0.2 "
+    """
+    names = [f"'{layer.name}'" for layer in network.layers if _HARD_OF_KERAS_2 in _functions(layer)]
+    if names:
+        yield (
+            f"hard_sigmoid in {', '.join(names)}: Keras 2 computes 0.2 x + 0.5, as this network does; "
+            f"Keras 3 opens the file without a word and computes x / 6 + 0.5; for Keras 3 {_NEAREST}"
+        )
+
+
+def _functions(layer: Layer) -> list[Function]:
+    """What the cells of a layer apply."""
+    return [f for part in _parts(layer) if isinstance(part, Recurrent) for cell in part.cells for f in cell.functions]
 
 
 def _tree(network: Network, config: Mapping[str, Any]) -> Tree:
@@ -200,11 +227,8 @@ def _parts(layer: Layer) -> tuple[Layer, ...]:
 def _hard_problems(network: Network) -> Iterator[Problem]:
     """Uses of the hard_sigmoid of Keras 3, which Keras 2 would compute otherwise."""
     for layer in network.layers:
-        functions = [
-            f for part in _parts(layer) if isinstance(part, Recurrent) for cell in part.cells for f in cell.functions
-        ]
         dense = getattr(layer, "activation", None) == "hard_sigmoid"
-        if dense or _HARD_OF_KERAS_3 in functions:
+        if dense or _HARD_OF_KERAS_3 in _functions(layer):
             expected, got = "0.2 x + 0.5", "x / 6 + 0.5"
             yield Problem(
                 "hard_sigmoid of Keras 3 is another one in Keras 2", f"layer '{layer.name}'", expected, got, _NEAREST
