@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from parity.files.description import is_one_module
+from parity.files.keras.legacy_writing import notes_of_legacy
 from parity.findings import Findings, describe
 from parity.forms import Target, form_in
 from parity.judge import LIMIT, REFERENCE, Row
@@ -118,6 +119,8 @@ def form_of_target(network: Network, target: Path) -> Iterator[str]:
         yield from str(form).splitlines()[form.native :]
         if suffix == ".keras" and not form.native:
             yield "Keras opens it after `import parity.keras_layers`"
+    if suffix in (".h5", ".hdf5"):
+        yield from notes_of_legacy(network)
     if suffix in _NAMED and not is_one_module(network):
         yield f"the tensors are named after the layers; how they are connected is in parity's description: parity.to_torch({target.name!r})"
 

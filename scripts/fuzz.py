@@ -98,7 +98,7 @@ class Worker:
 
 
 def run(
-    contents: dict[str, bytes], cases: Iterator[Case], jobs: int, until: float, advance: object
+    contents: dict[str, bytes], cases: Iterator[Case], jobs: int, until: float
 ) -> Iterator[tuple[Case, str | None]]:
     """What became of every mutant, as they are opened."""
     workers = [Worker(contents) for _ in range(jobs)]

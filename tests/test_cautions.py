@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.cautions.caution import Caution, Subject
 from parity.cautions import RULES, cautions
+from parity.cautions.caution import Caution, Subject
 from parity.cell import Cell, plain_cell
 from parity.deferred import Deferred
 from parity.errors import Problem

@@ -31,10 +31,11 @@ from safetensors.torch import load_file
 import parity
 from parity.deferred import blocks_of
 from parity.errors import FormatError, ParityError, ShapeError, UnsupportedError
-from parity.files import SUFFIXES, keras_file, read_file, safetensors_file, write_file
+from parity.files import SUFFIXES, read_file, safetensors_file, write_file
 from parity.files import torch as torch_file
 from parity.files.archive import Archive
 from parity.files.description import describe, network_of, tensors_of
+from parity.files.keras import file as keras_file
 from parity.files.state_dict import network_from_state_dict
 from parity.identity import identical
 from parity.network import Dense, Embedding, Network, Output, Recurrent

@@ -25,11 +25,12 @@ from keras import layers as kl
 
 from parity.deferred import Blocks, Deferred
 from parity.errors import FormatError, ParityError, UnsupportedError
-from parity.files import keras_file, keras_h5
 from parity.files.hdf5 import Dataset, Source, opened
-from parity.files.hdf5_writing import Tree, write_hdf5
-from parity.files.keras_legacy_writing import write_legacy_h5
-from parity.files.keras_writing import write_keras, write_weights_h5
+from parity.files.hdf5.writing import Tree, write_hdf5
+from parity.files.keras import file as keras_file
+from parity.files.keras import h5 as keras_h5
+from parity.files.keras.legacy_writing import write_legacy_h5
+from parity.files.keras.writing import write_keras, write_weights_h5
 from parity.functions import Function
 from parity.network.graph import Network
 from parity.network.keras.layer_writing import keras_name
@@ -929,9 +930,10 @@ def test_no_framework_is_imported(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from parity.files import keras_file, keras_h5
-from parity.files.keras_legacy_writing import write_legacy_h5
-from parity.files.keras_writing import write_keras, write_weights_h5
+from parity.files.keras import file as keras_file
+from parity.files.keras import h5 as keras_h5
+from parity.files.keras.legacy_writing import write_legacy_h5
+from parity.files.keras.writing import write_keras, write_weights_h5
 network = keras_h5.read(Path({str(path)!r}))
 for name, write in (("m.keras", write_keras), ("n.h5", write_legacy_h5), ("m.weights.h5", write_weights_h5)):
     with Path({str(tmp_path)!r}, name).open("wb") as file:

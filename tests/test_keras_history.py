@@ -254,7 +254,8 @@ def keras_1_model() -> tuple[dict[str, Any], Groups, Callable[[Array], Array]]:
     def expected(x: Array) -> Array:
         logits = keras_1_gru(keras_1_lstm(x, lstm[0]), gru[0])[:, -1] @ dense[0][0] + dense[0][1]
         powers = np.exp(logits - logits.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
+        softmax: Array = powers / powers.sum(-1, keepdims=True)
+        return softmax
 
     return config, groups, expected
 

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from parity.errors import FormatError
-from parity.files import keras_file, keras_h5, read_file
+from parity.files import read_file
 from parity.files.hdf5 import Source, opened
-from parity.files.keras_legacy_writing import notes_of_legacy, write_legacy_h5
-from parity.files.keras_weights import TreeWeights
-from parity.files.keras_writing import write_keras, write_weights_h5
+from parity.files.keras import file as keras_file
+from parity.files.keras import h5 as keras_h5
+from parity.files.keras.legacy_writing import notes_of_legacy, write_legacy_h5
+from parity.files.keras.weights import TreeWeights
+from parity.files.keras.writing import write_keras, write_weights_h5
 from parity.identity import identical, same_weights
 from parity.network.graph import Network
 from parity.network.keras.chain import MOST_LAYERS

@@ -80,7 +80,9 @@ def test_a_wrong_weight_is_seen(tmp_path: Path) -> None:
     expected, network = stored("census2010_ln_lstm"), parity.read(CENSUS)
     (layer,) = network.recurrent
     (weights,) = layer.weights
-    changed = replace(layer, weights=(weights.with_held(bias_input=np.roll(np.asarray(weights.bias_input), 1, axis=0)),))
+    changed = replace(
+        layer, weights=(weights.with_held(bias_input=np.roll(np.asarray(weights.bias_input), 1, axis=0)),)
+    )
     layers = tuple(changed if one is layer else one for one in network.layers)
     write_file(replace(network, layers=layers), tmp_path / "wrong.keras")
     (output,) = parity.run(tmp_path / "wrong.keras", expected["x"], engine="reference").outputs.values()

@@ -20,10 +20,10 @@ import tensorflow as tf
 from keras import layers as kl
 
 from parity.errors import FormatError, ParityError, UnsupportedError
-from parity.files.tensorflow.saved_model import PROGRAM, groups, read, read_network, refusal
-from parity.files.tensorflow.sstable import MAGIC, entries, masked_crc32c
 from parity.files.stored import numbers
 from parity.files.tensorflow.bundle import DTYPES, Joined, bundle
+from parity.files.tensorflow.saved_model import PROGRAM, groups, read, read_network, refusal
+from parity.files.tensorflow.sstable import MAGIC, entries, masked_crc32c
 from parity.network import Network
 from parity.recurrent import Array
 from parity.result import State

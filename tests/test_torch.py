@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 import parity
+from parity import conventions
 from parity.cell import Cell, plain_cell
 from parity.conventions import MERGE_MODES, torch_cell_returns, torch_returns
 from parity.errors import ShapeError, UnsupportedError
@@ -1177,7 +1178,7 @@ def output_not_reversed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def halves_not_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = torch_layers.merge
+    honest = conventions.merge
     monkeypatch.setattr(torch_layers, "merge", lambda one, two, _: honest(one, two, "sum"))
 
 

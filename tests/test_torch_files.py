@@ -1112,7 +1112,8 @@ def test_a_program_says_the_nonlinearity_of_its_rnn(nonlinearity: str, way: str,
         if way == "exported":
             torch.export.save(torch.export.export(model, (x,)), path)
         else:
-            torch.jit.save(torch.jit.script(model) if way == "scripted" else torch.jit.trace(model, x), path)
+            make: Any = torch.jit.script if way == "scripted" else lambda module: torch.jit.trace(module, x)  # type: ignore[no-untyped-call]
+            torch.jit.save(make(model), path)
         expected = rnn(x)[0].numpy()
     layer = parity.read(path).recurrent[0]
     assert layer.cells[0].functions[0].name == nonlinearity

@@ -55,7 +55,7 @@ def _named_tensors(room: str, engine: str | None, written: bool = True) -> Forma
 
 
 def _keras_h5(write: Callable[..., Any], weights_alone: bool = False) -> Format:
-    return Format(None, _later("keras_h5", "read"), write, weights_alone, takes_config=True)
+    return Format(None, _later("keras.h5", "read"), write, weights_alone, takes_config=True)
 
 
 def _read_onnx(path: Path) -> Network:
@@ -67,11 +67,11 @@ def _write_onnx(network: Network, file: BinaryIO) -> None:
     framework("onnxruntime").write_file(network, file)
 
 
-_LEGACY = _keras_h5(_later("keras_legacy_writing", "write_legacy_h5"))
+_LEGACY = _keras_h5(_later("keras.legacy_writing", "write_legacy_h5"))
 
 SUFFIXES: dict[str, Format] = {
-    ".keras": Format("keras", _later("keras_file", "read"), _later("keras_writing", "write_keras")),
-    ".weights.h5": _keras_h5(_later("keras_writing", "write_weights_h5"), weights_alone=True),
+    ".keras": Format("keras", _later("keras.file", "read"), _later("keras.writing", "write_keras")),
+    ".weights.h5": _keras_h5(_later("keras.writing", "write_weights_h5"), weights_alone=True),
     ".h5": _LEGACY,
     ".hdf5": _LEGACY,
     ".pt": _named_tensors("torch", "torch"),

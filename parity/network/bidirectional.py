@@ -62,7 +62,9 @@ class Bidirectional:
     @property
     def arrays(self) -> Arrays:
         """Its canonical weights, by layer, direction and name."""
-        return Arrays({f"{layer.name}.{name}": held for layer in self.recurrent for name, held in layer.arrays.held.items()})
+        return Arrays(
+            {f"{layer.name}.{name}": held for layer in self.recurrent for name, held in layer.arrays.held.items()}
+        )
 
     @property
     def facts(self) -> dict[str, object]:

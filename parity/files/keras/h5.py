@@ -14,8 +14,8 @@ from typing import Any
 from parity.errors import FormatError
 from parity.files.archive import FETCH_ANEW
 from parity.files.hdf5 import Dataset, Group, Source, opened
-from parity.files.keras_model import model_from, producer
-from parity.files.keras_weights import (
+from parity.files.keras.model import model_from, producer
+from parity.files.keras.weights import (
     NamedWeights,
     TreeWeights,
     by_layer,
@@ -24,7 +24,7 @@ from parity.files.keras_weights import (
     parsed,
     tree_groups,
 )
-from parity.files.keras_zip import is_zip, read_zip
+from parity.files.keras.zipped import is_zip, read_zip
 from parity.network.graph import Network
 from parity.network.keras.options import Config
 from parity.network.keras.recognition import recognised

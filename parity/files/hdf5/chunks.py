@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from parity.errors import FormatError, UnsupportedError
-from parity.files.hdf5_header import UNDEFINED, Node
-from parity.files.hdf5_source import Source
-from parity.files.hdf5_types import Filter
+from parity.files.hdf5.datatypes import Filter
+from parity.files.hdf5.header import UNDEFINED, Node
+from parity.files.hdf5.source import Source
 from parity.recurrent import Array
 
 _DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3

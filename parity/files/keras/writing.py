@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from parity.deferred import Array, Blocks, blocks_of
-from parity.files.hdf5_writing import Tree, hdf5_size, write_hdf5
+from parity.files.hdf5.writing import Tree, hdf5_size, write_hdf5
 from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS
 from parity.network.bidirectional import Bidirectional
 from parity.network.dense import Dense

@@ -16,8 +16,8 @@ import numpy as np
 from parity.cell import Cell
 from parity.deferred import Blocks
 from parity.errors import Problem, UnsupportedError
-from parity.files.hdf5_writing import Tree, write_hdf5
-from parity.files.keras_writing import cell_blocks, of_type
+from parity.files.hdf5.writing import Tree, write_hdf5
+from parity.files.keras.writing import cell_blocks, of_type
 from parity.functions import Function
 from parity.network.bidirectional import Bidirectional
 from parity.network.graph import Layer, Network

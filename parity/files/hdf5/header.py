@@ -14,8 +14,8 @@ import numpy as np
 
 from parity.errors import FormatError, UnsupportedError
 from parity.files.archive import FETCH_ANEW
-from parity.files.hdf5_source import Cursor, Source
-from parity.files.hdf5_types import Type, read_shape, read_type
+from parity.files.hdf5.datatypes import Type, read_shape, read_type
+from parity.files.hdf5.source import Cursor, Source
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 

@@ -13,9 +13,9 @@ from typing import Any
 from parity.errors import FormatError
 from parity.files.archive import Archive
 from parity.files.hdf5 import Source, opened
-from parity.files.keras_model import model_from, producer
-from parity.files.keras_weights import TreeWeights, parsed
-from parity.files.keras_writing import CONFIG, METADATA, WEIGHTS
+from parity.files.keras.model import model_from, producer
+from parity.files.keras.weights import TreeWeights, parsed
+from parity.files.keras.writing import CONFIG, METADATA, WEIGHTS
 from parity.network.graph import Network
 
 _MOST_JSON_BYTES = 1 << 26

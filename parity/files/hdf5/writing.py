@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 
 from parity.deferred import Blocks
-from parity.files.hdf5_header import SIGNATURE, UNDEFINED
+from parity.files.hdf5.header import SIGNATURE, UNDEFINED
 
 Said = str | Sequence[str]
 """What an attribute says: a text, or a list of them."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from parity.files import keras_h5
 from parity.files.hdf5 import SIGNATURE
-from parity.files.keras_writing import CONFIG, METADATA, WEIGHTS, write_keras
-from parity.files.keras_zip import read_zip
+from parity.files.keras import h5
+from parity.files.keras.writing import CONFIG, METADATA, WEIGHTS, write_keras
+from parity.files.keras.zipped import read_zip
 from parity.network.graph import Network
 
 
@@ -28,7 +28,7 @@ def read(path: Path) -> Network:
         hdf5 = file.read(len(SIGNATURE)) == SIGNATURE
     if not hdf5:
         return read_zip(path)
-    network = keras_h5.read(path)
+    network = h5.read(path)
     return replace(
         network, details={"file": "HDF5, as .h5: before 2.13 Keras wrote it under this name, too", **network.details}
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.files.hdf5_source import Cursor
+from parity.files.hdf5.source import Cursor
 
 _MOST_AXES = 32
 _MOST_LENGTH = 1 << 48

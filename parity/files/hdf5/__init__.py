@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.files.hdf5_chunks import chunked
-from parity.files.hdf5_header import SIGNATURE, UNDEFINED, File, Node
-from parity.files.hdf5_source import Cursor, Source
-from parity.files.hdf5_types import Type, read_filters, read_shape, read_type
+from parity.files.hdf5.chunks import chunked
+from parity.files.hdf5.datatypes import Type, read_filters, read_shape, read_type
+from parity.files.hdf5.header import SIGNATURE, UNDEFINED, File, Node
+from parity.files.hdf5.source import Cursor, Source
 from parity.files.stored import BFLOAT16, Stored
 
 _SPACE, _LINK_INFO, _TYPE, _LINK, _EXTERNAL, _LAYOUT, _FILTERS, _TABLE = 1, 2, 3, 6, 7, 8, 11, 17
