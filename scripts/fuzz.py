@@ -155,9 +155,8 @@ def main(
     broken: list[tuple[Case, str]] = []
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("opening", total=None if seconds is not None else cases)
-        for case, found in run(
-            contents, chosen(contents, seed, None if seconds is not None else cases), jobs, until, None
-        ):
+        mutants = chosen(contents, seed, None if seconds is not None else cases)
+        for case, found in run(contents, mutants, jobs, until):
             opened[case[0]] += 1
             progress.advance(task)
             if found is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,11 @@ def _by_torch() -> dict[str, bytes]:
         content = io.BytesIO()
         torch.save(value, content, _use_new_zipfile_serialization=new)
         found[name] = content.getvalue()
-    script = io.BytesIO()
-    torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 2))), script)
-    exported = io.BytesIO()
-    torch.export.save(torch.export.export(lstm, (torch.ones(7, 2, INPUTS),)), exported)
+    script, exported = io.BytesIO(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own: of TorchScript's end, and of attributes that are no buffers
+        torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 2))), script)
+        torch.export.save(torch.export.export(lstm, (torch.ones(7, 2, INPUTS),)), exported)
     return {**found, "script.pt": script.getvalue(), "program.pt2": exported.getvalue()}
 
 
