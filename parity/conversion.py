@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from parity.errors import ParityError
+from parity.errors import ParityError, UnsupportedError
 from parity.files import read_file, weights_alone, write_file
+from parity.forms import form_in
+from parity.frameworks import framework
 from parity.identity import identical, same_weights
 from parity.network import Network
+
+if TYPE_CHECKING:
+    from parity.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -57,32 +64,65 @@ def write_converted(
 ) -> Written:
     """The second half of `convert`: write what was read of the source, which is named in messages only."""
     target = Path(target_path)
+    if weights_alone(target):
+        _check_plain(network, target)
     proof = ""
 
-    def _check(written: Network) -> None:
+    def _check(written: Network, part: Path) -> None:
         nonlocal proof
-        if weights_alone(target):
-            if not same_weights(network, written):
-                raise ParityError(
-                    "what was written has other weights", str(target), remedy="nothing was kept; please report this"
-                )
-            proof = "bit for bit the same weights; the format holds them alone, without the network"
-            return
-        if identical(network, written.whole()):
-            proof = "the same layers and, bit for bit, the same weights"
-            return
-        from parity.comparison import compare  # slow to import, and seldom needed
-
-        comparison = compare(network, written)
-        if not comparison.ok:
-            raise ParityError(
-                "what was written does not compute the same",
-                where=str(target),
-                expected=f"the function of {source_path}",
-                got=comparison.sentence,
-                remedy="nothing was kept; please report this with the source file",
-            )
-        proof = "the float64 reference computes the same from both files"
+        proof = _proof(network, written, part, source_path, target)
 
     write_file(network, target, overwrite, _check if verify else None)
     return Written(target, proof)
+
+
+def _check_plain(network: Network, target: Path) -> None:
+    """Weights alone fit a model that someone else builds: of layers that Keras has itself."""
+    composed = form_in(network, "keras").composed
+    if composed:
+        got, remedy = "; ".join(composed), "write .keras, which holds the layers, too"
+        raise UnsupportedError("weights alone cannot say these layers", str(target), "Keras's own layers", got, remedy)
+
+
+def _proof(network: Network, written: Network, part: Path, source_path: str | Path, target: Path) -> str:
+    """How it is known that a file computes what the network does, in words.
+
+    Raises:
+        ParityError: it does not.
+    """
+    if weights_alone(target):
+        if not same_weights(network, written):
+            remedy = "nothing was kept; please report this with the source file"
+            raise ParityError("what was written has other weights", str(target), remedy=remedy)
+        return "the same weights; the format holds them alone, without the network"
+    same = identical(network, written.whole())
+    if not same:
+        _check_agreement("the float64 reference", _compared(network, written), source_path, target)
+    if target.suffix.lower() == ".onnx" and form_in(network, "onnx").composed:
+        # Of a composition parity reads its own description: only a run can tell what its nodes compute.
+        if importlib.util.find_spec("onnxruntime") is None:
+            return "parity's description of the network is the same; its nodes were not run, for ONNX Runtime is not installed"
+        model = framework("onnxruntime").load(part)
+        _check_agreement("ONNX Runtime", _compared(model, engines=["onnxruntime"]), source_path, target)
+        return "ONNX Runtime computes from it what the float64 reference computes from the source"
+    if same:
+        return "the same layers and, bit for bit, the same weights"
+    return "the float64 reference computes the same from both files"
+
+
+def _check_agreement(who: str, comparison: Findings, source_path: str | Path, target: Path) -> None:
+    if not comparison.ok:
+        raise ParityError(
+            f"what was written does not compute the same: {who} says so",
+            where=str(target),
+            expected=f"the function of {source_path}",
+            got=comparison.sentence,
+            remedy="nothing was kept; please report this with the source file",
+        )
+
+
+def _compared(*sources: Any, **options: Any) -> Findings:
+    """`parity.compare`, imported when it is needed: which is seldom, and takes as long as the rest of a conversion."""
+    from parity.comparison import compare
+
+    return compare(*sources, **options)

@@ -70,6 +70,12 @@ def of_the_source(network: Network) -> Iterator[str]:
         yield f"weights stored as {' and '.join(small)} are kept exactly, but computed with in float32"
     if "nonlinearity" in network.details:
         yield f"nonlinearity {network.details['nonlinearity']}; for relu give the live module"
+    for words in network.details.get("assumed", "").split("; "):
+        if words:
+            yield f"assumed, for the file does not say it: {words}"
+    for key, words in (("architecture", "the architecture is that of"), ("in the file", "in its file this layer is")):
+        if key in network.details:
+            yield f"{words} {network.details[key]}"
 
 
 def stacked_cells(network: Network) -> bool:

@@ -102,8 +102,17 @@ def layer_named(opened: Opened, name: str) -> Opened:
             f"one of {', '.join(layer.name for layer in layers)}" if layers else "a recurrent layer",
             ", ".join(layer.name for layer in found) or "none",
         )
-    network = Network(found[0].name, (found[0],), (), opened.network.origin, opened.network.details)
+    network = Network(found[0].name, (found[0],), (), opened.network.origin, _details_of(opened.network, found[0]))
     return Opened(f"{opened.label}: {found[0].name}", network, None)
+
+
+def _details_of(network: Network, layer: Recurrent) -> dict[str, str]:
+    """What a file says that concerns one of its layers."""
+    own = {key: words for key, words in network.details.items() if not key.startswith("layer ") and key != "assumed"}
+    said = network.details.get("assumed", "").split("; ")
+    assumed = "; ".join(words for words in said if words.partition(":")[0] in (layer.name, ""))
+    place = network.details.get(f"layer {layer.name}")
+    return {**own, **({"assumed": assumed} if assumed else {}), **({"in the file": place} if place else {})}
 
 
 def read(source: Source, config: str | os.PathLike[str] | None = None) -> Network:

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parity.files import weights_alone
 from parity.files.description import is_one_module
 from parity.files.keras.legacy_writing import notes_of_legacy
 from parity.findings import Findings, describe
-from parity.forms import Target, form_in
+from parity.forms import Target, form_in, of_the_source
 from parity.judge import LIMIT, REFERENCE, Row
 from parity.network import Network
 from parity.returns import Returns
@@ -114,13 +115,16 @@ _NAMED = (".pt", ".pth", ".safetensors", ".npz")
 def form_of_target(network: Network, target: Path) -> Iterator[str]:
     """What is to be known of the form that a network has in a file of a suffix; nothing where it is plainly native."""
     suffix = target.suffix.lower()
-    if suffix in _TARGETS:
+    if suffix in _TARGETS and not weights_alone(target):
         form = form_in(network, _TARGETS[suffix])
-        yield from str(form).splitlines()[form.native :]
+        legacy = suffix in (".h5", ".hdf5")  # holds only what Keras 2 itself says
+        yield from (f"note: {note}" for note in form.notes) if legacy else str(form).splitlines()[form.native :]
         if suffix == ".keras" and not form.native:
             yield "Keras opens it after `import parity.keras_layers`"
-    if suffix in (".h5", ".hdf5"):
-        yield from notes_of_legacy(network)
+    else:
+        yield from (f"note: {note}" for note in of_the_source(network))
+    if suffix in (".h5", ".hdf5") and not weights_alone(target):
+        yield from (f"note: {note}" for note in notes_of_legacy(network))
     if suffix in _NAMED and not is_one_module(network):
         yield f"the tensors are named after the layers; how they are connected is in parity's description: parity.to_torch({target.name!r})"
 

@@ -165,7 +165,7 @@ def engine_of(path: Path) -> str | None:
 
 
 def write_file(
-    network: Network, path: str | Path, overwrite: bool = False, check: Callable[[Network], None] | None = None
+    network: Network, path: str | Path, overwrite: bool = False, check: Callable[[Network, Path], None] | None = None
 ) -> None:
     """Write a network to a file, by its suffix. The file appears whole or not at all.
 
@@ -173,8 +173,8 @@ def write_file(
         network: what to write.
         path: the target.
         overwrite: whether a file that is there already may be replaced.
-        check: is given the network that the new file holds, read back, before the file gets its name; what it raises
-            leaves the target as it was.
+        check: is given the network that the new file holds, read back, and the file itself, before it gets its name; what it
+            raises leaves the target as it was.
 
     Raises:
         UnsupportedError: another suffix, a partial network, or one that the format cannot hold.
@@ -194,7 +194,7 @@ def write_file(
                 file.flush()
                 os.fsync(file.fileno())
             if check is not None:
-                check(form.read(part))
+                check(form.read(part), part)
 
 
 def _known_format(path: Path) -> Format | None:

@@ -18,6 +18,9 @@ from parity.errors import FormatError
 _MOST_EXPANSION, _SMALL_BYTES = 100, 1 << 20
 """A compressed member may be this many times its stored size, or this small."""
 
+_MOST_TOGETHER = 2
+"""Compressed members that are read may be so many times the file together."""
+
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, lengths of the name and of the extra field (PKWARE's APPNOTE.TXT, 4.3.7)."""
 
@@ -67,6 +70,7 @@ class Archive:
         path: of the file.
         what: what the file should be, for the messages.
         span: where in the file the zip stands, (offset, bytes), if it is not the whole file.
+        generous: whether compressed members may be many times the file together, as inputs are that repeat themselves; weights do not.
 
     Example:
         >>> import tempfile
@@ -76,8 +80,8 @@ class Archive:
         b'3'
     """
 
-    def __init__(self, path: Path, what: str, span: tuple[int, int] | None = None) -> None:
-        self.path, self.what = path, what
+    def __init__(self, path: Path, what: str, span: tuple[int, int] | None = None, generous: bool = False) -> None:
+        self.path, self.what, self._generous, self._unpacked = path, what, generous, 0
         self._start, self._bytes = span or (0, path.stat().st_size)
         self._file = io.BufferedReader(_Window(path, self._start, self._bytes))
         try:
@@ -138,6 +142,10 @@ class Archive:
             FormatError: missing, too large, damaged or encrypted.
         """
         size = self.size(name)
+        self._unpacked += size if self._members[name].compress_type != zipfile.ZIP_STORED else 0
+        if not self._generous and self._unpacked > _SMALL_BYTES + _MOST_TOGETHER * self._bytes:
+            expected = f"{_MOST_TOGETHER} times the file, which has {self._bytes} bytes"
+            raise self.fault("its compressed members are too large together", expected, f"{self._unpacked} bytes")
         if most is not None and size > most:
             raise self.fault(f"'{name}' is too large", f"at most {most} bytes", f"{size} bytes")
         place = None if self._members[name].CRC else self.place(name)

@@ -17,17 +17,19 @@ import numpy as np
 from parity.cell import plain_cell
 from parity.deferred import BLOCK_BYTES, LARGE_BYTES, Array, Blocks, Deferred, Deferring, Stored, blocks_of, not_finite
 from parity.errors import FormatError, ParityError
-from parity.files.stored import numbers
+from parity.files.state_dict import SUFFIXES
+from parity.files.stored import numbers, widened
 from parity.forms import obstacles
 from parity.layouts import CANONICAL_AXES, LAYOUTS, Kind
 from parity.network import Dense, Dropout, Embedding, Network, Recurrent
-from parity.recurrent import DIRECTIONS, Direction, packed, unpack_tensor
+from parity.recurrent import DIRECTIONS, packed, unpack_tensor
 from parity.serialized import from_data, to_data
 
-SUFFIXES: dict[Direction, str] = {"forward": "", "backward": "_reverse"}
-"""How torch marks a direction at the end of a parameter's name."""
-
 _VERSION = 1
+
+_COMPOSED = "composed_"
+"""Begins the names of tensors whose layer no module of torch computes, so that nobody takes them for a module's own."""
+
 _KERNEL, _AS_IS = "transposed", "as is"
 """How a tensor holds an array; else the kind of the recurrent layer, whose layout says it."""
 
@@ -147,6 +149,8 @@ def _leaves(network: Network) -> Iterator[Recurrent | Dense | Embedding]:
 def _recurrent(layer: Recurrent, prefix: str, number: int) -> Iterator[_Named]:
     layout = LAYOUTS["torch", layer.spec.kind]
     number_of = "" if layer.single_step else f"_l{number}"
+    if any(obstacles(layer, "torch")):
+        prefix += _COMPOSED
     for position, own in enumerate(layer.weights):
         suffix = "" if layer.single_step else SUFFIXES[DIRECTIONS[position]]
         lacks_bias = layer.has_bias and own.held("bias_input") is None
@@ -196,7 +200,7 @@ def is_one_module(network: Network) -> bool:
 
 def _array(tensors: Mapping[str, Stored], name: str, how: str, member: str) -> Array | Deferred:
     """One canonical array; a large one stays in its file."""
-    tensor = tensors[name]
+    tensor = widened(tensors[name])
     if how not in (_AS_IS, _KERNEL):
         return unpack_tensor(LAYOUTS["torch", cast("Kind", how)], member, tensor)
     shape = tuple(tensor.shape) if how == _AS_IS else tuple(tensor.shape)[::-1]
@@ -252,4 +256,4 @@ def _unfit(where: str, what: str, got: str, expected: str = "what parity wrote")
     return FormatError(what, where, expected, got, remedy)
 
 
-__all__ = ["SUFFIXES", "describe", "is_one_module", "network_of", "tensors_of"]
+__all__ = ["describe", "is_one_module", "network_of", "tensors_of"]

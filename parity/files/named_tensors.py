@@ -17,6 +17,7 @@ from parity.files.unnamed import in_order
 from parity.network.graph import Network
 
 _KERAS_NAME = re.compile(r"(^|[/._])recurrent_kernel(:0)?$")
+_UNNAMED = "arrays without names do not say how the layers are connected"
 _BY_ITSELF = "its layers can be used one by one; or convert a file that says how they are connected"
 
 
@@ -59,6 +60,7 @@ def write_network(network: Network, file: BinaryIO, write: WriteTensors) -> None
 def _from_names(contents: Contents, name: str) -> Network:
     """Recurrent layers by the names that torch gives their weights, or else by those of Keras, or by order and shapes."""
     groups = in_order(contents.tensors)
+    unnamed = groups is not None
     if groups is None and not any(_KERAS_NAME.search(key) for key in contents.tensors):
         return network_from_state_dict(contents.tensors, name, contents.options)
     # Only for weights of Keras outside its own files: neither room is needed for anything else here.
@@ -68,4 +70,9 @@ def _from_names(contents: Contents, name: str) -> Network:
     if groups is None:
         groups = by_scope(Contents({key.replace(".", "/"): one for key, one in contents.tensors.items()}, ""))
     network = recognised(groups, None, name)
+    if unnamed and len(groups) > 1 and not network.problems:
+        # Two layers of one size may follow each other or be the directions of one.
+        network = replace(
+            network, problems=(Problem(_UNNAMED, f"arrays '{name}'", "one recurrent layer", f"{len(groups)} layers"),)
+        )
     return replace(network, problems=tuple(replace(problem, remedy=_BY_ITSELF) for problem in network.problems))

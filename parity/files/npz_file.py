@@ -48,7 +48,7 @@ def read_inputs(path: Path) -> dict[str, Array]:
     if path.suffix.lower() == _SUFFIX:
         content = path.read_bytes()
         return {path.stem: _array(content, str(path), "write it with numpy.save")}
-    with Archive(path, "an .npz file") as archive:
+    with Archive(path, "an .npz file", generous=True) as archive:
         return {
             name.removesuffix(_SUFFIX): _array(archive.read(name), f"{path}, '{name}'")
             for name in archive.names

@@ -10,11 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from parity.cell import Cell, plain_cell
 from parity.errors import FormatError, ParityError, Problem, ShapeError, UnsupportedError
-from parity.files.stored import BFLOAT16, Stored, Widened, type_name
+from parity.files.stored import BFLOAT16, Stored, type_name, widened
 from parity.functions import Function
 from parity.layouts import GATES, KINDS, LAYOUTS, Kind
 from parity.network.graph import Network
@@ -147,7 +145,7 @@ def _module(
     where = f"state dict '{prefix or name}'"
     _check_types({p.key: tensors[p.key] for p in parameters}, where)
     single_step = any(p.depth is None for p in parameters)
-    slots = {(p.depth or 0, p.direction, p.weight): _widened(tensors[p.key]) for p in parameters}
+    slots = {(p.depth or 0, p.direction, p.weight): widened(tensors[p.key]) for p in parameters}
     depths = max(p.depth or 0 for p in parameters) + 1
     directions = DIRECTIONS if any(p.direction == "backward" for p in parameters) else DIRECTIONS[:1]
     biased = any(p.weight.startswith("bias") for p in parameters)
@@ -169,6 +167,9 @@ def _module(
     first_layer = {weight: tensor for (depth, way, weight), tensor in slots.items() if (depth, way) == (0, "forward")}
     kind, hidden, state = _kind(first_layer, where)
     base = prefix or kind
+    of_layer: list[dict[tuple[Direction, str], Stored]] = [{} for _ in range(depths)]
+    for (depth, way, weight), tensor in slots.items():
+        of_layer[depth][way, weight] = tensor
     layers: list[Recurrent] = []
     problems: list[Problem] = []
     for depth in range(depths):
@@ -176,7 +177,7 @@ def _module(
         size = first.shape[-1] if depth == 0 and len(first.shape) == 2 else state * len(directions)
         spec = RecurrentSpec(kind, size, hidden, directions, state if projected else None)
         try:
-            weights = _layer_weights(spec, {key[1:]: tensor for key, tensor in slots.items() if key[0] == depth})
+            weights = _layer_weights(spec, of_layer[depth])
             title = base if depths == 1 else f"{base}_l{depth}"
             cells = (_cell(kind, options),) * len(directions)
             layers.append(Recurrent(title, spec, weights, cells=cells, single_step=single_step))
@@ -201,7 +202,7 @@ def _check_types(tensors: Mapping[str, Stored], where: str) -> None:
     if doubtful:
         expected = "float32, float64, float16 or bfloat16"
         raise UnsupportedError("tensors that are no weights", where, expected, _listed(doubtful), _WHOLE_MODEL)
-    types = {str(_widened(tensor).dtype) for tensor in tensors.values()}
+    types = {str(widened(tensor).dtype) for tensor in tensors.values()}
     if len(types) > 1:
         remedy = "save module.float().state_dict()"
         raise UnsupportedError("weights of several types", where, "one type", ", ".join(sorted(types)), remedy)
@@ -221,11 +222,6 @@ def _details(
     if any(layer.spec.kind == "rnn" for layer in layers) and not said:
         details["nonlinearity"] = "tanh, torch's default: a state dict does not say it"
     return details
-
-
-def _widened(tensor: Stored) -> Stored:
-    """float16 and bfloat16 as float32, exactly; all else as it is."""
-    return Widened(tensor) if tensor.dtype in (BFLOAT16, np.dtype(np.float16)) else tensor
 
 
 def _kind(first_layer: Mapping[str, Stored], where: str) -> tuple[Kind, int, int]:

@@ -16,8 +16,8 @@ _GATED = tuple(len(gates) for gates in GATES.values() if len(gates) > 1)
 def in_order(tensors: Mapping[str, Stored]) -> dict[str, dict[str, Stored]] | None:
     """The arrays by layer, as their shapes tell; None if they have names of their own.
 
-    A matrix and a square block of gates behind it are a recurrent layer; a matrix and a vector of its columns a dense one. A SimpleRNN
-    cannot be told from two dense layers: its arrays stay apart.
+    A matrix and a square block of gates behind it are a recurrent layer; a matrix and a vector of its columns a dense one. Two
+    matrices of which the second is square are a SimpleRNN, not two dense layers of which the first has no bias.
 
     Example:
         >>> import numpy as np
@@ -31,10 +31,11 @@ def in_order(tensors: Mapping[str, Stored]) -> dict[str, dict[str, Stored]] | No
         return None
     waiting = [numbers[number] for number in sorted(numbers)]
     found: dict[str, dict[str, Stored]] = {}
-    while waiting:
-        own = _first_layer(waiting)
-        found[f"layer_{len(found)}"] = dict(zip(own, waiting, strict=False))
-        waiting = waiting[len(own) :]
+    at = 0
+    while at < len(waiting):
+        own = _first_layer(waiting[at : at + 3])
+        found[f"layer_{len(found)}"] = dict(zip(own, waiting[at : at + 3], strict=False))
+        at += len(own)
     return found
 
 
@@ -46,6 +47,8 @@ def _first_layer(waiting: list[Stored]) -> tuple[str, ...]:
         biases = [(second[1],), (2, second[1]), (2 * second[1],)]
         if gates in _GATED:
             return (_KERNEL, _RECURRENT, _BIAS) if third in biases else (_KERNEL, _RECURRENT)
+        if gates == 1:
+            return ("0", "1", "2") if third in biases else ("0", "1")
     if len(first) == 2 and second == first[1:]:
         return (_KERNEL, _BIAS)
     return ("0",)

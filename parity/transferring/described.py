@@ -175,7 +175,11 @@ def interpretations(unit: Unit) -> list[Unit]:
 
 
 def singles(unit: Unit) -> list[Unit]:
-    """Tensors of a layer that is not in the table, one by one."""
+    """Tensors of a layer one by one."""
+    whole = unit.with_tensors()
     return [
-        Unit(leaf.name, SINGLE, unit.framework, unit.class_name, (replace(leaf, role="value"),)) for leaf in unit.leaves
+        Unit(
+            leaf.name, SINGLE, unit.framework, unit.class_name, (replace(leaf, role="value"),), own_axes=whole.axes_of(leaf)
+        )
+        for leaf in whole.leaves
     ]

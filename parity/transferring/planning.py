@@ -166,7 +166,7 @@ def _words(source: Unit, layout: Layout, row: Tensor, weights: Weights) -> str:
     if len(row.members) > 1 and "source" not in row.axes and len(given) > 1:
         words.append("both biases summed in float64 and rounded once")
     elif set(own.members) != set(row.members):
-        words.append("the input's bias; the recurrence's is zero" if "source" in row.axes else _half(own, row))
+        words.append(_rows(len(given)) if "source" in row.axes else _half(own, row))
     if _turned(own.axes, row.axes):
         words.append("transposed")
     before, after = source.layout.letters(own), layout.letters(row)
@@ -177,6 +177,10 @@ def _words(source: Unit, layout: Layout, row: Tensor, weights: Weights) -> str:
         shown = [" ".join(table[letter] for letter in letters) for letters, table in ((before, named), (after, theirs))]
         words.append(f"gates {shown[0]} -> {shown[1]}" if set(before) == set(gates) else "gates in the target's order")
     return ", ".join(words) or "as it is"
+
+
+def _rows(given: int) -> str:
+    return "stacked: the input's bias, the recurrence's" if given > 1 else "the input's bias; the recurrence's is zero"
 
 
 def _half(own: Tensor, row: Tensor) -> str:
@@ -338,15 +342,32 @@ def written(writes: list[Write], bytes_of: Callable[[bytes], str]) -> Mapping[in
             _check_held(raw, handle.raw(write.native))
             hashes[at] = bytes_of(raw)
     except BaseException as error:
-        for write, old in zip(writes, before, strict=True):
-            write.leaf.handle.write(old)
+        lost = _restored(writes, before)
         if not isinstance(error, Exception):
             raise
         got = str(error).strip().split("\n")[0]
+        if lost:
+            what = "the target could not be written, and not all of its old values could be put back"
+            remedy = "make the model anew; these tensors cannot be written"
+            raise ParityError(what, ", ".join(lost), "a tensor that can be written", got, remedy) from error
         raise ParityError(
             "the target could not be written; it is as it was", current, "a tensor that can be written", got
         ) from error
     return hashes
+
+
+def _restored(writes: list[Write], before: list[Any]) -> list[str]:
+    """Put the old values back; the names of the tensors that do not hold them now."""
+    lost = []
+    for write, old in zip(writes, before, strict=True):
+        handle: Writable = write.leaf.handle
+        try:
+            if handle.raw(handle.held()) != handle.raw(old):
+                handle.write(old)
+                _check_held(handle.raw(handle.held()), handle.raw(old))
+        except Exception:  # a tensor that refused the new values may refuse the old ones, and the others still get theirs
+            lost.append(write.leaf.name)
+    return lost
 
 
 def _check_held(raw: bytes, expected: bytes) -> None:

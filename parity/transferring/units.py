@@ -12,7 +12,7 @@ from parity.cell import Cell
 from parity.deferred import Array, Stored
 from parity.layouts import CANONICAL_AXES, GATES, LAYOUTS, PEEPHOLES, Kind, Layout, Tensor
 from parity.leaf_layouts import ANY, COUNTER, LeafLayout
-from parity.recurrent import RecurrentSpec, Weights, tensor_shape, unpack
+from parity.recurrent import RecurrentSpec, Weights, pack, tensor_shape, unpack
 
 UNTYPED = "untyped"
 """Kind of tensors whose layer's class the file does not say."""
@@ -82,7 +82,8 @@ class StoredHandle:
             halves = np.asarray(self.stored[()])[self.stored.dtype.names[0]].astype(np.uint32)
             widened: Array = (halves << 16).view(np.float32)
             return widened
-        return np.asarray(self.stored[()] if hasattr(self.stored, "__getitem__") else self.stored)
+        held: Array = np.asarray(self.stored[()] if hasattr(self.stored, "__getitem__") else self.stored)
+        return held.astype(held.dtype.newbyteorder("="), copy=False)  # torch takes no other byte order
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ class Unit:
         spec, cells, layout, weights: of a recurrent layer; `weights` only where they are canonical already.
         leaf_layout: of any other layer in the table.
         facts: of an untyped layer, its options under the framework's names.
+        context: what stands around it and changes its numbers: "flattened" (the shape whose axes its inputs are made of, "?" where it is not
+            said), "masked" (the layer that masks steps), "batch_first", "aligned" (a backward layer's sequence is turned back).
+        own_axes: of one tensor of a layer that is in the tables, as its framework has them.
     """
 
     name: str
@@ -133,6 +137,8 @@ class Unit:
     leaf_layout: LeafLayout | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
     merge_mode: str | None = "concat"
+    context: Mapping[str, object] = field(default_factory=dict)
+    own_axes: str = ""
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -202,7 +208,35 @@ class Unit:
             cells=self.cells[index : index + 1],
             weights=self.weights[index : index + 1],
             merge_mode="concat",
+            context={**self.context, "aligned": True},
         )
+
+    def with_tensors(self) -> Unit:
+        """A recurrent layer whose canonical weights are laid out as its framework keeps them, so that each tensor can be taken alone."""
+        if self.spec is None or self.layout is None or all(leaf.handle is not None for leaf in self.leaves):
+            return self
+        single = replace(self.spec, directions=self.spec.directions[:1])
+        packed = [pack(self.layout, single, [weights]) for weights in self.canonical()]
+        held = [
+            replace(leaf, handle=StoredHandle(packed[leaf.direction][leaf.role]))
+            for leaf in self.leaves
+            if leaf.role in packed[leaf.direction]
+        ]
+        return replace(self, leaves=tuple(held))
+
+    def axes_of(self, leaf: Leaf) -> str:
+        """The axes of one of its tensors, as its framework has them; "" where no table says it."""
+        if self.spec is not None:
+            return recurrent_tensor(self, leaf).axes
+        row = self.leaf_layout.named(leaf.role) if self.leaf_layout is not None else None
+        return row.axes if row is not None else ""
+
+    def members_of(self, leaf: Leaf) -> frozenset[str]:
+        """What one of its tensors is, in the words that all frameworks share; empty where no table says it."""
+        if self.spec is not None:
+            return frozenset(recurrent_tensor(self, leaf).members)
+        row = self.leaf_layout.named(leaf.role) if self.leaf_layout is not None else None
+        return frozenset([row.member]) if row is not None else frozenset()
 
 
 def recurrent_tensor(unit: Unit, leaf: Leaf) -> Tensor:

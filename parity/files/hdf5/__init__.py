@@ -236,7 +236,8 @@ class Group(Node):
                 yield from children
 
     def _name(self, raw: bytes) -> str:
-        if len(raw) + len(self.path) > _MOST_NAME_BYTES:
+        above = len(self.path.encode()) + 1 if self.path else 0
+        if above + len(raw) > _MOST_NAME_BYTES:
             got = f"'{self.path[:40]}/{raw[:40]!r}' ..."
             raise self.fault("an absurdly long name", f"a path of at most {_MOST_NAME_BYTES} bytes", got)
         try:

@@ -15,6 +15,7 @@ from parity.errors import FormatError
 from parity.files.archive import FETCH_ANEW
 from parity.files.hdf5 import Dataset, Group, Source, opened
 from parity.files.keras.model import model_from, producer
+from parity.files.keras.trees import tree_network
 from parity.files.keras.weights import (
     NamedWeights,
     TreeWeights,
@@ -22,7 +23,6 @@ from parity.files.keras.weights import (
     is_architecture,
     layer_names,
     parsed,
-    tree_groups,
 )
 from parity.files.keras.zipped import is_zip, read_zip
 from parity.network.graph import Network
@@ -80,9 +80,10 @@ def read(path: Path, config: Path | None = None) -> Network:
             version = said[_VERSION] or (_UNSAID if legacy else "3")
             network = _whole(path, weights, found[1], version, legacy)
             return _with_details(network, said, {"architecture": f"from {found[0].name}"})
-        groups = by_layer(weights) if legacy else tree_groups(root)
-        version = said[_VERSION] or (_UNSAID if legacy else "3")
-        return _with_details(recognised(groups, version, path.stem.removesuffix(".weights"), ordered=legacy), said)
+        name = path.stem.removesuffix(".weights")
+        if legacy:
+            return _with_details(recognised(by_layer(weights), said[_VERSION] or _UNSAID, name), said)
+        return _with_details(tree_network(root, said[_VERSION] or "3", name), said)
 
 
 def _whole(path: Path, group: Group, described: Config, version: str | None, legacy: bool = True) -> Network:

@@ -31,6 +31,7 @@ _VERSION, _BACKEND = "2.15.0", "tensorflow"
 
 _CLASSES = (
     "InputLayer",
+    "Activation",
     *KIND_OF,
     *CELL_KIND_OF,
     STACKED,
@@ -64,8 +65,8 @@ _ROLES = ("kernel", "recurrent_kernel", "bias")
 def write_legacy_h5(network: Network, file: IO[bytes]) -> None:
     """Write a whole model that `load_model` of Keras 2 opens, and that of Keras 3.
 
-    A hard_sigmoid of Keras 2, 0.2 x + 0.5, is written as such; Keras 3 takes it for its own, as it does in every file of Keras 2:
-    `notes_of_legacy` says so.
+    A hard_sigmoid of Keras 2, 0.2 x + 0.5, is written as such. Keras 3 would take it for its own, x / 6 + 0.5; such a layer gets the option
+    `time_major`, which every tf.keras wrote and which Keras 3 refuses: `notes_of_legacy` says so.
 
     Raises:
         UnsupportedError: what Keras 2 cannot say; all problems at once, nothing is written then.
@@ -104,7 +105,7 @@ def notes_of_legacy(network: Network) -> Iterator[str]:
     if names:
         yield (
             f"hard_sigmoid in {', '.join(names)}: Keras 2 computes 0.2 x + 0.5, as this network does; "
-            f"Keras 3 opens the file without a word and computes x / 6 + 0.5; for Keras 3 {_NEAREST}"
+            f"Keras 3 has another one, x / 6 + 0.5, and refuses to open the file; for Keras 3 {_NEAREST}"
         )
 
 
@@ -135,7 +136,8 @@ def _tree(network: Network, config: Mapping[str, Any]) -> Tree:
     dtype = np.dtype(dtype_of(network.layers))
     for layer in layers:
         weights.group(layer["name"]).say("weight_names", [])
-    for node, layer in zip(network.layers, layers[1:], strict=True):
+    kept = [layer for layer in layers[1:] if layer["class_name"] != "Activation"]
+    for node, layer in zip(network.layers, kept, strict=True):
         group = weights.group(layer["name"])
         named = list(_named(layer, cell_blocks(node)))
         group.say("weight_names", [name for name, _ in named])
@@ -197,7 +199,18 @@ def _plain(serialized: Mapping[str, Any]) -> dict[str, Any]:
             config[key]["config"].pop("zero_output_for_mask", None)
     if "cells" in config:
         config["cells"] = [_inner(cell) for cell in config["cells"]]
+    if serialized["class_name"] in (*KIND_OF, "RNN") and _says_hard(config):
+        config["time_major"] = False
     return {"class_name": serialized["class_name"], "config": config}
+
+
+def _says_hard(config: Mapping[str, Any]) -> bool:
+    """Whether a recurrent layer, or a cell in it, applies a hard_sigmoid."""
+    inside = [config.get("cell"), *config.get("cells", ())]
+    cells = [cell["config"] for cell in inside if isinstance(cell, Mapping)]
+    return "hard_sigmoid" in (config.get("activation"), config.get("recurrent_activation")) or any(
+        map(_says_hard, cells)
+    )
 
 
 def _inner(serialized: Mapping[str, Any]) -> dict[str, Any]:

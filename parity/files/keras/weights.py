@@ -19,17 +19,11 @@ from parity.network.keras.old_groups import groups_by_order, weights_by_path
 from parity.network.keras.weight_tree import weight_paths
 
 _MOST_JSON_DEPTH = 100
-_TREES = ("layers", "_layer_checkpoint_dependencies")
+TREES = ("layers", "_layer_checkpoint_dependencies")
 """Where the tree of a model begins; Keras 2.12 to 2.14 walked a model's attributes in the order of the alphabet: the second came first."""
 
 _VERSIONS_OF_OTHER_TREES = ("2.14.0", "2.13.0")
 """One for each way of naming the groups that is not today's; a file of weights alone does not say its version."""
-
-_NOT_LAYERS = ("optimizer", "metrics")
-"""What else a compiled model keeps in the tree; Keras 2 writes its metrics, too."""
-
-_INSIDE = ("vars", "cell", "forward_layer", "backward_layer", "layer")
-"""What a layer keeps its variables in."""
 
 Fault = Callable[[str, str, str], FormatError]
 
@@ -163,7 +157,7 @@ class TreeWeights:
 
     def __init__(self, root: Group, config: Mapping[str, Any], version: str | None) -> None:
         self._root, self._paths = root, weight_paths(config, version)
-        if not self._fits(self._paths) and any(tree in root for tree in _TREES[1:]):
+        if not self._fits(self._paths) and any(tree in root for tree in TREES[1:]):
             others = (weight_paths(config, other) for other in _VERSIONS_OF_OTHER_TREES)
             self._paths = next((paths for paths in others if self._fits(paths)), self._paths)
 
@@ -205,42 +199,3 @@ class TreeWeights:
         elif place in self._root:
             below = self._root.group(place).walk()
             yield from (node.stored() for _, node in below if isinstance(node, Dataset))
-
-
-def tree_groups(root: Group) -> dict[str, dict[str, Stored]]:
-    """Layer -> path of a variable -> tensor, for a tree without a configuration.
-
-    Layers are called as the file says in the attribute `name` of their variables (since Keras 3.4), else by their place.
-
-    Raises:
-        FormatError: the tree is damaged.
-    """
-    found: dict[str, dict[str, Stored]] = {}
-    for place, node in root.walk():
-        if not isinstance(node, Dataset) or place.split("/")[0] in _NOT_LAYERS:
-            continue
-        layer = _layer_of(place)
-        found.setdefault(layer, {})[place.removeprefix(f"{layer}/")] = node.stored()
-    names = {layer: _said_name(root, layer) or layer.split("/")[-1] for layer in found}
-    if len(set(names.values())) < len(names):
-        names = {
-            layer: "/".join(folder for folder in layer.split("/") if folder not in _TREES) or layer for layer in found
-        }
-    if len(set(names.values())) < len(names):
-        return found
-    return {names[layer]: tensors for layer, tensors in found.items()}
-
-
-def _layer_of(place: str) -> str:
-    """The part of a place that is a layer: up to its variables, its cell or the layers in it."""
-    folders = place.split("/")[:-1]
-    first = max((at + 1 for at, folder in enumerate(folders) if folder in _TREES), default=0)
-    ends = [at for at, folder in enumerate(folders) if at > first and folder in _INSIDE]
-    return "/".join(folders[: min(ends, default=len(folders))]) or place
-
-
-def _said_name(root: Group, layer: str) -> str | None:
-    for place in (f"{layer}/vars", layer):
-        if place in root and (name := root[place].text("name")):
-            return name
-    return None

@@ -77,7 +77,8 @@ def weights_tree(network: Network, config: Mapping[str, Any]) -> Tree:
         config: `keras_from_network` of it.
     """
     tree = Tree()
-    layers = [layer["config"]["name"] for layer in config["config"]["layers"]]
+    written = config["config"]["layers"]
+    layers = [layer["config"]["name"] for layer in written if layer["class_name"] != "Activation"]
     tree.group("vars").attributes["name"] = config["config"]["name"]
     tree.group("layers/input_layer/vars").attributes["name"] = layers[0]
     paths = weight_paths(config)

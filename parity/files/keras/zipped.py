@@ -6,17 +6,21 @@ Source: `keras/src/saving/saving_lib.py` of Keras 2.12 to 3.15.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parity.errors import FormatError
+from parity.errors import FormatError, Problem
 from parity.files.archive import Archive
 from parity.files.hdf5 import Source, opened
-from parity.files.keras.model import model_from, producer
+from parity.files.keras.model import in_file, model_from, producer
+from parity.files.keras.trees import tree_network
 from parity.files.keras.weights import TreeWeights, parsed
 from parity.files.keras.writing import CONFIG, METADATA, WEIGHTS
 from parity.network.graph import Network
+from parity.network.keras.chain import MODEL_READERS
+from parity.network.keras.options import CLASSES, shown
 
 _MOST_JSON_BYTES = 1 << 26
 _ZIP = b"PK\x03\x04"
@@ -53,11 +57,36 @@ def read_zip(path: Path) -> Network:
         where = f"'{WEIGHTS}' of {path}"
         content = archive.read(WEIGHTS) if place is None else None
         source = Source(path, place or 0, size, content, where)
+    own_class = _own_class(config)
     with opened(source) as root:
-        network = model_from(path, config, version or "3", lambda serialized: TreeWeights(root, serialized, version))
+        if own_class is not None:
+            network = tree_network(root, version or "3", path.stem, *in_file(path, [own_class]))
+        else:
+            network = model_from(
+                path, config, version or "3", lambda serialized: TreeWeights(root, serialized, version)
+            )
     saved = metadata.get("date_saved")
     said = producer(version) | ({"saved": saved.replace("@", " ")[:40]} if isinstance(saved, str) else {})
     return replace(network, details={**said, **network.details})
+
+
+def _own_class(serialized: Mapping[str, Any]) -> Problem | None:
+    """What is to be said of a model whose configuration has no layers, because its class is somebody's own."""
+    class_name, config = serialized.get("class_name"), serialized.get("config")
+    if not isinstance(class_name, str) or (
+        isinstance(config, Mapping) and isinstance(config.get("layers"), (list, tuple))
+    ):
+        return None
+    module = str(serialized.get("module"))
+    if module.split(".", maxsplit=1)[0] == "keras" and class_name in {**MODEL_READERS, **CLASSES}:
+        return None
+    return Problem(
+        "a model of its own class: its call() is code",
+        "the model",
+        "Sequential or Functional",
+        shown(f"{class_name} of module {module}"),
+        "convert each of its recurrent layers by itself, or rebuild it as keras.Model(inputs, outputs)",
+    )
 
 
 def _json(archive: Archive, name: str) -> dict[str, Any]:

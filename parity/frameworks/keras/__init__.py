@@ -106,12 +106,16 @@ def returned_by(source: keras.Layer) -> dict[str, Any] | None:
 def load(path: Path, network: Network) -> keras.Model:
     """Open a `.keras` file with Keras itself, without running any code from it.
 
+    A file that is not what it is called (`details["file"]` says so) and that Keras does not open is built from the network.
+
     Raises:
         FormatError: Keras cannot open it.
     """
     try:
         model: keras.Model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError) as error:
+        if "file" in network.details:
+            return build(network)
         raise FormatError(
             "Keras cannot open this file",
             where=str(path),

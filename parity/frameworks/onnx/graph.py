@@ -149,7 +149,7 @@ class _Reader(Tracer):
         recurrent = [isinstance(layer, Recurrent) for layer in self._layers.values()]
         if traced is None or traced.select != "all" or sorted(recurrent) != recurrent or not any(recurrent):
             return False  # what stands before a bare stack is its own; behind it there is nothing
-        merged = traced.quantity == "sequence" and set(traced.axes) == {"batch", "time", MERGED}
+        merged = traced.quantity == "sequence" and traced.axes in (("time", "batch", MERGED), ("batch", "time", MERGED))
         of_stack = merged or traced.axes in (*(own[0] for own in OWN_AXES.values()), STACKED_AXES)
         return traced.axes in [own[1] for own in OWN_AXES.values()] or (of_stack and traced.layer == self._last)
 

@@ -28,7 +28,7 @@ from parity.network.keras.partial import Part, partial_layers
 from parity.network.keras.planning import plan_of
 from parity.network.keras.plans import EmbeddingPlan, Plan, StackPlan, masking_problems, rank_problems
 from parity.network.keras.weight_tree import weight_paths
-from parity.network.keras.weights import Weighted, features, sizes_in_chain, with_weights
+from parity.network.keras.weights import Weighted, features, misbuilt, sizes_in_chain, with_weights
 from parity.network.recurrent import Recurrent
 
 
@@ -85,6 +85,8 @@ def network_from_keras(
     problems += _wiring_problems(chain, by_name)
     if complete and not problems:
         problems += rank_problems(plans, len(chain.input_shape) if chain.input_shape else None)
+    if complete and not problems:
+        problems += misbuilt(plans, [arrays(flat.paths[plan.name]) for plan in plans])
     outputs = _outputs(chain, plans, problems, {home: gone for gone, home in homes.items()})
     title = name or str(serialized["config"].get("name") or "model")
     if problems and not partial:

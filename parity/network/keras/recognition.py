@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise, permutations, takewhile
+from itertools import accumulate, combinations, pairwise, permutations, takewhile
 from typing import Any
 
 from parity.deferred import Stored
@@ -37,6 +37,9 @@ _TAILS = re.compile(r"(/\.ATTRIBUTES/VARIABLE_VALUE|:\d+)$")
 _NUMBERED = re.compile(r"(.*?)(?:_(\d+))?")
 _OF_ONE = ("vars", "cell", "layer")
 """Folders of a single layer."""
+
+Rank = tuple[str, int]
+"""Of a layer: a class or the stem of a name, and its number there."""
 
 _MOST_STACK = 6
 """Orders of so many layers are tried out."""
@@ -65,6 +68,7 @@ class _Found:
         name: of the layer.
         layers: the nodes it says; none if it is opaque.
         assumed: what the weights do not say.
+        rank: of the layer.
     """
 
     name: str
@@ -72,10 +76,16 @@ class _Found:
     tensors: Mapping[str, Stored] = field(default_factory=dict)
     assumed: list[str] = field(default_factory=list)
     details: dict[str, str] = field(default_factory=dict)
+    rank: Rank = ("", 0)
 
 
 def recognised(
-    groups: Mapping[str, Mapping[str, Stored]], version: str | None, name: str = "weights", ordered: bool = True
+    groups: Mapping[str, Mapping[str, Stored]],
+    version: str | None,
+    name: str = "weights",
+    ordered: bool = True,
+    ranks: Mapping[str, Rank] | None = None,
+    unconnected: Problem | None = None,
 ) -> Network:
     """The network that weights belong to, as far as their names and shapes tell.
 
@@ -86,6 +96,8 @@ def recognised(
         name: of the network.
         ordered: whether the layers stand in the model's order; else those of one class are ordered by their numbers, and layers of several
             classes by their sizes, if only one order fits.
+        ranks: of the layers, where something else than the numbers in their names says the order of those of one class: it is certain.
+        unconnected: why the layers are not connected by anything that is read; then the network is partial.
 
     Returns:
         A bare network if there is one recurrent layer and nothing else, or recurrent layers only whose sizes say how they are
@@ -101,20 +113,23 @@ def recognised(
         >>> recognised({"lstm": weights}, "2.5.0")
         Network('weights', lstm: Recurrent 3->5)
     """
-    apart = [part for layer, tensors in groups.items() if tensors for part in _apart(layer, tensors)]
+    apart = [(layer, *part) for layer, tensors in groups.items() if tensors for part in _apart(layer, tensors)]
     if len(apart) > MOST_LAYERS:
         raise FormatError("absurdly many layers", f"weights '{name}'", f"at most {MOST_LAYERS}", str(len(apart)))
-    found = [_recognised(layer, tensors, version) for layer, tensors in apart]
+    found = [_recognised(part, tensors, version) for _, part, tensors in apart]
+    for (group, part, _), one in zip(apart, found, strict=True):
+        one.rank = number_of(part) if ranks is None else ranks[group]
     if not ordered:
-        found = sorted(found, key=lambda one: _number_of(one.name))
-    stack = _stack(found, ordered)
+        found = sorted(found, key=lambda one: one.rank)
+    certain = ranks is not None
+    stack = None if unconnected else _stack(found, ordered, certain)
     problems: tuple[Problem, ...] = ()
     if stack is None and not ordered and all(one.layers for one in found):
-        chain = _chain([(one.layers[0].input_size, one.layers[-1].output_size) for one in found]) or range(len(found))
+        chain = _chain(found, certain) or range(len(found))
         found = [found[place] for place in chain]
     assumed = [f"{one.name}: {words}" for one in found for words in dict.fromkeys(one.assumed)]
     if stack is None:
-        problems = (_unconnected(found, name),)
+        problems = (unconnected or _unconnected(found, name),)
     else:
         found = stack
         if len(found) > 1:
@@ -211,7 +226,7 @@ def _loop(
     if len(known) == 1:
         config, arrays = known[0]
         return _serialized(config.pop("class_name"), config.pop("name"), **config, return_sequences=True), arrays
-    chain = _chain([(arrays[0].shape[0], arrays[1].shape[0]) for _, arrays in known])
+    chain = _chain_of([(arrays[0].shape[0], arrays[1].shape[0]) for _, arrays in known])
     if chain is None:
         return None
     assumed.append(f"its cells in the order {', '.join('/'.join(parts[place].place) for place in chain)}")
@@ -294,7 +309,7 @@ def _parts(tensors: Mapping[str, Stored], version: str | None) -> list[_Part]:
         *folders, leaf = [part for part in _TAILS.sub("", path).split("/") if part]
         places.setdefault(tuple(folder for folder in folders if folder != "vars"), {})[leaf] = tensor
     parts = [part for place, leaves in places.items() for part in _split(place, leaves, version)]
-    return sorted(parts, key=lambda part: _number_of("/".join(part.place)) if _by_number(part) else (0,))
+    return sorted(parts, key=lambda part: number_of("/".join(part.place)) if _by_number(part) else ("", 0))
 
 
 def _by_number(part: _Part) -> bool:
@@ -365,8 +380,13 @@ def _direction(folder: str) -> str:
     return next((way for way in ways if folder == way or folder.startswith(f"{way}_")), "")
 
 
-def _number_of(name: str) -> tuple[Any, ...]:
-    """What sorts lstm, lstm_2, lstm_10 in this order."""
+def number_of(name: str) -> Rank:
+    """What sorts lstm, lstm_2, lstm_10 in this order.
+
+    Example:
+        >>> number_of("lstm"), number_of("lstm_10")
+        (('lstm', 0), ('lstm', 10))
+    """
     stem, number = _NUMBERED.fullmatch(name).groups() if "\n" not in name else (name, None)  # type: ignore[union-attr]
     return stem, int(number[:9]) if number else 0
 
@@ -374,26 +394,42 @@ def _number_of(name: str) -> tuple[Any, ...]:
 # ---- several layers
 
 
-def _stack(found: Sequence[_Found], ordered: bool) -> list[_Found] | None:
+def _stack(found: Sequence[_Found], ordered: bool, certain: bool) -> list[_Found] | None:
     """The layers in the order of the data, if they are recurrent and their sizes say that they form one stack; else None."""
     if not found or not all(one.layers and all(isinstance(layer, Recurrent) for layer in one.layers) for one in found):
         return None
-    sizes = [(one.layers[0].input_size, one.layers[-1].output_size) for one in found]
-    if ordered or len({_number_of(one.name)[0] for one in found}) == 1:
+    sizes = _sizes(found)
+    if ordered or len({one.rank[0] for one in found}) == 1:
         fits = all(before[1] == after[0] for before, after in pairwise(sizes))
         return list(found) if fits else None
-    chain = _chain(sizes)
+    chain = _chain(found, certain)
     return None if chain is None else [found[place] for place in chain]
 
 
-def _chain(sizes: Sequence[tuple[int, int]]) -> list[int] | None:
-    """The only order in which each gives as many features as the next takes; None if there is none, or several."""
+def _sizes(found: Sequence[_Found]) -> list[tuple[int, int]]:
+    return [(one.layers[0].input_size, one.layers[-1].output_size) for one in found]
+
+
+def _chain(found: Sequence[_Found], certain: bool) -> list[int] | None:
+    """`_chain_of` for layers; where the order of those of one class is certain, only orders that keep it."""
+    before = [(a, b) for a, b in combinations(range(len(found)), 2) if found[a].rank[0] == found[b].rank[0]]
+    return _chain_of(_sizes(found), before if certain else ())
+
+
+def _chain_of(sizes: Sequence[tuple[int, int]], before: Sequence[tuple[int, int]] = ()) -> list[int] | None:
+    """The only order in which each gives as many features as the next takes; None if there is none, or several.
+
+    Args:
+        sizes: of the inputs and outputs.
+        before: pairs of which the first comes first.
+    """
     if len(sizes) > _MOST_STACK:
         return None
     fitting = [
         order
         for order in permutations(range(len(sizes)))
         if all(sizes[a][1] == sizes[b][0] for a, b in pairwise(order))
+        and all(order.index(a) < order.index(b) for a, b in before)
     ]
     return list(fitting[0]) if len(fitting) == 1 else None
 

@@ -88,11 +88,21 @@ def _numbered(serialized: Sequence[Config], step: int = 1) -> Iterator[str]:
     """The name of each object's group among those beside it: its class in snake case, numbered from the second of that class on."""
     seen: Counter[str] = Counter()
     for each in serialized:
-        words = re.sub(r"\W+", "", class_name_of(each))
-        words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", words)
-        stem = re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
+        stem = group_name(class_name_of(each))
         yield f"{stem}_{seen[stem]}" if seen[stem] else stem
         seen[stem] += step
+
+
+def group_name(class_name: str) -> str:
+    """What the group of the first layer of a class is called: the class in snake case.
+
+    Example:
+        >>> group_name("SimpleRNN")
+        'simple_rnn'
+    """
+    words = re.sub(r"\W+", "", class_name)
+    words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", words)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
 def _groups(serialized: Config, path: str) -> Iterator[str]:

@@ -59,6 +59,26 @@ def features(plan: Plan, weights: Sequence[Stored]) -> int:
     return int(weights[0].shape[-1 if own else 0]) if weights[0].shape else 1
 
 
+def misbuilt(plans: Sequence[Plan], stored: Sequence[Sequence[Stored]]) -> Iterator[Problem]:
+    """Layers of a chain that Keras has built for another size than they get: those behind a Bidirectional of unlike units.
+
+    Source: `Bidirectional.compute_output_shape` in Keras 3 takes the units of the forward layer twice; its `call` gives those of both.
+    """
+    before: BidirectionalPlan | None = None
+    for plan, weights in zip(plans, stored, strict=True):
+        if before is not None and weights:
+            forward, backward = before.forward.output_size(1), before.backward.output_size(1)
+            if forward != backward and features(plan, weights) == 2 * forward:
+                expected = f"{forward + backward} features: {forward} forward and {backward} backward"
+                got = f"{2 * forward}, twice the forward units of {before.where}"
+                remedy = "give both directions the same units: Keras itself cannot run this model"
+                yield Problem("Keras builds the layer for the wrong size", plan.where, expected, got, remedy)
+        if isinstance(plan, BidirectionalPlan):
+            before = plan if plan.merge_mode == "concat" else None
+        elif weights:
+            before = None
+
+
 def _odd_weights(plans: Sequence[Plan], stored: Sequence[Sequence[Stored]]) -> Iterator[Problem]:
     """float64 weights among float32 ones: Keras would round them, or compute layer by layer in another type."""
     for plan, weights in zip(plans, stored, strict=True):

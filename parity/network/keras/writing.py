@@ -8,6 +8,7 @@ from parity.conventions import Value
 from parity.errors import Problem, UnsupportedError
 from parity.layouts import axis_groups
 from parity.network.bidirectional import Bidirectional
+from parity.network.dense import Dense
 from parity.network.embedding import Embedding
 from parity.network.graph import Layer, Network, Output
 from parity.network.keras.layer_writing import (
@@ -24,6 +25,7 @@ from parity.network.recurrent import Recurrent
 def keras_from_network(network: Network) -> dict[str, Any]:
     """The configuration of a Functional model that computes the same.
 
+    A Dense whose output has another name than itself, as that of an `Activation` layer that was taken into it, gets one again.
     A bare network gives the sequence of its last layer, then every recurrent layer's states in Keras's order.
 
     Returns:
@@ -39,12 +41,13 @@ def keras_from_network(network: Network) -> dict[str, Any]:
     if problems:
         raise UnsupportedError(problems)
     names = _own_names(network)
+    apart = _activations_apart(network, set(names.values()))
     state_of = {name for name, index in references if index >= len(_given(_by_name(network)[name]))}
     tokens = network.tokens
     shape: list[int | None] = [None, network.time] if tokens else [None, network.time, network.layers[0].input_size]
     dtype = "int32" if tokens else writing.dtype
     taken = {"batch_shape": shape, "dtype": dtype, "sparse": False, "ragged": False}
-    previous = _free_name("input_layer", set(names.values()))
+    previous = _free_name("input_layer", {*names.values(), *apart.values()})
     layers = [{**serialized("InputLayer", {**taken, "name": previous}), "name": previous, "inbound_nodes": []}]
     inputs = [previous, 0, 0]
     for layer in network.layers:
@@ -56,7 +59,10 @@ def keras_from_network(network: Network) -> dict[str, Any]:
         keeps_time = not isinstance(layer, (Recurrent, Bidirectional)) or layer.return_sequences
         time = [network.time] if keeps_time and (len(shape) == 3 or isinstance(layer, Embedding)) else []
         shape, dtype, previous = [None, *time, layer.output_size], writing.dtype, name
-    outputs = [[names[name], 0, index] for name, index in references]
+        if layer.name in apart:
+            previous = apart[layer.name]
+            layers += _with_activation(layers.pop(), previous, shape, dtype)
+    outputs = [[apart.get(name, names[name]), 0, index] for name, index in references]
     config = {
         "name": keras_name(network.name),
         "trainable": True,
@@ -70,6 +76,29 @@ def keras_from_network(network: Network) -> dict[str, Any]:
         "config": config,
         "registered_name": "Functional",
     }
+
+
+def _activations_apart(network: Network, taken: set[str]) -> dict[str, str]:
+    """Dense layer -> name of its output, where that is the name of a layer of Keras that has become a part of it."""
+    if network.bare or network.origin != "keras":
+        return {}
+    layers, found = _by_name(network), dict[str, str]()
+    for output in network.outputs:
+        name, dense = output.name, isinstance(layers.get(output.layer), Dense)
+        if dense and name != output.layer and keras_name(name) == name and name not in {*taken, *found.values()}:
+            found[output.layer] = name
+    return found
+
+
+def _with_activation(dense: dict[str, Any], name: str, shape: list[int | None], dtype: str) -> list[dict[str, Any]]:
+    """A layer of a model with its activation in a layer of its own behind it."""
+    config = dense["config"]
+    history = {"shape": list(shape), "dtype": dtype, "keras_history": [dense["name"], 0, 0]}
+    node = {"args": [{"class_name": "__keras_tensor__", "config": history}], "kwargs": {}}
+    own = {**{key: config[key] for key in ("trainable", "dtype") if key in config}, "name": name}
+    after = serialized("Activation", {**own, "activation": config["activation"]})
+    linear = {**dense, "config": {**config, "activation": "linear"}}
+    return [linear, {**after, "name": name, "inbound_nodes": [node]}]
 
 
 def _by_name(network: Network) -> dict[str, Layer]:
