@@ -151,27 +151,10 @@ def compare(
     / parity compare model.keras port.safetensors
     """
     from parity import comparison, terminal
-    from parity.files import check_target
 
     drawn = [f"--{name}" for name in ("batch", "time") if inputs is not None and _given(context, name)]
-    if drawn:
-        raise ParityError(
-            "these options are for random inputs",
-            "--inputs",
-            "--inputs without them",
-            ", ".join(drawn),
-            "leave them out",
-        )
-    for target, suffix in ((report, ".html"), (json, ".json")):
-        if target is not None and target.suffix.lower() != suffix:
-            raise ParityError(
-                "the name does not say the format", str(target), f"a name ending in {suffix}", target.name
-            )
-    if report is not None and report == json:
-        raise ParityError("the report and the record have one name", str(report), "two names", remedy="give them two")
-    for target in (report, json):
-        if target is not None:
-            check_target(target, overwrite)
+    _check_drawn(drawn)
+    _check_targets(report, json, overwrite)
     with terminal.progress() as progress:
         compared = comparison.compare(
             *_chosen(sources, layer or []),
@@ -191,6 +174,34 @@ def compare(
     if json is not None:
         terminal.say(f"record: {compared.save_json(json, overwrite)}")
     raise typer.Exit(EXIT_CODES[compared.verdict])
+
+
+def _check_drawn(drawn: Sequence[str]) -> None:
+    """Options of random inputs have no meaning beside given ones."""
+    if drawn:
+        raise ParityError(
+            "these options are for random inputs",
+            "--inputs",
+            "--inputs without them",
+            ", ".join(drawn),
+            "leave them out",
+        )
+
+
+def _check_targets(report: Path | None, json: Path | None, overwrite: bool) -> None:
+    """The report and the record can be written, before anything is run for them."""
+    from parity.files import check_target
+
+    for target, suffix in ((report, ".html"), (json, ".json")):
+        if target is not None and target.suffix.lower() != suffix:
+            raise ParityError(
+                "the name does not say the format", str(target), f"a name ending in {suffix}", target.name
+            )
+    if report is not None and report == json:
+        raise ParityError("the report and the record have one name", str(report), "two names", remedy="give them two")
+    for target in (report, json):
+        if target is not None:
+            check_target(target, overwrite)
 
 
 def _chosen(sources: Sequence[Path], layers: Sequence[str]) -> list[Any]:

@@ -749,3 +749,32 @@ def test_models_that_call_each_other_end() -> None:
     calls[0]["args"][0]["config"]["keras_history"] = ["inner", 1, 0]
     with pytest.raises(FormatError, match="layers take values of each other"):
         network_from_keras(config, lambda _: [])
+
+
+def test_keras_builds_what_follows_unlike_units_for_the_wrong_size() -> None:
+    """`Bidirectional.compute_output_shape` doubles the forward units; the layer itself gives those of both."""
+    x = keras.Input((None, 3))
+    backward = kl.GRU(6, go_backwards=True, return_sequences=True)
+    y = kl.Bidirectional(kl.LSTM(5, return_sequences=True), backward_layer=backward, name="both")(x)
+    model = keras.Model(x, kl.Dense(2, name="out")(kl.Dropout(0.5)(y)))
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        model(np.ones((2, 4, 3), np.float32))
+    serialized = keras.saving.serialize_keras_object(model)
+
+    def arrays(path: str) -> Any:
+        return model.get_layer(path).get_weights()
+
+    with pytest.raises(UnsupportedError, match="Keras builds the layer for the wrong size") as caught:
+        network_from_keras(serialized, arrays)
+    (problem,) = caught.value.problems
+    assert problem.where == "layer 'out' (Dense)"
+    assert (problem.expected, problem.got[:2]) == ("11 features: 5 forward and 6 backward", "10")
+    network = network_from_keras(serialized, arrays, partial=True)
+    assert [layer.input_size for layer in network.layers if layer.name in ("both", "out")] == [3, 10]
+    assert network.problems == (problem,)
+    # A Dense of the right size is none of these, and of any other size it is a damaged file.
+    right = {"out": [np.ones((11, 2), np.float32), np.ones(2, np.float32)]}
+    assert network_from_keras(serialized, lambda path: right.get(path) or arrays(path)).layers[-1].input_size == 11
+    wrong = {"out": [np.ones((9, 2), np.float32), np.ones(2, np.float32)]}
+    with pytest.raises(ShapeError, match="wrong shape"):
+        network_from_keras(serialized, lambda path: wrong.get(path) or arrays(path))

@@ -26,15 +26,18 @@ from keras import layers as kl
 from parity.deferred import Blocks, Deferred
 from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.files.hdf5 import Dataset, Source, opened
+from parity.files.hdf5.header import File
 from parity.files.hdf5.writing import Tree, write_hdf5
 from parity.files.keras import file as keras_file
 from parity.files.keras import h5 as keras_h5
 from parity.files.keras.legacy_writing import write_legacy_h5
 from parity.files.keras.writing import write_keras, write_weights_h5
 from parity.functions import Function
+from parity.network.dense import Dense
 from parity.network.graph import Network
 from parity.network.keras.layer_writing import keras_name
 from parity.network.keras.recognition import recognised
+from parity.network.recurrent import Recurrent
 from parity.result import State
 from parity.sources import read
 
@@ -638,6 +641,143 @@ def test_a_stack_is_whole_where_its_order_is_certain() -> None:
     assert recognised(either, "3", ordered=False).problems
 
 
+# ---- trees without a configuration
+
+
+def alone(path: Path, *layers: Any, size: int = 3) -> Any:
+    """The weights of a Sequential in a file of their own, and the model."""
+    model = randomised(keras.Sequential([keras.Input((None, size)), *layers]))
+    model.save_weights(path)
+    return model
+
+
+def without_names(path: Path) -> None:
+    """As `_save_state` of Keras 2.12 to 3.3 wrote it: `H5IOStore.make` says the name of a layer since Keras 3.4."""
+
+    def forget(place: str, node: Any) -> None:
+        node.attrs.pop("name", None)
+
+    with h5py.File(path, "a") as file:
+        file.visititems(forget)
+
+
+@pytest.mark.parametrize("units", [4, 3], ids=["sizes say it", "sizes do not say it"])
+def test_the_number_of_a_group_is_the_order_and_not_that_of_the_name(tmp_path: Path, units: int) -> None:
+    path = tmp_path / "m.weights.h5"
+    model = alone(path, kl.LSTM(units, return_sequences=True, name="lstm_1"), kl.LSTM(units, name="lstm"))
+    network = keras_h5.read(path).whole()
+    assert [layer.name for layer in network.layers] == ["lstm_1", "lstm"]
+    assert "the layers are stacked: lstm_1, then lstm" in network.details["assumed"]
+    assert "names" not in network.details
+    (tmp_path / "m.json").write_text(model.to_json())
+    for ours, own in zip(network.recurrent, keras_h5.read(path).recurrent, strict=True):
+        np.testing.assert_array_equal(ours.weights[0].kernel, own.weights[0].kernel)
+
+
+def test_layers_of_several_classes_are_ordered_by_their_sizes_alone(tmp_path: Path) -> None:
+    path = tmp_path / "m.weights.h5"
+    alone(path, kl.GRU(3, return_sequences=True), kl.LSTM(3))
+    assert keras_h5.read(path).problems
+    # The sizes allow lstm, gru, lstm_1 and gru, lstm_1, lstm; the numbers only the first.
+    loops = [kl.LSTM(4, return_sequences=True, name="b"), kl.GRU(6, return_sequences=True), kl.LSTM(4, name="a")]
+    alone(path, *loops, size=4)
+    assert [layer.name for layer in keras_h5.read(path).whole().layers] == ["b", loops[1].name, "a"]
+
+
+def test_positions_are_not_taken_for_names(tmp_path: Path) -> None:
+    path = tmp_path / "m.weights.h5"
+    alone(path, kl.LSTM(4, return_sequences=True, name="first"), kl.LSTM(5, name="second"), kl.Dense(2, name="last"))
+    named = keras_h5.read(path)
+    assert {layer.name for layer in named.layers} == {"first", "second", "last"}
+    assert "names" not in named.details
+    without_names(path)
+    network = keras_h5.read(path)
+    assert {layer.name for layer in network.layers} == {"lstm", "lstm_1", "dense"}
+    assert network.details["names"] == "positions"
+    said = "the file has no names: dense is the first Dense of the model, lstm is the first LSTM of the model, "
+    assert network.details["assumed"].startswith(f"{said}lstm_1 is the second LSTM of the model; ")
+
+
+def test_positions_in_a_tree_of_keras_2_13(tmp_path: Path) -> None:
+    """`_save_container_state` of tf.keras 2.13 counts in steps of two."""
+    with h5py.File(tmp_path / "m.weights.h5", "w") as file:
+        for number, inputs in (("", 3), ("_2", 4), ("_10", 4)):
+            for place, tensor in enumerate(cell_of("lstm", inputs, 4, (16,)).values()):
+                file[f"_layer_checkpoint_dependencies/sequential/layers/lstm{number}/cell/vars/{place}"] = tensor
+    network = keras_h5.read(tmp_path / "m.weights.h5").whole()
+    assert [layer.name for layer in network.layers] == ["lstm", "lstm_2", "lstm_10"]
+    assert "lstm_2 is the second LSTM of 'sequential', lstm_10 is the third LSTM" in network.details["assumed"]
+
+
+class Subclassed(keras.Model):  # type: ignore[misc]
+    """A model of its own class, as its file has it: attributes, and a configuration without layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc = kl.LSTM(4, return_sequences=True, dropout=0.2, name="reader")
+        self.dec = kl.Bidirectional(kl.GRU(5), name="writer")
+        self.norm = kl.BatchNormalization(name="norm")
+        self.head = kl.Dense(2, name="out")
+
+    def call(self, x: Any) -> Any:
+        return self.head(self.norm(self.dec(self.enc(x))))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_subclassed_model_is_read_in_part(tmp_path: Path, named: bool) -> None:
+    model = Subclassed()
+    model.compile("adam", "mse")
+    model.fit(STEPS, np.ones((2, 2)), verbose=0)
+    randomised(model).save(tmp_path / "m.keras")
+    if not named:
+        with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        (tmp_path / "w.h5").write_bytes(members[keras_file.WEIGHTS])
+        without_names(tmp_path / "w.h5")
+        members[keras_file.WEIGHTS] = (tmp_path / "w.h5").read_bytes()
+        with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    network = read(tmp_path / "m.keras")
+    names = {"dec": "writer", "enc": "reader", "head": "out", "norm": "norm"}
+    layers = {layer.name: layer for layer in network.layers}
+    enc, dec, head = (layers[names[key] if named else key] for key in ("enc", "dec", "head"))
+    assert isinstance(enc, Recurrent)
+    assert isinstance(dec, Recurrent)
+    assert isinstance(head, Dense)
+    np.testing.assert_array_equal(head.kernel, model.head.get_weights()[0])
+    lone = Network("enc", (enc,))
+    sequence = computed(lone, STEPS)[0]
+    np.testing.assert_allclose(sequence, model.enc(STEPS), rtol=0, atol=1e-6)
+    both = keras.ops.convert_to_numpy(model.dec(sequence))
+    states = computed(Network("dec", (dec,)), sequence)[0]
+    np.testing.assert_allclose(np.concatenate([states[:, -1, :5], states[:, 0, 5:]], -1), both, rtol=0, atol=1e-6)
+    assert [len(one.tensors) for one in network.opaque] == [4]
+    (problem,) = network.problems
+    assert problem.what == "a model of its own class: its call() is code"
+    assert "Subclassed" in problem.got
+    assert str(tmp_path) in problem.where
+    assert "stacked" not in network.details["assumed"]
+    assert "names" not in network.details
+    if named:
+        assert network.details["attributes"] == "writer is dec, reader is enc, out is head"
+
+
+def test_a_sequential_without_its_layers_is_damaged(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((None, 3)), kl.LSTM(4)])
+    model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members[keras_file.CONFIG])
+    del config["config"]["layers"]
+    members[keras_file.CONFIG] = json.dumps(config).encode()
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(FormatError, match="no 'layers'"):
+        keras_file.read(tmp_path / "m.keras")
+
+
 # ---- writing
 
 
@@ -879,6 +1019,45 @@ def test_groups_inside_each_other_and_too_many(tmp_path: Path) -> None:
     for name, message in (("circle", "inside itself"), ("deep", "absurdly many levels")):
         with pytest.raises(FormatError, match=message):
             keras_h5.read(tmp_path / f"{name}.h5")
+
+
+def test_structures_are_read_at_most_four_times_the_file_and_a_mebibyte(tmp_path: Path) -> None:
+    (tmp_path / "m.h5").write_bytes(small(tmp_path / "a.h5").read_bytes())
+    size = (tmp_path / "m.h5").stat().st_size
+    with Source(tmp_path / "m.h5") as source:
+        file = File(source)
+        left = 4 * size + (1 << 20) - 64 - 48  # the superblock was read
+        for _ in range(left // size):
+            file.cursor(0, size)
+        file.cursor(0, left % size)
+        with pytest.raises(FormatError, match="its parts lie one over the other"):
+            file.cursor(0, 1)
+
+
+def test_one_header_under_many_names_is_refused(tmp_path: Path) -> None:
+    """No bigger than its list of names, it would be read as often as there are names."""
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        one = file.create_group("layer0")
+        one.attrs["weight_names"] = np.array([], "S1")
+        one.attrs["note"] = b"x" * 60_000
+        for number in range(1, 200):
+            file[f"layer{number}"] = one
+        file.attrs["layer_names"] = [f"layer{number}".encode() for number in range(200)]
+    assert 200 * 60_000 > 4 * (tmp_path / "m.h5").stat().st_size + (1 << 20)
+    with pytest.raises(FormatError, match="its parts lie one over the other"):
+        keras_h5.read(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("options", [{}, {"libver": "latest"}], ids=str)
+@pytest.mark.parametrize(("first", "second"), [("a", "b" * 2046), ("a" * 1024, "b" * 1023), ("ü" * 512, "b" * 1023)])
+def test_a_path_has_at_most_2048_bytes(tmp_path: Path, options: dict[str, Any], first: str, second: str) -> None:
+    for more, name in (("", "fits"), ("b", "long")):
+        with h5py.File(tmp_path / f"{name}.h5", "w", **options) as file:
+            file[f"{first}/{second}{more}"] = array(3)
+    with opened(Source(tmp_path / "fits.h5")) as root:
+        assert [len(path.encode()) for path, _ in root.walk()][-1] == 2048
+    with opened(Source(tmp_path / "long.h5")) as root, pytest.raises(FormatError, match="an absurdly long name"):
+        list(root.walk())
 
 
 def mutants(content: bytes, count: int) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from parity.files.keras import h5 as keras_h5
 from parity.files.keras.legacy_writing import notes_of_legacy, write_legacy_h5
 from parity.files.keras.weights import TreeWeights
 from parity.files.keras.writing import write_keras, write_weights_h5
+from parity.frameworks import framework
 from parity.identity import identical, same_weights
 from parity.network.graph import Network
 from parity.network.keras.chain import MOST_LAYERS
@@ -168,6 +170,56 @@ def test_the_magic_decides_not_the_suffix(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(model.to_json())
     with pytest.raises(FormatError, match="a configuration beside one"):
         keras_h5.read(tmp_path / "new.h5", tmp_path / "c.json")
+
+
+def test_keras_runs_a_file_that_is_not_what_it_is_called(tmp_path: Path) -> None:
+    """Today's `load_model` takes a file called `.keras` for a zip, whatever it holds."""
+    model = randomised(cells_and_masks(keras))
+    model.save(tmp_path / "m.h5")
+    old = (tmp_path / "m.h5").rename(tmp_path / "old.keras")
+    with pytest.raises(ValueError, match="keras"):
+        keras.models.load_model(old)
+    network = read_file(old)
+    np.testing.assert_allclose(predicted(framework("keras").load(old, network)), predicted(model), rtol=0, atol=1e-6)
+    sound = dataclasses.replace(network, details={})
+    with pytest.raises(FormatError, match="Keras cannot open this file"):
+        framework("keras").load(old, sound)
+
+
+def activations_of_their_own(k: Any) -> Any:
+    x = k.Input((7, 3))
+    y = k.layers.Dense(5, name="hidden")(k.layers.LSTM(4, return_sequences=True, name="loop")(x))
+    y = k.layers.Activation("tanh", name="middle")(y)
+    z = k.layers.Dense(2, name="logits")(k.layers.GRU(3, name="last")(y))
+    return k.Model(x, [k.layers.Activation("softmax", name="classes")(z), y], name="m")
+
+
+def test_outputs_keep_the_names_of_their_activations(tmp_path: Path) -> None:
+    model = randomised(activations_of_their_own(keras))
+    model.save(tmp_path / "m.keras")
+    network = read_file(tmp_path / "m.keras").whole()
+    assert [output.name for output in network.outputs] == ["classes", "middle"]
+    assert [layer.name for layer in network.layers] == ["loop", "hidden", "last", "logits"]
+    new = written(write_keras, network, tmp_path / "new.keras")
+    old = written(write_legacy_h5, network, tmp_path / "new.h5")
+    alone = written(write_weights_h5, network, tmp_path / "new.weights.h5")
+    whole = keras.models.load_model(new)
+    assert [layer.name for layer in whole.layers][1:] == ["loop", "hidden", "middle", "last", "logits", "classes"]
+    (tmp_path / "new.json").write_text(whole.to_json())
+    for path in (new, old, alone):
+        again = read_file(path).whole()
+        assert [output.name for output in again.outputs] == ["classes", "middle"]
+        assert [layer.name for layer in again.layers] == [layer.name for layer in network.layers]
+        assert identical(again, network)
+    models = [
+        whole,
+        keras.models.load_model(old),
+        framework("keras").build(network),
+        library("tf_keras").models.load_model(old),
+    ]
+    for made in models:
+        for ours, own in zip(predicted(made), predicted(model), strict=True):
+            np.testing.assert_allclose(ours, own, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("version", "step"), [("2.14.0", 1), ("2.13.1", 2)])

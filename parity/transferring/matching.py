@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parity.errors import Problem
 from parity.transferring.described import interpretations, singles
-from parity.transferring.naming import Names, leading, normalised, numbers, prefix_items
+from parity.transferring.naming import Names, automatic, leading, normalised, numbers, prefix_items, repeated
+from parity.transferring.tensorwise import layerwise
 from parity.transferring.units import SINGLE, UNTYPED, Unit
 
 GIVEN, NAMED, ONLY, ORDER = "given", "equal name", "the only one of its kind and shapes", "order of their numbers"
@@ -30,7 +32,7 @@ class Matching:
     Args:
         sources, targets: not matched yet.
         matches: in the order in which they were found.
-        left: names of tensors that the user leaves out, or leaves as they are.
+        left: ("source", name) or ("target", name) of tensors that the user leaves out, or leaves as they are.
         unused, untouched: units that the user leaves out, or leaves as they are.
         problems, warnings: for people.
         guesses: names to give, where nothing decides.
@@ -39,7 +41,7 @@ class Matching:
     sources: list[Unit]
     targets: list[Unit]
     matches: list[Match] = field(default_factory=list)
-    left: set[str] = field(default_factory=set)
+    left: set[tuple[str, str]] = field(default_factory=set)
     unused: list[str] = field(default_factory=list)
     untouched: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -88,9 +90,11 @@ def matched(sources: Sequence[Unit], targets: Sequence[Unit], names: Names, orde
 
 def _given(found: Matching, names: Names) -> None:
     taken: dict[str, str] = {}
+    read = layerwise(found.sources, found.targets, names)
+    found.problems += read.problems
+    names = read.names
     for key, value in names.items():
         if value is None:
-            _leave(found, key, names)
             continue
         ours = prefix_items(found.sources, key)
         theirs = prefix_items(found.targets, value)
@@ -105,6 +109,9 @@ def _given(found: Matching, names: Names) -> None:
         if ours and theirs:
             taken[value] = key
             _pair(found, key, value, ours, theirs)
+    for key, value in names.items():
+        if value is None:
+            _leave(found, key, names)
 
 
 def _pair(found: Matching, key: str, value: str, ours: Mapping[str, Unit], theirs: Mapping[str, Unit]) -> None:
@@ -171,6 +178,7 @@ def _leave(found: Matching, key: str, names: Names) -> None:
     for own, units, kept in (("source", found.sources, found.unused), ("target", found.targets, found.untouched)):
         if (name != key and side != own) or (name == key and own == "target" and key in used):
             continue
+        _parted(found, name, own == "target")
         whole = list(prefix_items(units, name, whole=True).values())
         leaves = [leaf.name for unit in units for leaf in unit.leaves if leaf.name == name]
         if whole:
@@ -178,12 +186,21 @@ def _leave(found: Matching, key: str, names: Names) -> None:
             units[:] = [unit for unit in units if not any(unit is one for one in whole)]
         elif leaves:
             kept.extend(leaves)
-            found.left.add(name)
+            found.left.add((own, name))
         seen = seen or bool(whole or leaves)
     if not seen:
         got = f"{_listed(unit.name for unit in found.sources)} -> {_listed(unit.name for unit in found.targets)}"
         what = f"names: neither side has anything called '{name}' left"
         found.problems.append(Problem(what, expected="the name of a layer, a tensor or a module", got=got))
+
+
+def _parted(found: Matching, name: str, target: bool) -> None:
+    """Where a name is that of one direction of a layer, the layer becomes its two directions."""
+    for unit in list(found.targets if target else found.sources):
+        if unit.spec is not None and len(unit.spec.directions) == 2:
+            parts = [unit.direction(index) for index in range(2)]
+            if name.replace("/", ".") in [part.name.replace("/", ".") for part in parts]:
+                found.swap(unit, parts, target)
 
 
 # ---- what the units say
@@ -235,9 +252,10 @@ def _by_name(units: Sequence[Unit]) -> dict[str, Unit]:
 def _equal_singles(found: Matching) -> None:
     """Tensors of layers that are in no table: exactly the same name and shape in the same framework."""
     prefixes = leading(found.sources), leading(found.targets)
-    by_name = {unit.name: unit for unit in found.targets if unit.kind == SINGLE}
-    by_name |= {unit.name[len(prefixes[1]) :]: unit for unit in found.targets if unit.kind == SINGLE}
-    for unit in [unit for unit in found.sources if unit.kind == SINGLE]:
+    theirs = [unit for unit in found.targets if unit.kind == SINGLE and not repeated(unit.name)]
+    by_name = {unit.name: unit for unit in theirs}
+    by_name |= {unit.name[len(prefixes[1]) :]: unit for unit in theirs}
+    for unit in [unit for unit in found.sources if unit.kind == SINGLE and not repeated(unit.name)]:
         other = by_name.get(unit.name) or by_name.get(unit.name[len(prefixes[0]) :])
         if other is None or unit.framework != other.framework or not any(one is other for one in found.targets):
             continue
@@ -255,14 +273,16 @@ def _alike(found: Matching, signature: object, ordered: tuple[bool, bool]) -> No
     for shorten in ((0, 0), (len(cut[0]), len(cut[1])), (len(cut[0]), 0), (0, len(cut[1]))):
         left = {normalised(unit.name[shorten[0] :]): unit for unit in ours}
         right = {normalised(unit.name[shorten[1] :]): unit for unit in theirs}
-        if set(left) == set(right) and len(left) == len(ours) and len(right) == len(theirs):
+        once = len(left) == len(ours) and len(right) == len(theirs) and not any(map(repeated, left))
+        if once and set(left) == set(right):
             for name, unit in left.items():
                 found.take(unit, right[name], NAMED)
             return
-    if len(ours) == len(theirs) == 1:
+    crossing = _crossing(found, ours, theirs)
+    if len(ours) == len(theirs) == 1 and not crossing:
         found.take(ours[0], theirs[0], ONLY)
         return
-    crossing = {normalised(unit.name) for unit in ours} & {normalised(unit.name) for unit in theirs}
+    crossing |= {normalised(unit.name) for unit in ours} & {normalised(unit.name) for unit in theirs}
     first, second = _in_order(ours, ordered[0]), _in_order(theirs, ordered[1])
     if len(ours) == len(theirs) and not crossing and first and second:
         for source, target in zip(first, second, strict=True):
@@ -271,13 +291,30 @@ def _alike(found: Matching, signature: object, ordered: tuple[bool, bool]) -> No
     _ambiguous(found, first or ours, second or theirs)
 
 
+def _crossing(found: Matching, ours: Sequence[Unit], theirs: Sequence[Unit]) -> set[str]:
+    """Names of these units that a unit of another kind or sizes has on the other side. Numbers are no names: they count something else."""
+    crossing = set()
+    for units, others in ((ours, found.targets), (theirs, found.sources)):
+        elsewhere = {normalised(unit.name): unit for unit in others if unit.signature != units[0].signature}
+        names = {normalised(unit.name) for unit in units if not re.search(r"\d", unit.name)}
+        crossing |= {name for name in names & set(elsewhere) if not automatic(name)}
+    return crossing
+
+
 def _in_order(units: Sequence[Unit], ordered: bool) -> list[Unit]:
     """The units by their numbers; none where they have none, or where the order of the data says otherwise."""
-    found = numbers([unit.name for unit in units])
-    if found is None:
+    names = [unit.name for unit in units]
+    found = numbers(names)
+    if found is None or any(map(repeated, names)) or (not ordered and _counted(units, found)):
         return []
     by_number = [unit for _, unit in sorted(zip(found, units, strict=True), key=lambda pair: pair[0])]
     return [] if ordered and by_number != list(units) else by_number
+
+
+def _counted(units: Sequence[Unit], found: Sequence[int]) -> bool:
+    """Whether Keras numbered them, as the layers were made: that is no order of the data."""
+    keras = all(unit.framework == "keras" for unit in units)
+    return keras and (-1 in found or all(automatic(unit.name) for unit in units))
 
 
 def _ambiguous(found: Matching, ours: Sequence[Unit], theirs: Sequence[Unit]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from parity.leaf_layouts import LEAF_LAYOUTS
 from parity.transferring.units import SINGLE, Unit
 
 Names = Mapping[str, "str | None"]
@@ -43,6 +45,51 @@ def numbers(names: Sequence[str]) -> list[int] | None:
         return None
     inner = [int(part[differing[0]]) for part in parts]
     return inner if len(set(inner)) == len(names) else None
+
+
+_CLASSES = {name for row in LEAF_LAYOUTS.values() if row.framework == "keras" for name in row.classes}
+_AUTOMATIC = {
+    re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name).lower()
+    for name in (*_CLASSES, "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "TimeDistributed")
+} | {"lstm_cell", "gru_cell", "simple_rnn_cell", "p_re_lu"}
+"""The names that Keras gives by itself (`keras/src/utils/naming.py`, `to_snake_case`): they count the layers as they are made."""
+
+
+def automatic(name: str) -> bool:
+    """Whether a name of a Keras layer is one that Keras gives by itself, in the order in which the layers are made.
+
+    Example:
+        >>> automatic("model/lstm_1"), automatic("conv1d"), automatic("encoder_1")
+        (True, True, False)
+    """
+    return any(re.sub(r"_\d+$", "", part) in _AUTOMATIC for part in re.split(r"[./]", name))
+
+
+def repeated(name: str) -> bool:
+    """Whether several layers or tensors of the model have this name, so that a number tells them apart; it says nothing of their order."""
+    return re.search(r"#\d+", name) is not None
+
+
+def distinct(units: Sequence[Unit]) -> list[Unit]:
+    """Units of one name, and tensors of one name, get "#1", "#2" and so on behind it.
+
+    Example:
+        >>> [unit.name for unit in distinct([Unit("d", SINGLE, "keras", "", ()), Unit("d", SINGLE, "keras", "", ())])]
+        ['d#1', 'd#2']
+    """
+    often = Counter(unit.name for unit in units)
+    seen: Counter[str] = Counter()
+    found: list[Unit] = []
+    for unit in units:
+        seen[unit.name] += 1
+        end = f"#{seen[unit.name]}" if often[unit.name] > 1 else ""
+        name = unit.name + end
+        leaves = tuple(
+            replace(leaf, name=f"{name}{leaf.name[len(unit.name):]}" if leaf.name.startswith(unit.name) else leaf.name + end)
+            for leaf in unit.leaves
+        )
+        found.append(replace(unit, name=name, leaves=leaves) if end else unit)
+    return found
 
 
 def leading(units: Sequence[Unit]) -> str:
@@ -88,12 +135,8 @@ def prefix_items(units: Sequence[Unit], name: str, whole: bool = False) -> dict[
                 if name.replace("/", ".") == part.name.replace("/", "."):
                     return {"": part}
         for leaf in unit.leaves:
-            if leaf.name == name and leaf.handle is not None and unit.spec is None:
-                if len(unit.leaves) == 1:
+            if leaf.name == name:
+                if len(unit.leaves) == 1 and unit.spec is None:
                     return {"": unit}
-                return {
-                    "": replace(
-                        unit, name=leaf.name, kind=SINGLE, leaf_layout=None, leaves=(replace(leaf, role="value"),)
-                    )
-                }
+                return {"": Unit(name, SINGLE, unit.framework, unit.class_name, (replace(leaf, role="value"),))}
     return {}
