@@ -111,7 +111,8 @@ def explain_network(network: Network, batch: int | str = "batch", time: int | st
         ['[(batch, time, 64), [(batch, 64)], [(batch, 64)]]']
     """
     stack = [layer for layer in network.layers if not isinstance(layer, (Dropout, Masking))]
-    whole = network.bare and len(stack) > 1 and all(isinstance(layer, Recurrent) for layer in stack)
+    apart = network.problems or not network.bare  # of a partial network nobody knows how its layers are connected
+    whole = not apart and len(stack) > 1 and all(isinstance(layer, Recurrent) for layer in stack)
     if whole and len({len(layer.spec.directions) for layer in network.recurrent}) == 1:
         layers = network.recurrent
         state = network.origin != "keras" or any(layer.return_state for layer in layers)

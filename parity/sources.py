@@ -239,7 +239,7 @@ def explain(source: Source) -> Returns:
         asked = framework("keras").returned_by(source)
         if asked is not None:
             return explain_layer(**asked)
-    opened = open_source(source)
+    opened = open_source(source, partial=True)
     explained = list(explain_network(opened.network))
     if len(explained) != 1:
         raise UnsupportedError(

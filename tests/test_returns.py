@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ from parity.cli import main
 from parity.conventions import MERGE_MODES, PADDING, MergeMode
 from parity.correspondence import CALLS, Call
 from parity.errors import ParityError
-from parity.explaining import explain_layer, explain_unlike, specs_of
+from parity.explaining import explain_layer, explain_network, explain_unlike, specs_of
 from parity.layouts import KINDS, LAYOUTS, Kind
 from parity.network import Bidirectional, Recurrent
 from parity.recurrent import DIRECTIONS, Array, RecurrentSpec, Weights, pack
@@ -678,3 +679,14 @@ def test_no_combination_of_options_gives_a_traceback(capsys: pytest.CaptureFixtu
                 assert bool(captured.out) == (ended.value.code == 0)
                 assert captured.err.startswith("parity: ") == (ended.value.code == 2)
     assert ends == {0, 2}
+
+
+def test_layers_that_are_not_known_to_be_a_stack_are_explained_one_by_one(tmp_path: Path) -> None:
+    modules = {"one": torch.nn.GRU(3, 4), "two": torch.nn.GRU(4, 4)}
+    torch.save(torch.nn.ModuleDict(modules).state_dict(), tmp_path / "parts.pt")
+    network = parity.read(tmp_path / "parts.pt")
+    assert [returns.layer for returns in explain_network(network)] == [
+        "GRU(4, return_sequences=True, return_state=True)"
+    ] * 2
+    with pytest.raises(parity.UnsupportedError, match="which one"):
+        parity.explain(tmp_path / "parts.pt")
