@@ -140,20 +140,24 @@ _CONVOLUTION = (
     LeafOption("padding", "padding", "padding", "pads"),
     LeafOption("dilation", "dilation_rate", "dilation", "dilations"),
     LeafOption("groups", "groups", "groups", "group", meaning=True),
+    LeafOption("padding_mode", torch="padding_mode"),
+    LeafOption("output_padding", "output_padding", "output_padding"),
     LeafOption("activation", "activation"),
 )
+_AXIS = LeafOption("axis", "axis")
 LEAF_OPTIONS: dict[str, tuple[LeafOption, ...]] = {
     "dense": (LeafOption("activation", "activation"),),
     "embedding": (LeafOption("mask_zero", "mask_zero"), LeafOption("max_norm", "", "max_norm")),
     **{f"conv{rank}d{turned}": _CONVOLUTION for rank in SPACE for turned in ("", "_transpose")},
-    "batch_norm": (_EPSILON,),
-    "layer_norm": (_EPSILON,),
-    "group_norm": (_EPSILON, LeafOption("groups", "groups", "num_groups")),
-    "rms_norm": (_EPSILON,),
+    "batch_norm": (_EPSILON, _AXIS),
+    "layer_norm": (_EPSILON, _AXIS),
+    "group_norm": (_EPSILON, LeafOption("groups", "groups", "num_groups"), _AXIS),
+    "rms_norm": (_EPSILON, _AXIS),
 }
 """What is compared, for each kind."""
 
 IDLE: dict[str, object] = {"activation": "linear", "mask_zero": False, "max_norm": None, "groups": 1}
+IDLE |= {"padding_mode": "zeros", "axis": -1}
 """The value of an option that does nothing: what a framework without the option computes."""
 
 

@@ -757,7 +757,7 @@ def test_keras_builds_what_follows_unlike_units_for_the_wrong_size() -> None:
     backward = kl.GRU(6, go_backwards=True, return_sequences=True)
     y = kl.Bidirectional(kl.LSTM(5, return_sequences=True), backward_layer=backward, name="both")(x)
     model = keras.Model(x, kl.Dense(2, name="out")(kl.Dropout(0.5)(y)))
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+    with pytest.raises(ValueError, match="incompatible"):
         model(np.ones((2, 4, 3), np.float32))
     serialized = keras.saving.serialize_keras_object(model)
 

@@ -661,6 +661,375 @@ def test_a_file_that_does_not_say_what_a_tensor_is(tmp_path: Path, random: np.ra
     assert same(both["e"].weight, source["table"].weight)
 
 
+# ---- what a hard critic found
+
+
+def sequential(random: np.random.Generator, shape: tuple[int | None, ...], *layers: Any) -> Any:
+    return shaken(keras.Sequential([keras.Input(shape), *layers]), random)
+
+
+def told(source: Any, target: Any, names: dict[str, str | None] | None = None) -> str:
+    return "\n".join(parity.transfer(source, target, names).warnings)
+
+
+def test_tensors_named_as_the_table_shows_them_keep_their_axes(random: np.random.Generator) -> None:
+    source, target = sequential(random, (4,), keras.layers.Dense(4, name="d")), nn.ModuleDict({"fc": nn.Linear(4, 4)})
+    done = parity.transfer(source, target, {"d/kernel": "fc.weight", "d/bias": "fc.bias"})
+    assert [row.transform for row in done.rows] == ["transposed", "as it is"]
+    assert np.array_equal(numbers(target["fc"].weight).T, source.layers[0].kernel.numpy())
+    message = refused(source, target, {"d/kernel": "fc.bias"})
+    assert "not the same part" in message
+    assert 'names={"d": "fc"}' in message
+    lstm = sequential(random, (None, 4), keras.layers.LSTM(4, name="l"))
+    torch_lstm = nn.LSTM(4, 4)
+    parity.transfer(lstm, torch_lstm, {"l/kernel": "weight_ih_l0", "l/recurrent_kernel": "weight_hh_l0"})
+    assert np.array_equal(numbers(torch_lstm.weight_hh_l0).T, lstm.weights[1].numpy())
+
+
+def test_tensors_of_untyped_files_keep_their_axes(tmp_path: Path, random: np.random.Generator) -> None:
+    source = shaken(nn.ModuleDict({"fc": nn.Linear(4, 4)}), random)
+    torch.save(source.state_dict(), tmp_path / "model.pt")
+    target = sequential(random, (4,), keras.layers.Dense(4, name="d"))
+    parity.transfer(tmp_path / "model.pt", target, {"fc.weight": "d/kernel", "fc.bias": "d/bias"})
+    assert np.array_equal(numbers(source["fc"].weight).T, target.layers[0].kernel.numpy())
+
+
+def crossed_graph(layer: Callable[[], Any], features: tuple[int | None, ...], middle: Any = None) -> Any:
+    """The layer that was made first stands last, so that Keras's own numbers are against the order of the data."""
+    keras.utils.clear_session()
+    late, early = layer(), layer()
+    x = keras.Input(features)
+    value = early(x)
+    return keras.Model(x, late(middle(value) if middle else value))
+
+
+@pytest.mark.parametrize("suffix", ["live", ".keras", ".h5", ".weights.h5"])
+def test_numbers_of_keras_against_the_order_decide_nothing(
+    tmp_path: Path, random: np.random.Generator, suffix: str
+) -> None:
+    norms = shaken(crossed_graph(keras.layers.BatchNormalization, (4,)), random)
+    source: Any = tmp_path / f"model{suffix}"
+    if suffix == "live":
+        source = norms
+    else:
+        (norms.save_weights if suffix == ".weights.h5" else norms.save)(source)
+    target = nn.Sequential(nn.BatchNorm1d(4, eps=1e-3), nn.BatchNorm1d(4, eps=1e-3))
+    assert "ambiguous" in refused(source, target)
+
+
+def test_creation_is_no_order(tmp_path: Path, random: np.random.Generator) -> None:
+    class Own(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder = keras.layers.LSTM(4, return_sequences=True)
+            self.encoder = keras.layers.LSTM(4, return_sequences=True)
+
+        def call(self, x: Any) -> Any:
+            return self.decoder(self.encoder(x))
+
+    keras.utils.clear_session()
+    source = Own()
+    source(np.zeros((1, 3, 4), np.float32))
+    shaken(source, random)
+    source.save_weights(tmp_path / "own.weights.h5")
+    for given in (source, tmp_path / "own.weights.h5"):
+        assert "ambiguous" in refused(given, nn.LSTM(4, 4, num_layers=2))
+    assert "ambiguous" in refused(nn.LSTM(4, 4, num_layers=2), source)
+    stacked = keras.layers.RNN([keras.layers.LSTMCell(4), keras.layers.LSTMCell(4)])
+    parity.transfer(sequential(random, (None, 4), stacked), nn.LSTM(4, 4, num_layers=2))
+
+
+class Twins(keras.layers.Layer):  # type: ignore[misc]
+    def build(self, shape: Any) -> None:
+        self.left = self.add_weight(shape=(3, 3), name="w")
+        self.right = self.add_weight(shape=(3, 3), name="w")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.matmul(keras.ops.matmul(x, self.left), self.right)
+
+
+def test_weights_of_one_name_are_not_exchanged(random: np.random.Generator) -> None:
+    source, target = (sequential(random, (3,), Twins(name="twins")) for _ in range(2))
+    parity.transfer(source, target)
+    assert np.array_equal(source.layers[0].left.numpy(), target.layers[0].left.numpy())
+    assert np.array_equal(source.layers[0].right.numpy(), target.layers[0].right.numpy())
+
+
+def test_weights_that_no_attribute_tells_apart_are_refused(random: np.random.Generator) -> None:
+    class Listed(keras.layers.Layer):  # type: ignore[misc]
+        def build(self, shape: Any) -> None:
+            self.kept = [self.add_weight(shape=(3, 3), name="w") for _ in range(2)]
+
+    source, target = (sequential(random, (3,), Listed(name="listed")) for _ in range(2))
+    assert "listed/w#2" in refused(source, target)
+    names: dict[str, str | None] = {"listed/w#1": "listed/w#1", "listed/w#2": "listed/w#2"}
+    parity.transfer(source, target, names)
+    assert all(np.array_equal(one, two) for one, two in zip(source.weights, target.weights, strict=True))
+
+
+def test_layers_of_one_name_can_be_named(random: np.random.Generator) -> None:
+    class Own(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = keras.layers.Dense(4, name="d")
+            self.second = keras.layers.Dense(4, name="d")
+
+        def call(self, x: Any) -> Any:
+            return self.second(self.first(x))
+
+    source: Any = Own()
+    target = nn.ModuleDict({"p": nn.Linear(4, 4), "q": nn.Linear(4, 4)})
+    source(np.zeros((1, 4), np.float32))
+    shaken(source, random)
+    names = pasted(refused(source, target))
+    assert set(names) == {"first", "second"}
+    parity.transfer(source, target, {"first": "q", "second": "p"})
+    assert np.array_equal(numbers(target["q"].weight).T, source.first.kernel.numpy())
+
+
+def test_go_backwards_comes_out_turned(random: np.random.Generator) -> None:
+    x = keras.Input((None, 4))
+    parts = [
+        keras.layers.LSTM(3, return_sequences=True, go_backwards=back, name=name)(x)
+        for name, back in (("f", False), ("b", True))
+    ]
+    source = shaken(keras.Model(x, parts), random)
+    target = nn.LSTM(4, 3, batch_first=True, bidirectional=True)
+    assert "flip the output" in told(source, target, {"f": "lstm.forward", "b": "lstm.backward"})
+    given = random.normal(size=(2, 5, 4)).astype(np.float32)
+    with torch.no_grad():
+        got = target(torch.from_numpy(given))[0].numpy()
+    forward, backward = (np.asarray(one) for one in source(given))
+    np.testing.assert_allclose(got, np.concatenate([forward, backward[:, ::-1]], -1), **FLOOR)
+
+
+def flattening(random: np.random.Generator) -> tuple[Any, Any, Any]:
+    layers = (keras.layers.Conv2D(3, 3, name="c"), keras.layers.Flatten(), keras.layers.Dense(5, name="d"))
+    source = sequential(random, (6, 5, 2), *layers)
+    target = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(36, 5))
+    return source, target, random.normal(size=(2, 6, 5, 2)).astype(np.float32)
+
+
+def test_a_flattened_image_has_its_channels_in_another_order(tmp_path: Path, random: np.random.Generator) -> None:
+    source, target, x = flattening(random)
+    words = told(source, target)
+    assert "(4, 3, 3) -> (3, 4, 3)" in words
+    weight = target[2].weight
+    remedy = re.search(r"columns: (weight.*?);", words)
+    assert remedy
+    with torch.no_grad():
+        weight.copy_(eval(remedy[1], {"weight": weight.clone()}))
+        got = target(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(got, outputs(source, x), rtol=0, atol=1e-5)
+    source.save(tmp_path / "model.keras")
+    assert "flattened image" in told(tmp_path / "model.keras", target)
+    assert "flattened image" not in told(tmp_path / "model.keras", source)
+    words = told(shaken(target, random), source)
+    remedy = re.search(r"rows: (kernel.*?);", words)
+    assert remedy
+    kernel = source.layers[-1].kernel
+    kernel.assign(eval(remedy[1], {"kernel": kernel.numpy()}))
+    with torch.no_grad():
+        got = target(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(outputs(source, x), got, rtol=0, atol=1e-5)
+
+
+def test_features_that_are_no_image_are_flattened_alike(random: np.random.Generator) -> None:
+    layers = (keras.layers.LSTM(3, return_sequences=True), keras.layers.Flatten(), keras.layers.Dense(5))
+    source = sequential(random, (6, 2), *layers)
+    assert "flattened" not in told(source, nn.ModuleDict({"l": nn.LSTM(2, 3), "d": nn.Linear(18, 5)}))
+
+
+def test_normalization_computes_with_what_was_written(random: np.random.Generator) -> None:
+    models = []
+    for scale in (3, 1):
+        layer = keras.layers.Normalization(name="n")
+        layer.adapt(random.normal(size=(50, 4)) * scale + scale)
+        models.append(keras.Sequential([keras.Input((4,)), layer]))
+    source, target = models
+    parity.transfer(source, target)
+    x = random.normal(size=(3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(outputs(target, x), outputs(source, x))
+
+
+@pytest.mark.parametrize("layer", [keras.layers.LayerNormalization, keras.layers.RMSNormalization])
+def test_another_axis_is_another_layer(layer: Any, random: np.random.Generator) -> None:
+    module = nn.LayerNorm(4) if layer is keras.layers.LayerNormalization else nn.RMSNorm(4)
+    source = sequential(random, (4, 4), layer(axis=1, name="n"))
+    assert "axis differs" in refused(source, module, kind=parity.UnsupportedError)
+    last = sequential(random, (4, 4), layer(axis=2, name="n"))
+    assert "axis differs" in refused(source, last, kind=parity.UnsupportedError)
+    assert "axis" not in told(last, module)
+
+
+OTHERWISE: dict[str, Any] = {
+    "batch_norm": lambda random: (
+        sequential(random, (4, 4), keras.layers.BatchNormalization(axis=1)),
+        nn.BatchNorm1d(4),
+        "axis differs",
+    ),
+    "leaky": lambda random: (
+        *(
+            sequential(
+                random, (4,), keras.layers.Dense(3, activation=keras.layers.LeakyReLU(negative_slope=s), name="d")
+            )
+            for s in (0.3, 0.1)
+        ),
+        "negative_slope=0.3",
+    ),
+    "lambda": lambda random: (
+        *(
+            sequential(random, (4,), keras.layers.Dense(3, activation=f, name="d"))
+            for f in (lambda x: 2 * x, lambda x: 3 * x)
+        ),
+        "activation differs",
+    ),
+    "padding_mode": lambda _: (
+        nn.Conv1d(4, 3, 3, padding=1, padding_mode="circular"),
+        nn.Conv1d(4, 3, 3, padding=1),
+        "padding_mode differs",
+    ),
+    "output_padding": lambda _: (
+        nn.ConvTranspose1d(4, 3, 3, 2, padding=1, output_padding=1),
+        nn.ConvTranspose1d(4, 3, 3, 2, padding=1),
+        "padding differs",
+    ),
+    "transposed same": lambda random: (
+        sequential(random, (9, 4), keras.layers.Conv1DTranspose(3, 3, strides=2, padding="same")),
+        nn.ConvTranspose1d(4, 3, 3, 2, padding=1, output_padding=1),
+        "padding differs",
+    ),
+    "transposed, short kernel": lambda random: (
+        sequential(random, (9, 4), keras.layers.Conv1DTranspose(3, 2, strides=3)),
+        nn.ConvTranspose1d(4, 3, 2, 3),
+        "padding differs",
+    ),
+    "masking": lambda random: (
+        sequential(random, (None, 4), keras.layers.Masking(), keras.layers.LSTM(3)),
+        nn.LSTM(4, 3),
+        "masked steps",
+    ),
+    "batch_first": lambda _: (nn.LSTM(4, 3, batch_first=True), nn.LSTM(4, 3), "batch_first"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+@pytest.mark.filterwarnings("ignore:The object being serialized")
+def test_what_else_changes_the_numbers_is_told(name: str, random: np.random.Generator) -> None:
+    source, target, words = OTHERWISE[name](random)
+    assert words in told(source, target)
+    assert words not in told(source, source)
+
+
+def test_paddings_that_are_the_same_are_not_told(random: np.random.Generator) -> None:
+    assert "padding" not in told(nn.Conv2d(4, 3, (3, 5), padding=(1, 2)), nn.Conv2d(4, 3, (3, 5), padding="same"))
+    for kernel, stride, more in ((3, 1, 0), (2, 3, 1)):
+        layer = keras.layers.Conv1DTranspose(3, kernel, strides=stride)
+        source, module = (
+            sequential(random, (9, 4), layer),
+            nn.ConvTranspose1d(4, 3, kernel, stride, output_padding=more),
+        )
+        assert "padding" not in told(source, module)
+        x = random.normal(size=(2, 9, 4)).astype(np.float32)
+        with torch.no_grad():
+            got = module(torch.from_numpy(x).transpose(1, 2)).transpose(1, 2).numpy()
+        np.testing.assert_allclose(got, outputs(source, x), **FLOOR)
+
+
+def test_half_of_a_pair_is_not_left_out(random: np.random.Generator) -> None:
+    source, target = sequential(random, (4,), keras.layers.Dense(3, name="d")), nn.Linear(4, 3)
+    assert "nothing else goes to 'bias'" in refused(source, target, {"d/bias": None})
+    kept = target.bias.detach().clone()
+    done = parity.transfer(source, target, {"d/bias": None, "bias": None})
+    assert same(kept, target.bias)
+    assert (done.unused, done.untouched) == (("d/bias",), ("bias",))
+    lstm = sequential(random, (None, 4), keras.layers.LSTM(3, name="l"))
+    assert "nothing else goes to 'bias_ih_l0'" in refused(lstm, nn.LSTM(4, 3), {"l/bias": None})
+    assert parity.transfer(source, target, {"bias": None}).unused == ("d/bias",)
+
+
+def test_sizes_against_the_names_are_ambiguous(random: np.random.Generator) -> None:
+    source = shaken(nn.ModuleDict({"mean": nn.Linear(4, 3), "var": nn.Linear(4, 5)}), random)
+    target = nn.ModuleDict({"mean": nn.Linear(4, 5), "var": nn.Linear(4, 3)})
+    assert "something else than the names" in refused(source, target)
+    parity.transfer(source, target, {"mean": "var", "var": "mean"})
+    assert same(target["var"].weight, source["mean"].weight)
+
+
+def test_the_two_biases_of_a_gru_are_called_so(random: np.random.Generator) -> None:
+    target = sequential(random, (None, 4), keras.layers.GRU(3, name="g"))
+    done = parity.transfer(shaken(nn.GRU(4, 3), random), target)
+    assert next(row for row in done.rows if row.target == "g/bias").transform.startswith(
+        "stacked: the input's bias, the"
+    )
+
+
+def test_a_target_that_refuses_the_old_values_too(random: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = nn.Linear(4, 3)
+
+    def broken(self: TorchTensor, _: Any) -> None:
+        with torch.no_grad():
+            self.tensor.zero_()
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(TorchTensor, "write", broken)
+    with pytest.raises(parity.ParityError, match="not all of its old values"):
+        parity.transfer(shaken(nn.Linear(4, 3), random), target)
+
+
+def test_big_endian(tmp_path: Path, random: np.random.Generator) -> None:
+    weight = random.normal(size=(3, 4)).astype(">f4")
+    arrays: Any = {"fc.weight": weight, "fc.bias": np.ones(3, ">f4")}
+    np.savez(tmp_path / "model.npz", **arrays)
+    target = nn.ModuleDict({"fc": nn.Linear(4, 3)})
+    parity.transfer(tmp_path / "model.npz", target)
+    assert np.array_equal(numbers(target["fc"].weight), weight)
+
+
+@pytest.mark.parametrize("names", [5, "x", [("0", "0")], {"0": {"a": 1}}, {"0": ["a"]}, {1: "0"}])
+def test_names_that_are_none(names: Any) -> None:
+    assert "names=" in refused(nn.Linear(4, 3), nn.Linear(4, 3), names)
+
+
+def test_a_direction_is_left_out_in_any_order(random: np.random.Generator) -> None:
+    source = sequential(random, (None, 4), keras.layers.Bidirectional(keras.layers.LSTM(3), name="bi"))
+    for keys in (("bi.forward", "bi.backward"), ("bi.backward", "bi.forward")):
+        names = {"bi.forward": "lstm", "bi.backward": None}
+        parity.transfer(source, nn.LSTM(4, 3), {key: names[key] for key in keys})
+    target = nn.LSTM(4, 3, bidirectional=True)
+    kept = target.weight_hh_l0.detach().clone()
+    parity.transfer(source, target, {"bi.forward": None, "lstm.forward": None})
+    assert same(kept, target.weight_hh_l0)
+    assert np.array_equal(numbers(target.weight_hh_l0_reverse).T, source.layers[0].backward_layer.cell.recurrent_kernel)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_cell_of_raw_parameters(tmp_path: Path, random: np.random.Generator, stored: bool) -> None:
+    class Cell(nn.Module):
+        def __init__(self, *shape: int) -> None:
+            super().__init__()
+            self.W, self.U = nn.Parameter(torch.zeros(4, 12)), nn.Parameter(torch.zeros(3, 12))
+            self.b = nn.Parameter(torch.zeros(12))
+
+    model = sequential(random, (None, 4), keras.layers.LSTM(3, name="l"))
+    model.save(tmp_path / "model.keras")
+    source, target = (tmp_path / "model.keras" if stored else model), Cell()
+    names: dict[str, str | None] = {"l/kernel": "W", "l/recurrent_kernel": "U", "l/bias": "b"}
+    done = parity.transfer(source, target, names)
+    for parameter, weight in zip((target.W, target.U, target.b), model.weights, strict=True):
+        assert np.array_equal(numbers(parameter), weight.numpy())
+    assert any("not transposed" in text for text in done.warnings)
+    assert all("axes" in row.transform for row in done.rows)
+    target.W = nn.Parameter(torch.zeros(12, 4))
+    assert "do not fit" in refused(source, target, names)
+
+
+def test_where_nothing_fits_nothing_is_there_to_paste(random: np.random.Generator) -> None:
+    message = refused(shaken(nn.LSTM(4, 3), random), nn.ModuleDict({"fc": nn.Linear(5, 2)}))
+    assert "no layer of the source fits" in message
+    assert "names={\n" not in message
+
+
 # ---- published models
 
 

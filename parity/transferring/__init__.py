@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ from parity.sources import Opened, Source, open_source
 from parity.transferring.answer import Row, Transfer
 from parity.transferring.described import units_of
 from parity.transferring.matching import Matching, matched
+from parity.transferring.naming import distinct
 from parity.transferring.planning import Plan, planned, written
 from parity.transferring.units import Unit
 
@@ -61,7 +63,7 @@ def transfer(source: Source, target: Any, names: Mapping[str, str | None] | None
         >>> done.how
         {'rnn': 'the only one of its kind and shapes', 'head': 'the only one of its kind and shapes'}
     """
-    names = dict(names or {})
+    names = _checked(names)
     engine = owner(target)
     if engine not in _LIVE:
         kind = f"{type(target).__module__}.{type(target).__qualname__}"
@@ -69,10 +71,10 @@ def transfer(source: Source, target: Any, names: Mapping[str, str | None] | None
         raise ParityError(
             "the target is no live model", "transfer", "a torch module or a built Keras layer", kind, remedy
         )
-    _check_names(names)
     tensors = _tensors(engine)
-    ours, ours_ordered, warnings = _units(source)
-    found = matched(ours, tensors.units(target), names, (ours_ordered, tensors.in_order(target)))
+    given = _given(source)
+    theirs = distinct(tensors.units(target))
+    found = matched(given.units, theirs, names, (given.ordered, tensors.in_order(target)), given.named)
     plan = planned(found.matches, found.left)
     problems = [*found.problems, *plan.problems]
     if problems:
@@ -88,7 +90,7 @@ def transfer(source: Source, target: Any, names: Mapping[str, str | None] | None
         rows,
         (*found.unused, *plan.unused),
         (*found.untouched, *plan.untouched),
-        tuple(dict.fromkeys((*warnings, *found.warnings, *plan.warnings))),
+        tuple(dict.fromkeys((*given.warnings, *found.warnings, *plan.warnings))),
         {match.target.name: match.how for match in found.matches},
     )
 
@@ -98,13 +100,17 @@ def _tensors(engine: str) -> ModuleType:
     return importlib.import_module(f"{framework(engine).__name__}.tensors")
 
 
-def _check_names(names: Mapping[Any, Any]) -> None:
+def _checked(names: Any) -> dict[str, str | None]:
+    if names is None:
+        return {}
+    if not isinstance(names, Mapping):
+        raise ParityError("names= is no mapping", "transfer", "{source: target or None}", f"{names!r}"[:80])
     strange = [
         f"{key!r}: {value!r}"
         for key, value in names.items()
         if not isinstance(key, str) or not isinstance(value, (str, type(None)))
     ]
-    given = [value for value in names.values() if value is not None]
+    given = [value for value in names.values() if isinstance(value, str)]
     problems = [Problem("names= takes names", expected="{source: target or None}", got=one) for one in strange]
     problems += [
         Problem("names= gives one target twice", expected="each once", got=value)
@@ -113,25 +119,42 @@ def _check_names(names: Mapping[Any, Any]) -> None:
     ]
     if problems:
         raise ParityError(problems)
+    return dict(names)
 
 
-def _units(source: Source) -> tuple[list[Unit], bool, list[str]]:
-    """The units of a source, whether they stand in the order of the data, and what it does not say."""
+@dataclass(frozen=True)
+class _Given:
+    """A source: its units, whether they stand in the order of the data, whether their names are names, and what it does not say."""
+
+    units: list[Unit]
+    ordered: bool
+    named: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+def _given(source: Source) -> _Given:
     live = source.live if isinstance(source, Opened) else source
     if live is not None and not isinstance(live, (str, os.PathLike)) and owner(live) in _LIVE:
         tensors = _tensors(str(owner(live)))
-        return tensors.units(live, reading=True), tensors.in_order(live), []
+        return _Given(distinct(tensors.units(live, reading=True)), tensors.in_order(live))
     network = open_source(source, partial=True).network
     assumed = network.details.get("assumed")
-    return (
-        units_of(network),
-        bool(network.outputs),
-        [f"the source does not say, so it is assumed: {assumed}"] if assumed else [],
+    configured = "producer" in network.details and not assumed and all(one.class_name for one in network.opaque)
+    return _Given(
+        distinct(units_of(network)),
+        bool(network.outputs) or (network.origin == "keras" and configured),
+        network.details.get("names") != "positions",
+        (f"the source does not say, so it is assumed: {assumed}",) if assumed else (),
     )
 
 
 def _refused(problems: list[Problem], names: Mapping[str, str | None], found: Matching, plan: Plan) -> ParityError:
-    if found.guesses:
+    fitting = found.matches or names or any(value is not None for value in found.guesses.values())
+    if found.guesses and not fitting:
+        what = "no layer of the source fits one of the target, in kind and sizes"
+        remedy = "check that these weights were made for this model; a layer of your own takes single tensors by names="
+        problems = [*problems, Problem(what, remedy=remedy)]
+    elif found.guesses:
         lines = [f"    {json.dumps(key)}: {_value(value)}," for key, value in names.items()]
         lines += [
             f"    {json.dumps(key)}: {_value(value)},  # {'a guess' if value is not None else 'left out, or as it is'}"

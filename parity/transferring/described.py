@@ -10,29 +10,56 @@ import numpy as np
 
 from parity.layouts import CANONICAL_AXES, KERAS_GRU_RESET_BEFORE, KERAS_LSTM_TWO_BIASES, Layout
 from parity.leaf_layouts import LEAF_LAYOUTS, LeafLayout, leaf_layout
-from parity.network import Bidirectional, Dense, Embedding, Network, Opaque, Recurrent
+from parity.network import Bidirectional, Dense, Embedding, Masking, Network, Opaque, Recurrent
+from parity.network.graph import Layer
 from parity.transferring.options import options_from
 from parity.transferring.units import SINGLE, UNTYPED, Leaf, StoredHandle, Unit, layout_for
 
 _DEPTH = re.compile(r"(.*)_l(\d+)")
 _WRAPPERS = ("", "TimeDistributed")
 """Classes that do not say what the tensors in them are."""
+_RESHAPING, _SPATIAL = ("Flatten", "Reshape", "Permute"), ("Conv", "Pool")
+"""Keras's classes that make features of places, in its own order of the axes, and those that have places."""
 
 
 def units_of(network: Network) -> list[Unit]:
     """Every weight-bearing layer of a network, in its order; the described ones where they stand."""
     found: list[Unit] = []
+    context: dict[str, object] = {"origin": network.origin}
+    spatial = False
+    for layer in _all_layers(network):
+        if isinstance(layer, Opaque):
+            units = list(_described(layer, network.origin))
+            spatial = spatial or any(word in layer.class_name for word in _SPATIAL)
+            if spatial and layer.class_name in _RESHAPING:
+                context["flattened"] = "?"
+        elif isinstance(layer, Masking):
+            units = []
+            context["masked"] = layer.name
+        else:
+            units = list(_computed(layer, network.origin))
+        found += [replace(unit, context={**unit.context, **context}) for unit in units]
+        if isinstance(layer, (Recurrent, Bidirectional, Dense, Embedding)):
+            spatial = False
+            context.pop("flattened", None)
+    return _without_repeats(found) if network.origin == "keras" and network.outputs else found
+
+
+def _all_layers(network: Network) -> Iterator[Layer | Opaque]:
     rest = sorted(network.opaque, key=lambda layer: layer.place)
     for place, layer in enumerate(network.layers):
         while rest and rest[0].place <= place:
-            found += _described(rest.pop(0), network.origin)
-        for part in layer.recurrent if isinstance(layer, Bidirectional) else (layer,):
-            if isinstance(part, Recurrent):
-                found.append(_recurrent(part, network.origin))
-            elif isinstance(part, (Dense, Embedding)):
-                found.append(_weighted(part))
-    found = [*found, *(unit for layer in rest for unit in _described(layer, network.origin))]
-    return _without_repeats(found) if network.origin == "keras" and network.outputs else found
+            yield rest.pop(0)
+        yield layer
+    yield from rest
+
+
+def _computed(layer: Layer, origin: str) -> Iterator[Unit]:
+    for part in layer.recurrent if isinstance(layer, Bidirectional) else (layer,):
+        if isinstance(part, Recurrent):
+            yield _recurrent(part, origin)
+        elif isinstance(part, (Dense, Embedding)):
+            yield _weighted(part)
 
 
 def _without_repeats(units: Sequence[Unit]) -> list[Unit]:
@@ -79,6 +106,7 @@ def _recurrent(layer: Recurrent, origin: str) -> Unit:
     return Unit(
         layer.name, spec.kind, origin, spec.kind, tuple(leaves), spec=spec, cells=layer.cells, layout=layout,
         weights=layer.weights, merge_mode=layer.merge_mode if layer.bidirectional else "concat",
+        context={"aligned": not layer.reverse},
     )  # fmt: skip
 
 
@@ -179,7 +207,12 @@ def singles(unit: Unit) -> list[Unit]:
     whole = unit.with_tensors()
     return [
         Unit(
-            leaf.name, SINGLE, unit.framework, unit.class_name, (replace(leaf, role="value"),), own_axes=whole.axes_of(leaf)
+            leaf.name,
+            SINGLE,
+            unit.framework,
+            unit.class_name,
+            (replace(leaf, role="value"),),
+            own_axes=whole.axes_of(leaf),
         )
         for leaf in whole.leaves
     ]

@@ -36,6 +36,7 @@ class Matching:
         unused, untouched: units that the user leaves out, or leaves as they are.
         problems, warnings: for people.
         guesses: names to give, where nothing decides.
+        named: whether the names of the source are names; else they are places in its file.
     """
 
     sources: list[Unit]
@@ -47,6 +48,7 @@ class Matching:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     guesses: dict[str, str | None] = field(default_factory=dict)
+    named: bool = True
 
     def take(self, source: Unit, target: Unit, how: str) -> None:
         """Two units belong together."""
@@ -66,15 +68,18 @@ class Matching:
         units[at : at + 1] = others
 
 
-def matched(sources: Sequence[Unit], targets: Sequence[Unit], names: Names, ordered: tuple[bool, bool]) -> Matching:
+def matched(
+    sources: Sequence[Unit], targets: Sequence[Unit], names: Names, ordered: tuple[bool, bool], named: bool = True
+) -> Matching:
     """Match the units of both sides.
 
     Args:
         sources, targets: in the order in which their models list them.
         names: given by the user.
         ordered: for each side, whether that is the order of the data.
+        named: whether the names of the source are names; else they are places in its file.
     """
-    found = Matching(list(sources), list(targets))
+    found = Matching(list(sources), list(targets), named=named)
     _given(found, names)
     _type_the_untyped(found)
     _equal_singles(found)
@@ -139,8 +144,11 @@ def _pair(found: Matching, key: str, value: str, ours: Mapping[str, Unit], their
             continue
         found.sources = [unit for unit in found.sources if unit is not source]
         found.targets = [unit for unit in found.targets if unit is not target]
-        where = f"'{source.name}' -> '{target.name}'"
-        found.problems.append(Problem("these two do not fit each other", where, source.described, target.described))
+        where, remedy = f"'{source.name}' -> '{target.name}'", ""
+        if source.own_axes and target.kind == SINGLE and source.framework != target.framework:
+            remedy = f"transfer into a layer of {target.framework}'s own first, and name its tensors"
+        what = "these two do not fit each other"
+        found.problems.append(Problem(what, where, source.described, target.described, remedy))
 
 
 def _own(found: Matching, unit: Unit, target: bool) -> Unit:
@@ -274,7 +282,7 @@ def _alike(found: Matching, signature: object, ordered: tuple[bool, bool]) -> No
         left = {normalised(unit.name[shorten[0] :]): unit for unit in ours}
         right = {normalised(unit.name[shorten[1] :]): unit for unit in theirs}
         once = len(left) == len(ours) and len(right) == len(theirs) and not any(map(repeated, left))
-        if once and set(left) == set(right):
+        if found.named and once and set(left) == set(right):
             for name, unit in left.items():
                 found.take(unit, right[name], NAMED)
             return
@@ -288,7 +296,7 @@ def _alike(found: Matching, signature: object, ordered: tuple[bool, bool]) -> No
         for source, target in zip(first, second, strict=True):
             found.take(source, target, ORDER)
         return
-    _ambiguous(found, first or ours, second or theirs)
+    _ambiguous(found, first or ours, second or theirs, bool(crossing))
 
 
 def _crossing(found: Matching, ours: Sequence[Unit], theirs: Sequence[Unit]) -> set[str]:
@@ -317,10 +325,11 @@ def _counted(units: Sequence[Unit], found: Sequence[int]) -> bool:
     return keras and (-1 in found or all(automatic(unit.name) for unit in units))
 
 
-def _ambiguous(found: Matching, ours: Sequence[Unit], theirs: Sequence[Unit]) -> None:
+def _ambiguous(found: Matching, ours: Sequence[Unit], theirs: Sequence[Unit], crossing: bool = False) -> None:
+    why = "kind and sizes say something else than the names:" if crossing else "nothing decides"
     found.problems.append(
         Problem(
-            f"ambiguous: nothing decides which {ours[0].described} is which",
+            f"ambiguous: {why} which {ours[0].described} is which",
             expected=f"one for each of {_listed(unit.name for unit in theirs)} in the target",
             got=f"{_listed(unit.name for unit in ours)} in the source",
             remedy="give names=, as below; the order of registration, and the alphabet, are no order",

@@ -49,9 +49,10 @@ def numbers(names: Sequence[str]) -> list[int] | None:
 
 _CLASSES = {name for row in LEAF_LAYOUTS.values() if row.framework == "keras" for name in row.classes}
 _AUTOMATIC = {
-    re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name).lower()
-    for name in (*_CLASSES, "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "TimeDistributed")
-} | {"lstm_cell", "gru_cell", "simple_rnn_cell", "p_re_lu"}
+    re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
+    for cell in ("LSTM", "GRU", "SimpleRNN")
+    for name in (*_CLASSES, cell, f"{cell}Cell", "RNN", "Bidirectional", "TimeDistributed")
+}
 """The names that Keras gives by itself (`keras/src/utils/naming.py`, `to_snake_case`): they count the layers as they are made."""
 
 
@@ -85,7 +86,10 @@ def distinct(units: Sequence[Unit]) -> list[Unit]:
         end = f"#{seen[unit.name]}" if often[unit.name] > 1 else ""
         name = unit.name + end
         leaves = tuple(
-            replace(leaf, name=f"{name}{leaf.name[len(unit.name):]}" if leaf.name.startswith(unit.name) else leaf.name + end)
+            replace(
+                leaf,
+                name=f"{name}{leaf.name[len(unit.name) :]}" if leaf.name.startswith(unit.name) else leaf.name + end,
+            )
             for leaf in unit.leaves
         )
         found.append(replace(unit, name=name, leaves=leaves) if end else unit)
@@ -139,4 +143,5 @@ def prefix_items(units: Sequence[Unit], name: str, whole: bool = False) -> dict[
                 if len(unit.leaves) == 1 and unit.spec is None:
                     return {"": unit}
                 return {"": Unit(name, SINGLE, unit.framework, unit.class_name, (replace(leaf, role="value"),))}
-    return {}
+    bare = name.rstrip("./")
+    return prefix_items(units, bare) if bare and bare != name else {}

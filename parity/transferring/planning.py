@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ from parity.transferring.matching import Match
 from parity.transferring.options import differences
 from parity.transferring.units import SINGLE, Leaf, Unit, Writable
 
+Left = set[tuple[str, str]]
+"""("source", name) or ("target", name) of the tensors that the user leaves out, or leaves as they are."""
 ZEROS = "zeros: the source has no such bias"
 
 
@@ -63,12 +66,12 @@ class _Value:
     transform: str
 
 
-def planned(matches: list[Match], left: set[str]) -> Plan:
+def planned(matches: list[Match], left: Left) -> Plan:
     """Compute and check what every matched unit of the target gets.
 
     Args:
         matches: of units.
-        left: names of tensors that the user leaves out or as they are.
+        left: tensors that the user leaves out or as they are.
     """
     plan = Plan()
     for match in matches:
@@ -87,6 +90,9 @@ def planned(matches: list[Match], left: set[str]) -> Plan:
             continue
         for value in values:
             _add(plan, value, match)
+        used = {name for value in values for name in value.source.split(" + ")}
+        rest = [leaf.name for leaf in match.source.leaves if leaf.name not in used and leaf.name not in plan.unused]
+        plan.unused += [name for name in rest if ("source", name) not in left]
     _check_tied(plan)
     return plan
 
@@ -96,25 +102,34 @@ def _said(problem: Problem) -> str:
     return f"{problem.where}: {problem.what} ({'; '.join(facts)}){': ' + problem.remedy if problem.remedy else ''}"
 
 
-def _values(match: Match, left: set[str], plan: Plan) -> Iterator[_Value]:
+def _values(match: Match, left: Left, plan: Plan) -> Iterator[_Value]:
     source, target = match.source, match.target
     if target.spec is not None:
         for index, weights in enumerate(source.canonical()):
             yield from _recurrent(source, target, index, weights, left, plan)
     elif source.kind == SINGLE:
         (own,), (leaf,) = source.leaves, target.leaves
-        words = "as it is" if source.framework == target.framework else "as it is, its axes were not looked at"
+        words = "as it is"
+        if source.framework != target.framework:
+            words = f"as it is{f', axes {source.own_axes}' if source.own_axes else ', its axes were not looked at'}"
+            if len(own.handle.shape) > 1:
+                told = f"{own.name} -> {leaf.name}: written as it stands in the source, not transposed"
+                plan.warnings.append(f"{told}{_axes_told(source)}")
         yield _Value(leaf, own.handle.read(), own.name, words)
     else:
         yield from _leaf_values(source, target, left, plan)
 
 
+def _axes_told(unit: Unit) -> str:
+    if not unit.own_axes:
+        return "; name layers of known classes on both sides and their axes are kept"
+    return f" (axes {unit.own_axes}, gates in the source's order): your own forward has to take it so"
+
+
 # ---- recurrent layers
 
 
-def _recurrent(
-    source: Unit, target: Unit, index: int, weights: Weights, left: set[str], plan: Plan
-) -> Iterator[_Value]:
+def _recurrent(source: Unit, target: Unit, index: int, weights: Weights, left: Left, plan: Plan) -> Iterator[_Value]:
     assert target.spec is not None
     assert target.layout is not None
     leaves = {leaf.role: leaf for leaf in target.leaves if leaf.direction == index}
@@ -134,7 +149,10 @@ def _recurrent(
     packed = pack(target.layout, single, [ready])
     for role, array in packed.items():
         names = _sources(source, rows[role], index)
-        if role in leaves and leaves[role].name not in left:
+        if role in leaves and ("target", leaves[role].name) not in left:
+            if gone := [name for name in names.split(" + ") if ("source", name) in left]:
+                plan.problems.append(_halved(gone[0], leaves[role]))
+                continue
             words = _words(source, target.layout, rows[role], weights)
             yield _Value(leaves[role], array, "" if words == ZEROS else names, words)
         elif role not in leaves and array.any():
@@ -201,7 +219,7 @@ def _turned(before: str, after: str) -> bool:
 # ---- layers of the other table
 
 
-def _leaf_values(source: Unit, target: Unit, left: set[str], plan: Plan) -> Iterator[_Value]:
+def _leaf_values(source: Unit, target: Unit, left: Left, plan: Plan) -> Iterator[_Value]:
     assert source.leaf_layout is not None
     assert target.leaf_layout is not None
     ours = {leaf.role: leaf for leaf in source.leaves}
@@ -213,9 +231,11 @@ def _leaf_values(source: Unit, target: Unit, left: set[str], plan: Plan) -> Iter
         given = ours.get(own.name) if own else None
         if given is not None and own is not None and leaf is None:
             _dropped(given, row, target, left, plan)
-        if leaf is None or leaf.name in left:
+        if leaf is None or ("target", leaf.name) in left:
             continue
-        if given is not None and own is not None:
+        if given is not None and ("source", given.name) in left:
+            plan.problems.append(_halved(given.name, leaf))
+        elif given is not None and own is not None:
             yield _moved(given, own, leaf, row)
         elif row.member in FILLED:
             value = FILLED[row.member]
@@ -235,11 +255,19 @@ def _leaf_values(source: Unit, target: Unit, left: set[str], plan: Plan) -> Iter
     ]
 
 
+def _halved(name: str, leaf: Leaf) -> Problem:
+    """A tensor of the source is left out, and its place in the target is not."""
+    what = f"'{name}' is left out, and nothing else goes to '{leaf.name}' of the target"
+    return Problem(
+        what, expected="both left out, or neither", got=f"'{leaf.name}' is to be written", remedy=_none(leaf)
+    )
+
+
 def _none(leaf: Leaf) -> str:
     return f'names={{"{leaf.name}": None}} leaves it as it is'
 
 
-def _dropped(given: Leaf, row: LeafTensor, target: Unit, left: set[str], plan: Plan) -> None:
+def _dropped(given: Leaf, row: LeafTensor, target: Unit, left: Left, plan: Plan) -> None:
     """A tensor of the source that the target's layer does not have."""
     idle = row.member == COUNTER or (row.member in FILLED and (given.handle.read() == FILLED[row.member]).all())
     if idle:
@@ -249,8 +277,8 @@ def _dropped(given: Leaf, row: LeafTensor, target: Unit, left: set[str], plan: P
     _unused(plan, [given.name], left, f"'{target.name}' has no {row.name}")
 
 
-def _unused(plan: Plan, names: list[str], left: set[str], got: str) -> None:
-    gone = [name for name in names if name not in left]
+def _unused(plan: Plan, names: list[str], left: Left, got: str) -> None:
+    gone = [name for name in names if ("source", name) not in left]
     for name in gone:
         remedy = f'give the target\'s layer one, or names={{"{name}": None}} to leave it out'
         plan.problems.append(Problem(f"unused: '{name}' of the source", expected="a place", got=got, remedy=remedy))
@@ -361,11 +389,9 @@ def _restored(writes: list[Write], before: list[Any]) -> list[str]:
     lost = []
     for write, old in zip(writes, before, strict=True):
         handle: Writable = write.leaf.handle
-        try:
-            if handle.raw(handle.held()) != handle.raw(old):
-                handle.write(old)
-                _check_held(handle.raw(handle.held()), handle.raw(old))
-        except Exception:  # a tensor that refused the new values may refuse the old ones, and the others still get theirs
+        with contextlib.suppress(Exception):  # the others still get their old values
+            handle.write(old)
+        if handle.raw(handle.held()) != handle.raw(old):
             lost.append(write.leaf.name)
     return lost
 

@@ -118,8 +118,9 @@ class Unit:
         spec, cells, layout, weights: of a recurrent layer; `weights` only where they are canonical already.
         leaf_layout: of any other layer in the table.
         facts: of an untyped layer, its options under the framework's names.
-        context: what stands around it and changes its numbers: "flattened" (the shape whose axes its inputs are made of, "?" where it is not
-            said), "masked" (the layer that masks steps), "batch_first", "aligned" (a backward layer's sequence is turned back).
+        context: what stands around it and changes its numbers: "flattened" (the shape whose axes its inputs are made of, "?" where it is
+            not said), "masked" (the layer that masks steps), "batch_first", "aligned" (a backward layer's sequence is turned back),
+            "origin" (the framework of its file).
         own_axes: of one tensor of a layer that is in the tables, as its framework has them.
     """
 
@@ -183,7 +184,8 @@ class Unit:
         if self.leaf_layout is not None:
             sizes = [f"{one[0]} {one[1]}" if isinstance(one, tuple) else str(one) for one in self.sizes]
             return f"{self.kind} ({', '.join(sizes)})"
-        return ", ".join(f"{leaf.role} {leaf.handle.shape} {leaf.handle.dtype}" for leaf in self.leaves)
+        shown = ", ".join(f"{leaf.role} {leaf.handle.shape} {leaf.handle.dtype}" for leaf in self.leaves)
+        return f"{shown}, axes {self.own_axes}" if self.own_axes else shown
 
     def canonical(self) -> tuple[Weights, ...]:
         """The weights of a recurrent layer, one for each direction."""

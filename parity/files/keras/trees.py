@@ -19,7 +19,8 @@ from parity.files.hdf5 import Dataset, Group
 from parity.files.keras.weights import TREES
 from parity.network.graph import Network
 from parity.network.keras.options import CLASSES
-from parity.network.keras.recognition import Rank, number_of, recognised
+from parity.network.keras.ordering import Rank, number_of
+from parity.network.keras.recognition import recognised
 from parity.network.keras.weight_tree import group_name
 
 _NOT_LAYERS = ("optimizer", "metrics")
@@ -129,14 +130,19 @@ def _rank(group: str) -> Rank:
 
 
 def _positions(tree: _Tree) -> list[str]:
-    """What each layer without a name is."""
+    """What each layer without a name is.
+
+    Keras goes through a model's attributes in the order of the alphabet: those before "layers" are not in that list, but counted there.
+    """
     seen: Counter[str] = Counter()
     words = []
     for group in sorted(filter(_counted, tree.tensors), key=_rank):
         if group in tree.said:
             continue
-        stem, _ = _rank(group)
-        number, (*above, own) = seen[stem], stem.split("/")
+        stem, number = _rank(group)
+        *above, tree_name, own = stem.split("/")
+        if tree_name != TREES[0]:  # the number may go in steps of two, and none is missing
+            number = seen[stem]
         seen[stem] += 1
         which = _ORDINALS[number] if number < len(_ORDINALS) else f"{number + 1}th"
         models = [folder for folder in above if folder not in TREES]

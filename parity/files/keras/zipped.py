@@ -84,7 +84,7 @@ def _own_class(serialized: Mapping[str, Any]) -> Problem | None:
         "a model of its own class: its call() is code",
         "the model",
         "Sequential or Functional",
-        shown(f"{class_name} of module {module}"),
+        shown(f"{class_name} of module {module}" if serialized.get("module") else class_name),
         "convert each of its recurrent layers by itself, or rebuild it as keras.Model(inputs, outputs)",
     )
 

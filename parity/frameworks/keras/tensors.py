@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from parity.cell import Cell, plain_cell
 from parity.errors import ParityError, Problem
 from parity.frameworks import quiet_import
 from parity.frameworks.keras.layers import RecurrentCell
+from parity.frameworks.keras.surroundings import flattens, surroundings
 from parity.functions import function_from_keras
 from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS, SLOTS, Kind
 from parity.leaf_layouts import LEAF_LAYOUTS, LeafLayout
@@ -39,9 +42,15 @@ _LEAVES: dict[Any, LeafLayout] = {
 
 @dataclass(frozen=True)
 class KerasVariable:
-    """A variable; see `parity.transferring.units.Writable`."""
+    """A variable; see `parity.transferring.units.Writable`.
+
+    Args:
+        variable: of Keras.
+        owner: the layer, where it computes with numbers that it makes of its variables (Normalization).
+    """
 
     variable: Any
+    owner: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:  # noqa: D102  as Writable says
@@ -75,6 +84,8 @@ class KerasVariable:
 
     def write(self, native: Array) -> None:  # noqa: D102
         self.variable.assign(keras.ops.convert_to_tensor(native, dtype=self.dtype))
+        if self.owner is not None:
+            self.owner.finalize_state()
 
     def raw(self, native: Array) -> bytes:  # noqa: D102
         return native.tobytes()
@@ -100,12 +111,19 @@ def units(model: keras.Layer, reading: bool = False) -> list[Unit]:
         raise ParityError(problems)
     seen: set[int] = set()
     title = "" if isinstance(model, keras.Model) else model.name
-    return list(_walk(model, title, seen))
+    found = list(_walk(model, title, seen))
+    if in_order(model) or not flattens(model):
+        return found
+    told: dict[str, object] = {"flattened": "?"}
+    return [replace(unit, context={**told, **unit.context}) if unit.kind == "dense" else unit for unit in found]
 
 
 def in_order(model: keras.Layer) -> bool:
     """Whether the layers are listed in the order of the data."""
-    return isinstance(model, (keras.Sequential, keras.src.models.functional.Functional))
+    connected = isinstance(model, (keras.Sequential, keras.src.models.functional.Functional))
+    inside = [inner for inner in model._layers if not isinstance(inner, keras.layers.InputLayer)]
+    known = len(inside) < 2 or type(model).__module__.startswith("keras.src.layers")
+    return (connected or known) and all(in_order(inner) for inner in inside)
 
 
 def _unbuilt(model: keras.Layer) -> Iterator[Problem]:
@@ -125,8 +143,9 @@ def _walk(layer: Any, path: str, seen: set[int]) -> Iterator[Unit]:
         yield _both(layer, path, seen)
         return
     if isinstance(layer, keras.layers.Bidirectional):
-        yield from _walk(layer.forward_layer, f"{path}.forward", seen)
-        yield from _walk(layer.backward_layer, f"{path}.backward", seen)
+        for way, one in zip(DIRECTIONS, (layer.forward_layer, layer.backward_layer), strict=True):
+            for unit in _walk(one, f"{path}.{way}", seen):
+                yield replace(unit, context={**surroundings(layer), **unit.context, "aligned": True})
         return
     if isinstance(layer, keras.layers.RNN):
         yield from _loop(layer, path, seen)
@@ -137,9 +156,12 @@ def _walk(layer: Any, path: str, seen: set[int]) -> Iterator[Unit]:
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     if own:
         yield from _leaf_units(layer, path, own)
-    for inner in layer._layers:
-        if not isinstance(inner, keras.layers.InputLayer):
-            yield from _walk(inner, f"{path}/{inner.name}" if path else inner.name, seen)
+    inside = [inner for inner in layer._layers if not isinstance(inner, keras.layers.InputLayer)]
+    often = Counter(inner.name for inner in inside)
+    held = {id(value): name for name, value in vars(layer).items() if not name.startswith("_")}
+    for inner in inside:
+        name = held.get(id(inner), inner.name) if often[inner.name] > 1 else inner.name
+        yield from _walk(inner, f"{path}/{name}" if path else name, seen)
 
 
 def _kind(cell: Any) -> Kind | None:
@@ -169,7 +191,7 @@ def _both(layer: Any, path: str, seen: set[int]) -> Unit:
     return replace(
         first, name=path, class_name="Bidirectional", leaves=tuple(leaves), spec=replace(first.spec, directions=DIRECTIONS),
         cells=tuple(cell for part in parts for cell in part.cells), merge_mode=layer.merge_mode,
-        notes=tuple(note for part in parts for note in part.notes),
+        notes=tuple(note for part in parts for note in part.notes), context=surroundings(layer),
     )  # fmt: skip
 
 
@@ -182,7 +204,7 @@ def _loop(layer: Any, path: str, seen: set[int]) -> Iterator[Unit]:
     for cell in cells:
         name = f"{path}.{cell.name}" if stacked else path
         if kind := _kind(cell):
-            yield _cell_unit(cell, name, kind, way)
+            yield replace(_cell_unit(cell, name, kind, way), context=surroundings(layer) if cell is cells[0] else {})
         else:
             seen.discard(id(cell))
             yield from _walk(cell, name, seen)
@@ -243,16 +265,57 @@ def _function(function: Callable[..., Any], name: str) -> Any:
     return function_from_keras(known)
 
 
+def _names_of(layer: Any, own: Sequence[Any]) -> list[str]:
+    """The names of a layer's variables; of the attribute that holds one, where its own is no name or another has it."""
+    often = Counter(one.name for one in own)
+    held = {id(value): name for name, value in vars(layer).items() if not name.startswith("_")}
+    return [
+        held.get(id(one), one.name) if often[one.name] > 1 or re.fullmatch(r"variable(_\d+)?", one.name) else one.name
+        for one in own
+    ]
+
+
+def _option(layer: Any, config: Mapping[str, Any], name: str) -> object:
+    """An option of a layer: an axis counted from the last, an activation by its name or as the function it is."""
+    value = config.get(name)
+    if name == "axis" and value is not None:
+        shape = (layer.get_build_config() or {}).get("input_shape") or ()
+        axes = [value] if isinstance(value, int) else list(value)
+        return sorted(axis - len(shape) if axis >= 0 and len(shape) > axis else axis for axis in axes)
+    function = getattr(layer, "activation", None) if name == "activation" else None
+    if function is None or isinstance(function, keras.Layer):
+        return value
+    known = getattr(function, "__name__", "")
+    return value if getattr(keras.activations, known, None) is function else function
+
+
 def _leaf_units(layer: Any, path: str, own: Sequence[Any]) -> list[Unit]:
     base = next((known for known in _LEAVES if isinstance(layer, known)), None)
     row = None if base is None else _LEAVES[base]
-    leaves = [Leaf(f"{path}/{one.name}" if path else one.name, one.name, KerasVariable(one)) for one in own]
+    names = [one.name for one in own] if row is not None else _names_of(layer, own)
+    owner = layer if hasattr(layer, "finalize_state") else None
+    leaves = [
+        Leaf(f"{path}/{name}" if path else name, name, KerasVariable(one, owner))
+        for name, one in zip(names, own, strict=True)
+    ]
     if row is None or not {leaf.role for leaf in leaves} <= {tensor.name for tensor in row.tensors}:
         title = type(layer).__name__
         return [Unit(leaf.name, SINGLE, "keras", title, (replace(leaf, role="value"),)) for leaf in leaves]
     config = layer.get_config()
-    options = options_from(row.kind, "keras", config.get)
+    options = options_from(row.kind, "keras", lambda name: _option(layer, config, name))
     notes: tuple[str, ...] = ()
     if type(layer).call is not base.call:  # type: ignore[union-attr]
         notes = (f"'{path}' ({type(layer).__name__}) has a call of its own: it was not looked at",)
-    return [Unit(path, row.kind, "keras", type(layer).__name__, tuple(leaves), options, notes, leaf_layout=row)]
+    return [
+        Unit(
+            path,
+            row.kind,
+            "keras",
+            type(layer).__name__,
+            tuple(leaves),
+            options,
+            notes,
+            leaf_layout=row,
+            context=surroundings(layer),
+        )
+    ]

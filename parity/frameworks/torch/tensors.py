@@ -181,9 +181,10 @@ def _recurrent(name: str, module: Any, kind: Kind, leaves: dict[str, Leaf], note
             own += [Leaf(leaf.name, role, leaf.handle, index) for role, leaf in taken if leaf is not None]
         title = f"{name}_l{depth}" if depths > 1 else name
         cells = (_computed(module, kind),) * len(directions)
+        context = {"aligned": True, **({"batch_first": module.batch_first} if looped else {})}
         yield Unit(
             title, kind, "torch", type(module).__name__, tuple(own), notes=notes if depth == 0 else (), spec=spec, cells=cells,
-            layout=layout,
+            layout=layout, context=context,
         )  # fmt: skip
         size = spec.output_size
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, combinations, pairwise, permutations, takewhile
+from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
 from parity.deferred import Stored
@@ -25,6 +25,7 @@ from parity.network.keras.config import layers_from_keras
 from parity.network.keras.history import weights_of_today
 from parity.network.keras.layers_of_old import USUAL_OF_CUDNN, before, usual_of
 from parity.network.keras.options import KIND_OF
+from parity.network.keras.ordering import Rank, chain_of, number_of
 from parity.network.opaque import Opaque
 from parity.network.recurrent import Recurrent
 
@@ -34,15 +35,8 @@ _WORDS_OF_KERAS_1 = dict(zip("WUb", _ROLES, strict=True))
 _OLD = re.compile(r"(?:.*_)?([WUb])(?:_([a-z]))?(?:_\d+)?")
 _NUMBER = re.compile(r"(?:param_)?(\d{1,4})")
 _TAILS = re.compile(r"(/\.ATTRIBUTES/VARIABLE_VALUE|:\d+)$")
-_NUMBERED = re.compile(r"(.*?)(?:_(\d+))?")
 _OF_ONE = ("vars", "cell", "layer")
 """Folders of a single layer."""
-
-Rank = tuple[str, int]
-"""Of a layer: a class or the stem of a name, and its number there."""
-
-_MOST_STACK = 6
-"""Orders of so many layers are tried out."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +220,7 @@ def _loop(
     if len(known) == 1:
         config, arrays = known[0]
         return _serialized(config.pop("class_name"), config.pop("name"), **config, return_sequences=True), arrays
-    chain = _chain_of([(arrays[0].shape[0], arrays[1].shape[0]) for _, arrays in known])
+    chain = chain_of([(arrays[0].shape[0], arrays[1].shape[0]) for _, arrays in known])
     if chain is None:
         return None
     assumed.append(f"its cells in the order {', '.join('/'.join(parts[place].place) for place in chain)}")
@@ -380,17 +374,6 @@ def _direction(folder: str) -> str:
     return next((way for way in ways if folder == way or folder.startswith(f"{way}_")), "")
 
 
-def number_of(name: str) -> Rank:
-    """What sorts lstm, lstm_2, lstm_10 in this order.
-
-    Example:
-        >>> number_of("lstm"), number_of("lstm_10")
-        (('lstm', 0), ('lstm', 10))
-    """
-    stem, number = _NUMBERED.fullmatch(name).groups() if "\n" not in name else (name, None)  # type: ignore[union-attr]
-    return stem, int(number[:9]) if number else 0
-
-
 # ---- several layers
 
 
@@ -398,40 +381,17 @@ def _stack(found: Sequence[_Found], ordered: bool, certain: bool) -> list[_Found
     """The layers in the order of the data, if they are recurrent and their sizes say that they form one stack; else None."""
     if not found or not all(one.layers and all(isinstance(layer, Recurrent) for layer in one.layers) for one in found):
         return None
-    sizes = _sizes(found)
     if ordered or len({one.rank[0] for one in found}) == 1:
-        fits = all(before[1] == after[0] for before, after in pairwise(sizes))
+        fits = all(before.layers[-1].output_size == after.layers[0].input_size for before, after in pairwise(found))
         return list(found) if fits else None
     chain = _chain(found, certain)
     return None if chain is None else [found[place] for place in chain]
 
 
-def _sizes(found: Sequence[_Found]) -> list[tuple[int, int]]:
-    return [(one.layers[0].input_size, one.layers[-1].output_size) for one in found]
-
-
 def _chain(found: Sequence[_Found], certain: bool) -> list[int] | None:
-    """`_chain_of` for layers; where the order of those of one class is certain, only orders that keep it."""
-    before = [(a, b) for a, b in combinations(range(len(found)), 2) if found[a].rank[0] == found[b].rank[0]]
-    return _chain_of(_sizes(found), before if certain else ())
-
-
-def _chain_of(sizes: Sequence[tuple[int, int]], before: Sequence[tuple[int, int]] = ()) -> list[int] | None:
-    """The only order in which each gives as many features as the next takes; None if there is none, or several.
-
-    Args:
-        sizes: of the inputs and outputs.
-        before: pairs of which the first comes first.
-    """
-    if len(sizes) > _MOST_STACK:
-        return None
-    fitting = [
-        order
-        for order in permutations(range(len(sizes)))
-        if all(sizes[a][1] == sizes[b][0] for a, b in pairwise(order))
-        and all(order.index(a) < order.index(b) for a, b in before)
-    ]
-    return list(fitting[0]) if len(fitting) == 1 else None
+    """The only order that the sizes allow."""
+    sizes = [(one.layers[0].input_size, one.layers[-1].output_size) for one in found]
+    return chain_of(sizes, [one.rank for one in found] if certain else ())
 
 
 def _serialized(class_name: str, name: str, **options: Any) -> dict[str, Any]:
