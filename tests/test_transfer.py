@@ -717,6 +717,20 @@ def test_numbers_of_keras_against_the_order_decide_nothing(
     assert "ambiguous" in refused(source, target)
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_the_order_of_a_partial_network_is_that_of_its_file(
+    tmp_path: Path, random: np.random.Generator, suffix: str
+) -> None:
+    keras.utils.clear_session()
+    target = nn.Sequential(nn.BatchNorm1d(4, eps=1e-3), nn.BatchNorm1d(4, eps=1e-3))
+    automatic = sequential(random, (4,), *(keras.layers.BatchNormalization() for _ in range(2)))
+    automatic.save(tmp_path / f"agrees{suffix}")
+    assert set(parity.transfer(tmp_path / f"agrees{suffix}", target).how.values()) == {ORDER}
+    own = sequential(random, (4,), *(keras.layers.BatchNormalization(name=name) for name in ("own_2", "own_1")))
+    own.save(tmp_path / f"contrary{suffix}")
+    assert "ambiguous" in refused(tmp_path / f"contrary{suffix}", target)
+
+
 def test_creation_is_no_order(tmp_path: Path, random: np.random.Generator) -> None:
     class Own(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -996,7 +1010,7 @@ def test_a_direction_is_left_out_in_any_order(random: np.random.Generator) -> No
     for keys in (("bi.forward", "bi.backward"), ("bi.backward", "bi.forward")):
         names = {"bi.forward": "lstm", "bi.backward": None}
         parity.transfer(source, nn.LSTM(4, 3), {key: names[key] for key in keys})
-    target = nn.LSTM(4, 3, bidirectional=True)
+    target: Any = nn.LSTM(4, 3, bidirectional=True)
     kept = target.weight_hh_l0.detach().clone()
     parity.transfer(source, target, {"bi.forward": None, "lstm.forward": None})
     assert same(kept, target.weight_hh_l0)

@@ -290,13 +290,14 @@ def _alike(found: Matching, signature: object, ordered: tuple[bool, bool]) -> No
     if len(ours) == len(theirs) == 1 and not crossing:
         found.take(ours[0], theirs[0], ONLY)
         return
+    contrary = bool(crossing)
     crossing |= {normalised(unit.name) for unit in ours} & {normalised(unit.name) for unit in theirs}
     first, second = _in_order(ours, ordered[0]), _in_order(theirs, ordered[1])
     if len(ours) == len(theirs) and not crossing and first and second:
         for source, target in zip(first, second, strict=True):
             found.take(source, target, ORDER)
         return
-    _ambiguous(found, first or ours, second or theirs, bool(crossing))
+    _ambiguous(found, first or ours, second or theirs, contrary)
 
 
 def _crossing(found: Matching, ours: Sequence[Unit], theirs: Sequence[Unit]) -> set[str]:
@@ -326,7 +327,7 @@ def _counted(units: Sequence[Unit], found: Sequence[int]) -> bool:
 
 
 def _ambiguous(found: Matching, ours: Sequence[Unit], theirs: Sequence[Unit], crossing: bool = False) -> None:
-    why = "kind and sizes say something else than the names:" if crossing else "nothing decides"
+    why = "kind and sizes say something else than the names;" if crossing else "nothing decides"
     found.problems.append(
         Problem(
             f"ambiguous: {why} which {ours[0].described} is which",

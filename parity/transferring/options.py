@@ -69,6 +69,8 @@ def differences(source: Unit, target: Unit) -> Iterator[tuple[bool, Problem]]:
                 got = f"not said by the source, {ours:g} in the target" if isinstance(ours, float) else str(ours)
                 yield False, Problem(f"{option.name} may differ", where, "the value it was trained with", got)
         elif not _alike(option, theirs, ours, source, target):
+            if option.name == "padding":
+                theirs, ours = (_with_output(value, unit) for value, unit in ((theirs, source), (ours, target)))
             yield option.meaning, _differs(option, theirs, ours, where, target)
 
 
@@ -169,6 +171,12 @@ def _padding(unit: Unit) -> object:
             ends = ((length - 1) // 2, length - 1 - (length - 1) // 2)
         found.append(ends)
     return tuple(found)
+
+
+def _with_output(padding: object, unit: Unit) -> object:
+    """A padding in words, with what a transposed convolution adds."""
+    more = unit.options.get("output_padding")
+    return f"{padding} with output_padding {more}" if more else padding
 
 
 def _each(value: object, count: int) -> list[int] | None:

@@ -106,7 +106,7 @@ def returned_by(source: keras.Layer) -> dict[str, Any] | None:
 def load(path: Path, network: Network) -> keras.Model:
     """Open a `.keras` file with Keras itself, without running any code from it.
 
-    A file that is not what it is called (`details["file"]` says so) and that Keras does not open is built from the network.
+    A file that is not what it is called (`details["file"]` says so), or one of Keras 2, that Keras does not open is built from the network.
 
     Raises:
         FormatError: Keras cannot open it.
@@ -114,7 +114,7 @@ def load(path: Path, network: Network) -> keras.Model:
     try:
         model: keras.Model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError) as error:
-        if "file" in network.details:
+        if "file" in network.details or network.details.get("producer", "").startswith("Keras 2"):
             return build(network)
         raise FormatError(
             "Keras cannot open this file",

@@ -94,9 +94,8 @@ def recognised(
         unconnected: why the layers are not connected by anything that is read; then the network is partial.
 
     Returns:
-        A bare network if there is one recurrent layer and nothing else, or recurrent layers only whose sizes say how they are
-        stacked; else a partial network with every recurrent layer, `Embedding` and `Dense` that was recognised, the others described.
-        `details["assumed"]` has what the weights do not say.
+        A bare network if there is one recurrent layer and nothing else with weights; else a partial network with every recurrent layer,
+        `Embedding` and `Dense` that was recognised, the others described. `details["assumed"]` has what the weights do not say.
 
     Raises:
         FormatError: absurdly many layers.
@@ -117,17 +116,18 @@ def recognised(
         found = sorted(found, key=lambda one: one.rank)
     certain = ranks is not None
     stack = None if unconnected else _stack(found, ordered, certain)
-    problems: tuple[Problem, ...] = ()
-    if stack is None and not ordered and all(one.layers for one in found):
-        chain = _chain(found, certain) or range(len(found))
-        found = [found[place] for place in chain]
-    assumed = [f"{one.name}: {words}" for one in found for words in dict.fromkeys(one.assumed)]
-    if stack is None:
-        problems = (unconnected or _unconnected(found, name),)
-    else:
+    if stack is not None:
         found = stack
-        if len(found) > 1:
-            assumed.append(f"the layers are stacked: {', then '.join(one.name for one in found)}")
+    elif not ordered and all(one.layers for one in found):
+        found = [found[place] for place in _chain(found, certain) or range(len(found))]
+    assumed = [f"{one.name}: {words}" for one in found for words in dict.fromkeys(one.assumed)]
+    if stack is not None and len(found) > 1:
+        assumed.append(f"the sizes allow this order: {', then '.join(one.name for one in found)}")
+    unweighted = [layer for layer, tensors in groups.items() if not tensors]
+    if unweighted and stack is not None:
+        assumed.append(f"nothing is known of the layers without weights: {', '.join(unweighted[:8])}")
+    # Layers whose sizes fit may as well stand beside each other, or have others without weights between them.
+    problems = () if stack is not None and len(stack) == 1 else (unconnected or _unconnected(found, name),)
     layers = [layer for one in found for layer in one.layers]
     places = accumulate((len(one.layers) for one in found), initial=0)
     opaque = tuple(
@@ -146,9 +146,7 @@ def _unconnected(found: Sequence[_Found], where: str) -> Problem:
     more = f" and {len(found) - 12} more" if len(found) > 12 else ""
     remedy = "put the model's JSON (model.to_json()) beside it, under the same name and .json"
     what = "weights alone do not say how the layers are connected"
-    return Problem(
-        what, f"weights '{where}'", "one recurrent layer, or one stack of them", kinds + more or "no weights", remedy
-    )
+    return Problem(what, f"weights '{where}'", "one recurrent layer", kinds + more or "no weights", remedy)
 
 
 # ---- one layer
