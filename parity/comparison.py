@@ -130,11 +130,19 @@ def compare(
     }
     notes += [*_told_by(judgement), *_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
     notes += [*_blind_to_masks(opened, judgement), *_of_the_sources(opened)]
+    notes += [] if engines or len(opened) == 1 else _without_engine(opened)
     compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid)
     if compared.verdict == "disagree":
         apart = [weights_apart(first, other.network, other.label) for other in opened[1:]]
         compared = replace(compared, notes=(*(sentence for sentence in apart if sentence), *compared.notes))
     return replace(compared, notes=(*compared.notes, *compared.padding))
+
+
+def _without_engine(opened: tuple[Opened, ...]) -> Iterator[str]:
+    """Descriptions that no framework of their own runs: an agreement of the reference with itself says little."""
+    for source in opened:
+        if source.engine is None:
+            yield f"{source.label}: only the float64 reference ran it; engines=['torch', 'onnxruntime'] runs it in frameworks"
 
 
 def _told_by(judgement: Judgement) -> Iterator[str]:

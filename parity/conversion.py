@@ -64,6 +64,9 @@ def write_converted(
 ) -> Written:
     """The second half of `convert`: write what was read of the source, which is named in messages only."""
     target = Path(target_path)
+    if target.exists() and Path(source_path).exists() and target.samefile(source_path):
+        remedy = "give the new file another name"
+        raise ParityError("the target is the source itself", str(target), "another file", "the same one", remedy)
     if weights_alone(target):
         _check_plain(network, target)
     proof = ""

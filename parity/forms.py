@@ -73,9 +73,13 @@ def of_the_source(network: Network) -> Iterator[str]:
     for words in network.details.get("assumed", "").split("; "):
         if words:
             yield f"assumed, for the file does not say it: {words}"
-    for key, words in (("architecture", "the architecture is that of"), ("in the file", "in its file this layer is")):
-        if key in network.details:
-            yield f"{words} {network.details[key]}"
+    said = {
+        "architecture": "the architecture is",
+        "in the file": "in its file this layer is",
+        "taken from": "taken from",
+        "left out": "left out:",
+    }
+    yield from (f"{words} {network.details[key]}" for key, words in said.items() if key in network.details)
 
 
 def stacked_cells(network: Network) -> bool:

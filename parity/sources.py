@@ -40,7 +40,7 @@ class Opened:
     def in_engine(self, engine: str) -> Any:
         """A live object of an engine: the source itself where it is that engine's own, else its conversion."""
         module = framework(engine)
-        if family(engine) != self.engine:
+        if family(engine) != self.engine or (self.path is None and self.live is None):
             return module.build(self.network)
         return self.live if self.path is None else module.load(self.path, self.network)
 
@@ -78,13 +78,14 @@ def _opened(source: Source) -> Opened:
             "this is not something parity can read",
             expected="a path, a live Keras layer or model, a torch module, an onnx.ModelProto, or a parity Network",
             got=f"{type(source).__module__}.{type(source).__qualname__}",
+            remedy="save it, model.save('model.h5'), and give the path" if "keras" in type(source).__module__ else "",
         )
     network = framework(engine).read(source)
     return Opened(f"{type(source).__name__} '{network.name}'", network, engine, live=source)
 
 
 def layer_named(opened: Opened, name: str) -> Opened:
-    """One recurrent layer of a source, by its name or its number from 0 on.
+    """One recurrent layer of a source, by its name or its number from 0 on; all layers of an nn.LSTM by the module's name.
 
     Raises:
         ParityError: no such layer, or several whose names end so; says which there are.
@@ -95,15 +96,26 @@ def layer_named(opened: Opened, name: str) -> Opened:
         found = [layers[int(name)]]
     if not found:
         found = [layer for layer in layers if layer.name.endswith((f".{name}", f"/{name}"))]
-    if len(found) != 1:
+    stack = [layer for layer in layers if layer.name in {f"{name}_l{depth}" for depth in range(len(layers))}]
+    if not found and stack and opened.network.origin == "torch":
+        found = stack  # the layers of one nn.LSTM of several
+    elif len(found) != 1:
         raise ParityError(
             f"{'no' if not found else 'more than one'} recurrent layer '{name}'",
             opened.label,
             f"one of {', '.join(layer.name for layer in layers)}" if layers else "a recurrent layer",
-            ", ".join(layer.name for layer in found) or "none",
+            ", ".join(layer.name for layer in found) or repr(name),
         )
-    network = Network(found[0].name, (found[0],), (), opened.network.origin, _details_of(opened.network, found[0]))
-    return Opened(f"{opened.label}: {found[0].name}", network, None)
+    title = name if len(found) > 1 else found[0].name
+    network = Network(title, tuple(found), (), opened.network.origin, _details_of(opened.network, found[0]))
+    return Opened(f"{opened.label}: {title}", network, opened.engine)
+
+
+def _is_file(path: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _details_of(network: Network, layer: Recurrent) -> dict[str, str]:
@@ -137,6 +149,10 @@ def read(source: Source, config: str | os.PathLike[str] | None = None) -> Networ
         RecurrentSpec(kind='gru', input_size=5, hidden_size=5, directions=('forward',), projection_size=None)
     """
     if config is not None:
+        if not isinstance(config, (str, os.PathLike)) or not _is_file(config):
+            got = f"{type(config).__name__}: {str(config)[:60]}"
+            remedy = "write it to a file first: Path('model.json').write_text(model.to_json())"
+            raise ParityError("the configuration is no file", "config", "the path of a JSON file", got, remedy)
         return read_file(os.fspath(source), os.fspath(config))
     return open_source(source, partial=True).network
 

@@ -209,3 +209,57 @@ def test_convert_of_a_layer_that_is_replaced_says_it_has_other_weights(tmp_path:
     layer = network.recurrent[0]
     changed = replace(layer, weights=tuple(one.with_held(kernel=-one.kernel) for one in layer.weights))
     assert not identical(network, replace(network, layers=(changed,)))
+
+
+@pytest.mark.parametrize("between", [kl.RepeatVector(6), kl.Activation("relu")])
+def test_layers_whose_sizes_fit_are_not_taken_for_a_stack(between: Any, tmp_path: Path) -> None:
+    first = kl.LSTM(3, return_sequences=not isinstance(between, kl.RepeatVector), name="enc")
+    model = keras.Sequential([keras.Input((6, 3)), first, between, kl.LSTM(3, return_sequences=True, name="dec")])
+    model.save_weights(tmp_path / "model.weights.h5")
+    network = parity.read(tmp_path / "model.weights.h5")
+    assert [layer.name for layer in network.recurrent] == ["enc", "dec"]
+    with pytest.raises(UnsupportedError, match="do not say how the layers are connected"):
+        convert(tmp_path / "model.weights.h5", tmp_path / "model.onnx")
+
+
+def test_a_stack_of_a_checkpoint_by_the_name_of_its_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(4)
+    modules = torch.nn.ModuleDict({"encoder": torch.nn.LSTM(3, 4, 2), "head": torch.nn.Linear(4, 2)})
+    torch.save({"state_dict": modules.state_dict(), "optimizer": {}}, tmp_path / "checkpoint.pt")
+    out = said(capsys, tmp_path / "checkpoint.pt", tmp_path / "encoder.onnx", "--layer", "encoder")
+    assert "left out: optimizer" in out
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", str(tmp_path / "checkpoint.pt"), str(tmp_path / "encoder.onnx"), "--layer", "encoder"])
+    out = capsys.readouterr().out + str(stop.value.code)
+    assert "no recurrent layer" not in out
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", str(tmp_path / "checkpoint.pt"), str(tmp_path / "checkpoint.pt"), "--layer", "encoder"])
+    out = capsys.readouterr().out
+    assert not stop.value.code
+    assert "(torch)" in out
+
+
+def test_a_comparison_of_descriptions_says_that_no_framework_ran() -> None:
+    layer = parity.read(torch.nn.GRU(3, 4)).recurrent[0]
+    assert any("only the float64 reference ran it" in note for note in parity.compare(layer, layer).notes)
+    assert not any("only the float64" in note for note in parity.compare(layer, layer, engines=["torch"]).notes)
+
+
+@pytest.mark.parametrize("config", ["{}", "missing.json", {"class_name": "Sequential"}])
+def test_a_configuration_that_is_no_file(config: Any, tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.keras", kl.LSTM(4))
+    convert(path, tmp_path / "model.weights.h5")
+    with pytest.raises(ParityError, match=r"the configuration is no file(.|\n)*to_json"):
+        parity.read(tmp_path / "model.weights.h5", config=config)
+
+
+def test_training_state_that_stays_behind_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tf_keras.Sequential([tf_keras.Input((None, 3)), tf_keras.layers.LSTM(4), tf_keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 5, 3)), np.ones((2, 1)), verbose=0)
+    with warnings.catch_warnings(action="ignore"):  # "this file format is considered legacy"
+        model.save(tmp_path / "old.h5")
+    out = said(capsys, tmp_path / "old.h5", tmp_path / "new.keras")
+    assert "left out: the optimizer's weights, how the model was compiled" in out
+    with pytest.raises(ParityError, match="the target is the source itself"):
+        convert(tmp_path / "old.h5", tmp_path / "old.h5", overwrite=True)

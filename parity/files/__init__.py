@@ -183,7 +183,7 @@ def write_file(
     path = Path(path)
     with plain_errors(path, "written"):
         check_target(path, overwrite)
-        form = _format(path)
+        form = _format(path, written=True)
         if form.write is None:
             remedy = "choose one of these"
             raise UnsupportedError("this format is only read", str(path), _known(written=True), path.suffix, remedy)
@@ -203,11 +203,11 @@ def _known_format(path: Path) -> Format | None:
     return SUFFIXES[max(found, key=len)] if found else None
 
 
-def _format(path: Path) -> Format:
+def _format(path: Path, written: bool = False) -> Format:
     form = _known_format(path)
     if form is None:
-        remedy = "name the file by its format"
-        raise UnsupportedError("this suffix is not known", str(path), _known(), path.suffix or "no suffix", remedy)
+        known, remedy = _known(written), "name the file by its format"
+        raise UnsupportedError("this suffix is not known", str(path), known, path.suffix or "no suffix", remedy)
     return form
 
 

@@ -101,7 +101,10 @@ class Network:
         if not self.problems:
             return self
         names = ", ".join(f"'{layer.name}'" for layer in self.recurrent[:8])
-        alone = f"its recurrent layers can be used one by one: {names}; read(source).recurrent[k], or --layer NAME"
+        alone = (
+            f"its recurrent layers can be used one by one: {names}; read(source).recurrent[k], or --layer NAME; "
+            "parity.transfer(source, model) puts all weights into a model that you write"
+        )
         raise UnsupportedError(
             [
                 replace(problem, remedy="; ".join(filter(None, (problem.remedy, names and alone))))

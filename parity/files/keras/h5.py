@@ -31,6 +31,9 @@ from parity.network.keras.recognition import recognised
 from parity.network.keras.weights import Weighted
 
 _MODEL, _WEIGHTS, _VERSION, _BACKEND = "model_config", "model_weights", "keras_version", "backend"
+_TRAINING = {"optimizer_weights": "the optimizer's weights", "training_config": "how the model was compiled"}
+"""What a whole model holds beside the network."""
+
 _MOST_JSON_BYTES = 1 << 26
 _UNSAID = "1"
 """Keras 1 alone writes files without its version: `load_weights_from_hdf5_group` of Keras 2 takes them so, too."""
@@ -68,7 +71,9 @@ def read(path: Path, config: Path | None = None) -> Network:
         said = {key: value or weights.text(key) for key, value in said.items()}
         if model is not None:
             described = parsed(model, _MODEL, root.fault)
-            return _with_details(_whole(path, weights, described, said[_VERSION] or _UNSAID), said)
+            trained = [what for key, what in _TRAINING.items() if key in root or root.text(key) is not None]
+            left = {"left out": ", ".join(trained)} if trained else {}
+            return _with_details(_whole(path, weights, described, said[_VERSION] or _UNSAID), said, left)
         legacy = layer_names(weights) is not None
         if not legacy and not _is_tree(root):
             expected = "a model (attribute model_config), or weights (attribute layer_names, or groups of vars)"
