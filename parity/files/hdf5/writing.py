@@ -1,7 +1,8 @@
 """HDF5 files written from first byte to last, arrays block by block: straight into a file, or into a member of a zip archive.
 
 All addresses follow from names, shapes and texts alone, so that the structure comes first and the numbers after it, and nothing has to be
-held or turned back to. The structure is the one that h5py writes by default, with which every Keras opens it.
+held or turned back to: libhdf5 turns back, which a member of a zip archive does not allow. The structure is the one that h5py writes by
+default, with which every Keras opens it.
 
 Source: HDF5 File Format Specification 3.0: superblock 0 (II.A), groups as symbol tables (III.A to III.D), global heap (III.E), object
 headers of version 1 with contiguous arrays (IV.A).
