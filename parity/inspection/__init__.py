@@ -39,7 +39,7 @@ from parity.errors import ParityError
 from parity.explaining import explain_layer, explain_network, explain_unlike
 from parity.files.stored import type_name
 from parity.frameworks import ENGINES
-from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS, SLOTS, Layout, axis_groups
+from parity.layouts import KERAS_GRU_RESET_BEFORE, KERAS_LSTM_TWO_BIASES, LAYOUTS, SLOTS, Layout, axis_groups
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
 from parity.network.opaque import Opaque
 from parity.recurrent import DIRECTIONS, packed
@@ -244,8 +244,12 @@ def recurrent_facts(layer: Recurrent, network: Network, names: frozenset[str]) -
 def layout_of(origin: str, layer: Recurrent) -> Layout:
     """The layout of a file's own framework; torch's for a description of no framework."""
     layout = LAYOUTS[ENGINES.get(origin, "torch"), layer.spec.kind]
-    before = layer.spec.kind == "gru" and not any(cell.reset_after for cell in layer.cells)
-    return KERAS_GRU_RESET_BEFORE if before and layout.framework == "keras" else layout
+    if layout.framework != "keras":
+        return layout
+    if layer.spec.kind == "gru" and not any(cell.reset_after for cell in layer.cells):
+        return KERAS_GRU_RESET_BEFORE
+    two_biases = all(one.held("bias_recurrent") is not None for one in layer.weights)
+    return KERAS_LSTM_TWO_BIASES if layer.spec.kind == "lstm" and two_biases else layout
 
 
 def _tensors(layer: Recurrent, layout: Layout, network: Network, names: frozenset[str]) -> Iterator[dict[str, Any]]:
