@@ -1040,7 +1040,7 @@ def test_damaged_files_raise_only_errors_of_parity(samples: dict[str, bytes], ki
             read_all(path)
         except ParityError as error:
             wheres.append(error.problems[0].where)
-    assert 0 < len(wheres) < 250
+    assert wheres  # all of them where every byte is under a checksum
     assert all(where.endswith(str(path)) for where in wheres)
 
 

@@ -64,6 +64,7 @@ def network_from_state_dict(
         FormatError: no tensors at all, or a layer or weight missing.
 
     Example:
+        >>> import numpy as np
         >>> shapes = {"weight_ih_l0": (15, 3), "weight_hh_l0": (15, 5)}
         >>> network_from_state_dict({key: np.ones(shape, np.float32) for key, shape in shapes.items()}, "file")
         Network('file', gru: Recurrent 3->5)
