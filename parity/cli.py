@@ -150,7 +150,7 @@ def compare(
     Examples: parity compare model.keras --report report.html
     / parity compare model.keras port.safetensors
     """
-    from parity import comparison, terminal
+    from parity import comparison, comparison_table, terminal
 
     drawn = [f"--{name}" for name in ("batch", "time") if inputs is not None and _given(context, name)]
     _check_drawn(drawn)
@@ -168,7 +168,7 @@ def compare(
             tf32=tf32,
             progress=progress,
         )
-    terminal.show_comparison(compared)
+    comparison_table.show_comparison(compared)
     if report is not None:
         terminal.say(f"report: {compared.save_html(report, overwrite)}")
     if json is not None:

@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 import parity
 from parity.comparison import Comparison, compare
+from parity.comparison_table import show_comparison
 from parity.conventions import PADDING
 from parity.errors import EngineError, FormatError, ParityError
 from parity.frameworks import Settings
@@ -45,7 +46,6 @@ from parity.report.padding import mask_record
 from parity.report.page import embed
 from parity.running import runner
 from parity.sources import Opened
-from parity.terminal import show_comparison
 
 ENGINES = ["torch", "onnxruntime"]
 MOST_BYTES = 150_000

@@ -20,6 +20,7 @@ import torch
 import parity
 from parity import worker as worker_module
 from parity.comparison import compare
+from parity.comparison_table import show_comparison
 from parity.errors import EngineError
 from parity.frameworks import Runner, Settings, raised_by_framework
 from parity.judge import REFERENCE, judge
@@ -30,7 +31,6 @@ from parity.result import LayerRun, Result, State, check_states
 from parity.running import check_inputs, runner
 from parity.serialized import to_data, value_from_data
 from parity.sources import Opened, open_source
-from parity.terminal import show_comparison
 from parity.worker import Worker, _receive, _send, end_workers, serve, warm
 
 
