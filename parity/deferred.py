@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import math
+import queue
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
-from parity.errors import Problem
+from parity.errors import ParityError, Problem
 
 Array: TypeAlias = NDArray[Any]
 
 
-BLOCK_BYTES = 1 << 23
+BLOCK_BYTES = 1 << 22
 """How much of a large tensor is read or written at a time."""
+
+BLOCKS_AHEAD = 4
+"""So many blocks may have been read and not written yet: the writing of a tensor goes on while the next one is read
+and turned round."""
 
 LARGE_BYTES = 1 << 22
 """Tensors from this size on stay in their file until they are asked for."""
@@ -76,16 +83,51 @@ def blocks_of(array: Array | Deferred) -> Blocks:
     """
 
     def blocks() -> Iterator[Array]:
-        yield np.ascontiguousarray(array.read() if isinstance(array, Deferred) else array)
+        return array.blocks() if isinstance(array, Deferred) else iter([np.ascontiguousarray(array)])
 
     return Blocks(tuple(array.shape), array.dtype, blocks)
+
+
+def ahead(blocks: Iterator[Array]) -> Iterator[Array]:
+    """The same blocks, read in a thread of their own, some before they are asked for; an error arrives where its block would have.
+
+    Example:
+        >>> [int(block[0]) for block in ahead(iter([np.zeros(1), np.ones(1)]))]
+        [0, 1]
+    """
+    found: queue.Queue[Array | BaseException | None] = queue.Queue(BLOCKS_AHEAD)
+    left = threading.Event()
+
+    def read() -> None:
+        end: BaseException | None = None
+        try:
+            for block in blocks:
+                found.put(block)
+                if left.is_set():
+                    return
+        except BaseException as error:
+            end = error
+        found.put(end)
+
+    thread = threading.Thread(target=read, name="parity-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while isinstance(block := found.get(), np.ndarray):
+            yield block
+        if block is not None:
+            raise block
+    finally:
+        left.set()
+        while thread.is_alive():  # it may wait for room
+            with contextlib.suppress(queue.Empty):
+                found.get(timeout=0.01)
 
 
 def row_slices(shape: tuple[int, ...], itemsize: int) -> Iterator[slice]:
     """Slices along the first axis of a tensor, each of about `BLOCK_BYTES`.
 
     Example:
-        >>> list(row_slices((5, 1 << 20), 4))
+        >>> list(row_slices((5, 1 << 19), 4))
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     rows = max(1, BLOCK_BYTES // max(1, math.prod(shape[1:]) * itemsize))
@@ -107,10 +149,7 @@ def not_finite(array: Array, where: str) -> Problem | None:
     if array.dtype.kind != "f" or not array.size:
         return None
     with np.errstate(invalid="ignore"):
-        extremes = (
-            array.min(),
-            array.max(),
-        )  # a number that is none is among them, and nothing has to be converted or kept
+        extremes = array.min(), array.max()  # a number that is none is among them; nothing has to be converted
     if np.isfinite(extremes).all():
         return None
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -125,6 +164,7 @@ class Deferred:
         shape: of the array.
         dtype: of the array.
         read: gives it.
+        read_blocks: gives, each time anew, contiguous arrays that make it up in C order, if it can be read so.
 
     Example:
         >>> deferred = Deferred((2, 3), np.dtype(np.float32), lambda: np.ones((2, 3), np.float32))
@@ -132,8 +172,14 @@ class Deferred:
         (24, 6.0)
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[], Array]) -> None:
-        self.shape, self.dtype, self._read = shape, np.dtype(dtype), read
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        read: Callable[[], Array],
+        read_blocks: Callable[[], Iterator[Array]] | None = None,
+    ) -> None:
+        self.shape, self.dtype, self._read, self._read_blocks = shape, np.dtype(dtype), read, read_blocks
         self._digest: bytes | None = None
 
     @property
@@ -147,19 +193,40 @@ class Deferred:
         return len(self.shape)
 
     def read(self) -> Array:
-        """The array; the first time its digest is taken, too, so that what was written need not be read again to be compared."""
-        array = self._read()
-        if self._digest is None:
-            self._digest = digest(array)
+        """The array."""
+        return self._read()
+
+    def blocks(self) -> Iterator[Array]:
+        """Contiguous arrays that make it up in C order, each with memory of its own.
+
+        The digest is taken on the way, so that it need not be read again to be compared with what was written.
+        """
+        state = xxhash.xxh3_128()
+        for block in self._read_blocks() if self._read_blocks else self._pieces():
+            state.update(_bytes_of(block))
+            yield block
+        self._digest = state.digest()
+
+    def read_to_write(self) -> Array:
+        """The array; its digest is taken, too."""
+        array = self.read()
+        self._digest = digest(array)
         return array
+
+    def _pieces(self) -> Iterator[Array]:
+        """Copies, so that the whole goes as soon as the last of them was asked for."""
+        whole = self.read().reshape(-1)
+        for rows in row_slices(whole.shape, whole.itemsize):
+            yield whole[rows].copy()
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the array as it was read first."""
-        if self._digest is None:
-            self.read()
-        assert self._digest is not None
-        return self._digest
+        """See `digest`; as it was read last, if it was read in blocks."""
+        if self._digest is not None:
+            return self._digest
+        if self._read_blocks is None:
+            return digest(self.read())
+        return _digest_of(self._read_blocks())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """What `numpy.asarray` gives."""
@@ -167,13 +234,55 @@ class Deferred:
 
 
 def digest(array: Array) -> bytes:
-    """SHA-256 of the numbers of an array in C order: two arrays of one digest are taken for the same.
+    """XXH3 of the numbers of an array in C order, 128 bits: two arrays of one digest are taken for the same.
+
+    It finds mistakes, of which one in 2^128 escapes it; it is no defence against somebody who makes two arrays of one digest.
+    Source: https://github.com/Cyan4973/xxHash.
 
     Example:
         >>> digest(np.zeros(2, np.uint8)) == digest(np.zeros((1, 2), np.uint8))
         True
     """
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
+    return _digest_of(iter([array]))
+
+
+def _digest_of(blocks: Iterator[Array]) -> bytes:
+    state = xxhash.xxh3_128()
+    for block in blocks:
+        state.update(_bytes_of(block))
+    return state.digest()
+
+
+def _bytes_of(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def as_it_stands(stored: Stored, where: str) -> Deferred:
+    """A tensor of a file, in its own order.
+
+    Args:
+        stored: the tensor.
+        where: names it where a number is none.
+
+    Raises:
+        ParityError: once it is read: a number that is none.
+
+    Example:
+        >>> as_it_stands(np.ones((2, 3)), "the table, index").read().shape
+        (2, 3)
+    """
+    shape, dtype = tuple(stored.shape), np.dtype(stored.dtype)
+
+    def checked(block: Array, at: str) -> Array:
+        if problem := not_finite(block, at):
+            raise ParityError([problem])
+        return block
+
+    def read_blocks() -> Iterator[Array]:
+        for rows in row_slices(shape, dtype.itemsize):
+            yield checked(np.asarray(stored[rows]), f"{where} from row {rows.start} on,")
+
+    return Deferred(shape, dtype, lambda: checked(np.asarray(stored[()]), where), read_blocks if shape else None)
 
 
 class Deferring:

@@ -195,5 +195,23 @@ KERAS_1: dict[Kind, Layout] = {
 KERAS_LSTM_TWO_BIASES = _keras("lstm", LAYOUTS["keras", "lstm"].order, bias="source (gate hidden)")
 """An LSTM that cuDNN trained has a bias of the input and one of the recurrence, as every GRU with `reset_after=True`."""
 
+
+def keras_layout(kind: Kind, reset_after: bool = True, two_biases: bool = False) -> Layout:
+    """How Keras keeps a cell, whose options decide how many biases it has.
+
+    Args:
+        kind: of the cell.
+        reset_after: of a GRU.
+        two_biases: whether an LSTM has those of cuDNN.
+
+    Example:
+        >>> [tensor.axes for tensor in keras_layout("gru", reset_after=False).tensors if tensor.name == "bias"]
+        ['(gate hidden)']
+    """
+    if kind == "gru" and not reset_after:
+        return KERAS_GRU_RESET_BEFORE
+    return KERAS_LSTM_TWO_BIASES if kind == "lstm" and two_biases else LAYOUTS["keras", kind]
+
+
 CHECKPOINT_KEYS = ("state_dict", "model_state_dict")
 """Where a torch checkpoint keeps the state dict, if it holds more than that."""

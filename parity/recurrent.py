@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from einops import rearrange
@@ -16,6 +17,8 @@ from parity.errors import ParityError, Problem, ShapeError
 from parity.layouts import CANONICAL_AXES, GATES, LAYOUTS, PEEPHOLES, STATES, Kind, Layout, Tensor, axis_groups
 
 Direction = Literal["forward", "backward"]
+_Found = TypeVar("_Found")
+
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
 # Measured on 64 MB arrays. A block is 128 runs of 4 KB of the source. Runs of a page read at nearly the speed of a plain copy; half a
@@ -258,20 +261,69 @@ def _stays_in_file(tensor: Tensor, stored: Stored) -> bool:
     return single and math.prod(stored.shape) * stored.dtype.itemsize >= LARGE_BYTES
 
 
-def _deferred(layout: Layout, spec: RecurrentSpec, tensor: Tensor, stored: Stored) -> Deferred:
-    member = tensor.members[0]
+def _deferred(layout: Layout, spec: RecurrentSpec, tensor: Tensor, array: Stored) -> Deferred:
+    member, dtype = tensor.members[0], np.dtype(array.dtype)
+    gated = "gate" in tensor.axes
+
+    def check(rows: slice, block: Array) -> None:
+        where = f"{tensor.name} of {layout.kind} of {spec.hidden_size} units, rows from {rows.start} on, index"
+        if problem := not_finite(block, where):
+            raise ParityError([problem])
+
+    def rows_read() -> Iterator[tuple[slice, Array]]:
+        for rows in _row_slices(spec, tensor, dtype.itemsize):
+            yield rows, np.asarray(array[rows])
+
+    def fill(gates: Sequence[Array] | Array) -> None:
+        def place(found: tuple[slice, Array]) -> None:
+            rows, block = found
+            check(rows, block)
+            copy_blockwise(*_rows_of(layout, spec, tensor, gates, block, rows))
+
+        _for_each(rows_read(), place)
 
     def read() -> Array:
-        canonical = np.empty(spec.shape(member), stored.dtype)
-        for rows in _row_slices(spec, tensor, stored.dtype.itemsize):
-            block = np.asarray(stored[rows])
-            where = f"{tensor.name} of {layout.kind} of {spec.hidden_size} units, rows from {rows.start} on, index"
-            if problem := not_finite(block, where):
-                raise ParityError([problem])
-            copy_blockwise(*((own, part) for own, part in _rows_of(layout, spec, tensor, canonical, block, rows)))
+        canonical = np.empty(spec.shape(member), dtype)
+        fill(canonical if gated else [canonical])
         return canonical
 
-    return Deferred(spec.shape(member), np.dtype(stored.dtype), read)
+    def read_blocks() -> Iterator[Array]:
+        if _is_canonical(layout, tensor):
+            for rows, block in rows_read():
+                check(rows, block)
+                yield block
+            return
+        shape = spec.shape(member)
+        gates = [np.empty(shape[1:], dtype) for _ in range(shape[0])] if gated else [np.empty(shape, dtype)]
+        fill(gates)
+        while gates:  # the memory of each goes as soon as it is written
+            gate = gates.pop(0)
+            for rows in row_slices(gate.shape, dtype.itemsize):
+                yield gate[rows]
+
+    return Deferred(spec.shape(member), dtype, read, read_blocks)
+
+
+def _is_canonical(layout: Layout, tensor: Tensor) -> bool:
+    """Whether the numbers of a tensor of one array stand in the order of the canonical array."""
+    plain = tensor.axes.replace("(", "").replace(")", "")
+    return plain == CANONICAL_AXES[tensor.members[0]] and layout.letters(tensor) in ((), GATES[layout.kind])
+
+
+def _for_each(found: Iterator[_Found], work: Callable[[_Found], None]) -> None:
+    """Work in two threads; what is worked on is still found in order, one at a time, as checksums need it."""
+    finding = threading.Lock()
+
+    def work_on_some(_: int) -> None:
+        while True:
+            with finding:
+                one = next(found, None)
+            if one is None:
+                return
+            work(one)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(work_on_some, range(_THREADS)))
 
 
 def _row_slices(spec: RecurrentSpec, tensor: Tensor, itemsize: int) -> Iterator[slice]:
@@ -285,17 +337,21 @@ def _row_slices(spec: RecurrentSpec, tensor: Tensor, itemsize: int) -> Iterator[
 
 
 def _rows_of(
-    layout: Layout, spec: RecurrentSpec, tensor: Tensor, canonical: Array, block: Array, rows: slice
+    layout: Layout, spec: RecurrentSpec, tensor: Tensor, gates: Sequence[Array] | Array, block: Array, rows: slice
 ) -> list[tuple[Array, Array]]:
-    """Matching pieces of a canonical array and of some rows of a framework's matrix."""
+    """Matching pieces of a canonical array, given gate by gate if it has gates, and of some rows of a framework's matrix."""
+    axes = CANONICAL_AXES[tensor.members[0]].split()
     lead = axis_groups(tensor.axes)[0]
     if "gate" in lead:
         gate, first = divmod(rows.start, spec.hidden_size)
-        own = canonical[GATES[layout.kind].index(layout.gates[gate])]
+        own = gates[GATES[layout.kind].index(layout.gates[gate])]
         return [(own[first : first + block.shape[0]], block)]
-    axis = CANONICAL_AXES[tensor.members[0]].split().index(lead[0])
-    at = (slice(None),) * axis + (rows,)
-    return _parts(layout, tensor, canonical[at], _views(spec, tensor, block)[0][tensor.members[0]])
+    view = _views(spec, tensor, block)[0][tensor.members[0]]
+    at = (slice(None),) * (axes.index(lead[0]) - ("gate" in axes)) + (rows,)
+    letters = layout.letters(tensor)
+    if not letters:
+        return [(gates[0][at], view)]
+    return [(gates[GATES[layout.kind].index(letter)][at], view[number]) for number, letter in enumerate(letters)]
 
 
 def packed(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dict[str, Blocks]:
@@ -318,11 +374,18 @@ def _blocks_of(layout: Layout, spec: RecurrentSpec, tensor: Tensor, weights: Seq
     if not large or len(weights) > 1 or len(tensor.members) > 1 or "direction" in tensor.axes:
         return Blocks(shape, dtype, lambda: iter([pack(alone, spec, weights)[tensor.name]]))
 
+    held = weights[0].held(tensor.members[0])
+    if isinstance(held, Deferred) and _is_canonical(layout, tensor):
+        return Blocks(shape, dtype, held.blocks)
+
     def blocks() -> Iterator[Array]:
-        canonical = _member(spec, tensor, weights[0], tensor.members[0])
+        canonical = (
+            held.read_to_write() if isinstance(held, Deferred) else _member(spec, tensor, weights[0], tensor.members[0])
+        )
         for rows in _row_slices(spec, tensor, dtype.itemsize):
             block = np.empty((rows.stop - rows.start, *shape[1:]), dtype)
-            copy_blockwise(*((part, own) for own, part in _rows_of(layout, spec, tensor, canonical, block, rows)))
+            gates = canonical if "gate" in tensor.axes else [canonical]
+            copy_blockwise(*((part, own) for own, part in _rows_of(layout, spec, tensor, gates, block, rows)))
             yield block
 
     return Blocks(shape, dtype, blocks)

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from parity.deferred import BLOCK_BYTES, LARGE_BYTES, Deferred
+from parity import recurrent
+from parity.cell import Cell, plain_cell
+from parity.conversion import convert
+from parity.deferred import BLOCK_BYTES, LARGE_BYTES, Deferred, ahead
 from parity.errors import ParityError
-from parity.files import read_file, write_file
+from parity.files import read_file, safetensors_file, write_file
+from parity.files.archive import crc32_joined
+from parity.identity import identical
 from parity.network import Network, Output, Recurrent
 from parity.recurrent import RecurrentSpec, Weights
 
@@ -20,6 +32,7 @@ LARGEST = UNITS * 4 * UNITS * 4
 
 CONVERT = """
 import resource, sys
+from parity.cell import Cell, plain_cell
 from parity.conversion import convert
 convert(sys.argv[1], sys.argv[2], overwrite=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
@@ -97,3 +110,94 @@ def test_a_tensor_that_is_no_number_is_found_when_it_is_read(folder: Path, tmp_p
     with pytest.raises(ParityError, match="a weight is not finite"):
         write_file(read_file(path), tmp_path / "nan.keras")
     assert not (tmp_path / "nan.keras").exists()
+
+
+def large_layer(spec: RecurrentSpec, cell: Cell) -> Network:
+    random = np.random.default_rng(7)
+    members = ["kernel", "recurrent", "bias_input"] + (
+        ["bias_recurrent"] if spec.kind == "gru" and cell.reset_after else []
+    )
+    members += ["projection"] if spec.projection_size else []
+    weights = Weights(**{member: random.random(spec.shape(member), np.float32) for member in members})
+    layer = Recurrent("one", spec, (weights,), cells=(cell,))
+    return Network("large", (layer,), (Output("one", "one"),), "keras")
+
+
+LARGE_LAYERS = {
+    "gru": (RecurrentSpec("gru", 700, 650), plain_cell("gru")),
+    "gru, reset before": (RecurrentSpec("gru", 700, 650), replace(plain_cell("gru"), reset_after=False)),
+    "lstm, projected": (RecurrentSpec("lstm", 530, 1100, projection_size=1000), plain_cell("lstm")),
+    "rnn": (RecurrentSpec("rnn", 1200, 1100), plain_cell("rnn")),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_LAYERS)
+def test_every_large_layer_is_what_it_was_in_every_format(name: str, tmp_path: Path) -> None:
+    network, path = large_layer(*LARGE_LAYERS[name]), tmp_path / "0.safetensors"
+    write_file(network, path)
+    for number, suffix in enumerate((".keras", ".npz", ".keras", ".pt", ".safetensors")):
+        path = convert(path, tmp_path / f"{number + 1}{suffix}")
+        found = read_file(path).recurrent[0].weights[0]
+        for member in ("kernel", "recurrent", "bias_input", "bias_recurrent", "projection"):
+            expected = network.recurrent[0].weights[0].member(member)
+            if expected is not None:
+                np.testing.assert_array_equal(found.member(member), expected)
+
+
+def test_blocks_written_in_a_wrong_order_are_found(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swapped(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        first, second, *others = blocks
+        assert first.shape == second.shape
+        return iter([second, first, *others])
+
+    monkeypatch.setattr(safetensors_file, "ahead", swapped)
+    with pytest.raises(ParityError, match="does not compute the same"):
+        convert(folder / "large.keras", tmp_path / "wrong.safetensors")
+    assert not (tmp_path / "wrong.safetensors").exists()
+
+
+def test_rows_of_keras_taken_for_those_of_torch_are_other_numbers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = read_file(folder / "large.keras").recurrent[1].weights[0].held("kernel")
+    monkeypatch.setattr(recurrent, "_is_canonical", lambda *_: True)
+    streamed = np.concatenate([block.reshape(-1) for block in held.blocks()])
+    assert not np.array_equal(streamed, held.read().reshape(-1))
+
+
+def test_a_digest_is_that_of_the_numbers_however_they_are_read(folder: Path) -> None:
+    for suffix in (".keras", ".pt"):
+        held = read_file(folder / f"large{suffix}").recurrent[1].weights[0].held("kernel")
+        assert isinstance(held, Deferred)
+        streamed = np.concatenate([block.reshape(-1) for block in held.blocks()])
+        np.testing.assert_array_equal(streamed, held.read().reshape(-1))
+    assert identical(read_file(folder / "large.keras"), read_file(folder / "large.pt"))
+
+
+def test_an_error_while_reading_ahead_arrives_after_the_blocks_before_it() -> None:
+    def blocks() -> Iterator[np.ndarray]:
+        yield np.zeros(1)
+        raise ParityError("damaged")
+
+    found = ahead(blocks())
+    assert next(found).tolist() == [0.0]
+    with pytest.raises(ParityError, match="damaged"):
+        next(found)
+
+
+def test_who_stops_asking_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    found = ahead(np.zeros(1) for _ in range(1000))
+    next(found)
+    found.close()  # type: ignore[attr-defined]  # a generator, declared as the iterator that it is used as
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_the_checksum_of_two_parts_is_that_of_the_whole(first: bytes, second: bytes) -> None:
+    assert crc32_joined(zlib.crc32(first), zlib.crc32(second), len(second)) == zlib.crc32(first + second)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -188,13 +189,13 @@ def write_file(
             remedy = "choose one of these"
             raise UnsupportedError("this format is only read", str(path), _known(written=True), path.suffix, remedy)
         network.whole()
-        with unfinished(path, overwrite) as part:
-            with part.open("xb") as file:
-                form.write(network, file)
-                file.flush()
-                os.fsync(file.fileno())
+        with unfinished(path, overwrite) as part, part.open("xb") as file, ThreadPoolExecutor(1) as flushing:
+            form.write(network, file)
+            file.flush()
+            on_the_disk = flushing.submit(os.fsync, file.fileno())  # meanwhile it is read back
             if check is not None:
                 check(form.read(part), part)
+            on_the_disk.result()
 
 
 def _known_format(path: Path) -> Format | None:

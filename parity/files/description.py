@@ -15,8 +15,18 @@ from typing import cast
 import numpy as np
 
 from parity.cell import plain_cell
-from parity.deferred import BLOCK_BYTES, LARGE_BYTES, Array, Blocks, Deferred, Deferring, Stored, blocks_of, not_finite
-from parity.errors import FormatError, ParityError
+from parity.deferred import (
+    BLOCK_BYTES,
+    LARGE_BYTES,
+    Array,
+    Blocks,
+    Deferred,
+    Deferring,
+    Stored,
+    as_it_stands,
+    blocks_of,
+)
+from parity.errors import FormatError
 from parity.files.state_dict import SUFFIXES
 from parity.files.stored import numbers, widened
 from parity.forms import obstacles
@@ -203,15 +213,9 @@ def _array(tensors: Mapping[str, Stored], name: str, how: str, member: str) -> A
     tensor = widened(tensors[name])
     if how not in (_AS_IS, _KERNEL):
         return unpack_tensor(LAYOUTS["torch", cast("Kind", how)], member, tensor)
-    shape = tuple(tensor.shape) if how == _AS_IS else tuple(tensor.shape)[::-1]
-
-    def read() -> Array:
-        array = numbers(tensor)
-        if problem := not_finite(array, f"tensor '{name[:80]}', index"):
-            raise ParityError([problem])
-        return array if how == _AS_IS else np.ascontiguousarray(array.T)
-
-    found = Deferred(shape, np.dtype(tensor.dtype), read)
+    found = as_it_is = as_it_stands(tensor, f"tensor '{name[:80]}', index")
+    if how == _KERNEL:
+        found = Deferred(found.shape[::-1], found.dtype, lambda: np.ascontiguousarray(as_it_is.read().T))
     return found if found.nbytes >= LARGE_BYTES else found.read()
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from parity.deferred import Blocks
+from parity.deferred import Blocks, ahead
 from parity.errors import FormatError, UnsupportedError
 from parity.files.stored import BFLOAT16, Contents, Raw
 
@@ -115,6 +116,5 @@ def write(tensors: Mapping[str, Blocks], file: BinaryIO, description: str | None
     content = json.dumps(header, separators=(",", ":")).encode()
     content += b" " * (-len(content) % _ALIGNMENT)
     file.write(_LENGTH.pack(len(content)) + content)
-    for _, blocks in ordered:
-        for block in blocks.blocks():
-            file.write(np.ascontiguousarray(block, blocks.dtype).reshape(-1).view(np.uint8).data)
+    for block in ahead(chain.from_iterable(blocks.blocks() for _, blocks in ordered)):
+        file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)

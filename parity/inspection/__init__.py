@@ -39,7 +39,7 @@ from parity.errors import ParityError
 from parity.explaining import explain_layer, explain_network, explain_unlike
 from parity.files.stored import type_name
 from parity.frameworks import ENGINES
-from parity.layouts import KERAS_GRU_RESET_BEFORE, KERAS_LSTM_TWO_BIASES, LAYOUTS, SLOTS, Layout, axis_groups
+from parity.layouts import LAYOUTS, SLOTS, Layout, axis_groups, keras_layout
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
 from parity.network.opaque import Opaque
 from parity.recurrent import DIRECTIONS, packed
@@ -246,10 +246,8 @@ def layout_of(origin: str, layer: Recurrent) -> Layout:
     layout = LAYOUTS[ENGINES.get(origin, "torch"), layer.spec.kind]
     if layout.framework != "keras":
         return layout
-    if layer.spec.kind == "gru" and not any(cell.reset_after for cell in layer.cells):
-        return KERAS_GRU_RESET_BEFORE
     two_biases = all(one.held("bias_recurrent") is not None for one in layer.weights)
-    return KERAS_LSTM_TWO_BIASES if layer.spec.kind == "lstm" and two_biases else layout
+    return keras_layout(layer.spec.kind, any(cell.reset_after for cell in layer.cells), two_biases)
 
 
 def _tensors(layer: Recurrent, layout: Layout, network: Network, names: frozenset[str]) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ from parity.explaining import explain_network
 from parity.findings import Findings, describe
 from parity.floor import LOST, Band, in_floors
 from parity.judge import LIMIT, REFERENCE, Judgement, Row
-from parity.layouts import GATE_MEANINGS, KERAS_GRU_RESET_BEFORE, KINDS, LAYOUTS, Kind, Layout
+from parity.layouts import GATE_MEANINGS, KINDS, LAYOUTS, Kind, Layout, keras_layout
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
 from parity.recurrent import Array
 from parity.reference import Float64
@@ -354,8 +354,8 @@ def _layouts(network: Network, kind: Kind) -> list[Layout]:
     """The rows of the table for a kind of cell, as its layers store it."""
     rows = [row for row in LAYOUTS.values() if row.kind == kind]
     cells = [cell for layer in network.recurrent if layer.spec.kind == kind for cell in layer.cells]
-    before = kind == "gru" and not any(cell.reset_after for cell in cells)
-    return [KERAS_GRU_RESET_BEFORE if before and row == LAYOUTS["keras", "gru"] else row for row in rows]
+    keras = keras_layout(kind, any(cell.reset_after for cell in cells))
+    return [keras if row.framework == "keras" else row for row in rows]
 
 
 def _conventions(network: Network, batch: int, time: int) -> Iterator[Record]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.layouts import CANONICAL_AXES, KERAS_GRU_RESET_BEFORE, KERAS_LSTM_TWO_BIASES, Layout
+from parity.layouts import CANONICAL_AXES, Layout, keras_layout
 from parity.leaf_layouts import LEAF_LAYOUTS, LeafLayout, leaf_layout
 from parity.network import Bidirectional, Dense, Embedding, Masking, Network, Opaque, Recurrent
 from parity.network.graph import Layer
@@ -89,14 +89,9 @@ def _recurrent(layer: Recurrent, origin: str) -> Unit:
     plain = any(one.held("peepholes") is not None for one in layer.weights) or spec.projection_size
     if origin == "keras" and plain:
         layout = layout_for("", spec.kind)
-    elif origin == "keras" and spec.kind == "gru" and not layer.cells[0].reset_after:
-        layout = KERAS_GRU_RESET_BEFORE
-    elif (
-        origin == "keras"
-        and spec.kind == "lstm"
-        and any(one.held("bias_recurrent") is not None for one in layer.weights)
-    ):
-        layout = KERAS_LSTM_TWO_BIASES
+    elif origin == "keras":
+        two_biases = any(one.held("bias_recurrent") is not None for one in layer.weights)
+        layout = keras_layout(spec.kind, layer.cells[0].reset_after, two_biases)
     leaves = [
         Leaf(_tensor_name(layer, layout, tensor.name, index), tensor.name, None, index)
         for index, weights in enumerate(layer.weights)

@@ -17,11 +17,11 @@ from parity.cell import Cell
 from parity.deferred import Blocks
 from parity.errors import Problem, UnsupportedError
 from parity.files.hdf5.writing import Tree, write_hdf5
-from parity.files.keras.writing import cell_blocks, of_type
+from parity.files.keras.writing import of_type
 from parity.functions import Function
 from parity.network.bidirectional import Bidirectional
 from parity.network.graph import Layer, Network
-from parity.network.keras.layer_writing import dtype_of
+from parity.network.keras.layer_writing import cell_blocks, dtype_of
 from parity.network.keras.options import CELL_KIND_OF, KIND_OF, STACKED
 from parity.network.keras.writing import keras_from_network
 from parity.network.recurrent import Recurrent

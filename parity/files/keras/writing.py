@@ -17,19 +17,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from parity.deferred import Array, Blocks, blocks_of
+from parity.deferred import Blocks
 from parity.files.hdf5.writing import Tree, hdf5_size, write_hdf5
-from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS
-from parity.network.bidirectional import Bidirectional
-from parity.network.dense import Dense
-from parity.network.embedding import Embedding
-from parity.network.graph import Layer, Network
-from parity.network.keras.cells import own_members
+from parity.network.graph import Network
 from parity.network.keras.config import weight_paths
-from parity.network.keras.layer_writing import dtype_of, one_way, own_cell
+from parity.network.keras.layer_writing import cell_blocks, dtype_of
 from parity.network.keras.writing import keras_from_network
-from parity.network.recurrent import Recurrent
-from parity.recurrent import packed
 
 METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
 
@@ -99,36 +92,6 @@ def of_type(blocks: Blocks, dtype: np.dtype[Any]) -> Blocks:
     if blocks.dtype == dtype:
         return blocks
     return Blocks(blocks.shape, dtype, lambda: (block.astype(dtype) for block in blocks.blocks()))
-
-
-def cell_blocks(layer: Layer) -> list[list[Blocks]]:
-    """A layer's weights in the order of `layer.get_weights()`, one list for each cell, as `weight_paths` gives their places.
-
-    Example:
-        >>> [[blocks.shape for blocks in cell] for cell in cell_blocks(Dense("out", np.ones((3, 2)), np.ones(2)))]
-        [[(3, 2), (2,)]]
-    """
-    if isinstance(layer, Embedding):
-        return [[blocks_of(layer.held("table"))]]
-    if isinstance(layer, Dense):
-        return [[blocks_of(layer.held(name)) for name in ("kernel", "bias") if layer.held(name) is not None]]
-    if isinstance(layer, Bidirectional):
-        return [cell for inner in layer.recurrent for cell in cell_blocks(inner)]
-    if isinstance(layer, Recurrent):
-        return [_cell(one_way(layer, index)) for index in range(len(layer.spec.directions))]
-    return []
-
-
-def _cell(layer: Recurrent) -> list[Blocks]:
-    (weights,), spec = layer.weights, layer.spec
-    if not own_cell(layer):
-        before = spec.kind == "gru" and not layer.cells[0].reset_after
-        layout = KERAS_GRU_RESET_BEFORE if before else LAYOUTS["keras", spec.kind]
-        return list(packed(layout, spec, [weights]).values())
-    members = own_members(layer.has_bias, weights.held("peepholes") is not None, spec.projection_size)
-    found: list[Array] = [weights.held(member) for member in members]
-    zeros = [np.zeros(spec.shape(member), weights.dtype) for member in members]
-    return [blocks_of(zero if held is None else held) for held, zero in zip(found, zeros, strict=True)]
 
 
 __all__ = ["CONFIG", "METADATA", "WEIGHTS", "write_keras", "write_weights_h5"]

@@ -17,7 +17,7 @@ from parity.frameworks import quiet_import
 from parity.frameworks.keras.layers import RecurrentCell
 from parity.frameworks.keras.surroundings import flattens, surroundings
 from parity.functions import function_from_keras
-from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS, SLOTS, Kind
+from parity.layouts import SLOTS, Kind, keras_layout
 from parity.leaf_layouts import LEAF_LAYOUTS, LeafLayout
 from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec
 from parity.transferring.options import options_from
@@ -214,11 +214,7 @@ def _cell_unit(cell: Any, name: str, kind: Kind | None, way: Direction) -> Unit:
     assert kind is not None
     own = isinstance(cell, RecurrentCell)
     computed, notes = _computed(cell, kind, name)
-    layout = LAYOUTS["keras", kind]
-    if own:
-        layout = canonical_layout(kind)
-    elif kind == "gru" and not computed.reset_after:
-        layout = KERAS_GRU_RESET_BEFORE
+    layout = canonical_layout(kind) if own else keras_layout(kind, computed.reset_after)
     known = [tensor.name for tensor in layout.tensors]
     leaves = []
     for tensor in known:

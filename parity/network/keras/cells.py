@@ -16,13 +16,11 @@ from parity.errors import FormatError, Problem, UnsupportedError
 from parity.functions import FUNCTIONS, Function, function_from_keras
 from parity.layouts import (
     CANONICAL_AXES,
-    KERAS_GRU_RESET_BEFORE,
-    KERAS_LSTM_TWO_BIASES,
     KINDS,
-    LAYOUTS,
     SLOTS,
     Kind,
     Layout,
+    keras_layout,
 )
 from parity.network.keras.chain import class_name_of, field, name_of, size_of, where_of
 from parity.network.keras.options import (
@@ -81,9 +79,7 @@ class CellPlan:
     @property
     def layout(self) -> Layout:
         """Where Keras keeps its gates, axes and biases."""
-        if self.kind == "gru" and not self.cell.reset_after:
-            return KERAS_GRU_RESET_BEFORE
-        return KERAS_LSTM_TWO_BIASES if self.kind == "lstm" and self.two_biases else LAYOUTS["keras", self.kind]
+        return keras_layout(self.kind, self.cell.reset_after, self.two_biases)
 
     @property
     def output_size(self) -> int:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from parity.deferred import Array, Blocks, blocks_of
 from parity.errors import Problem, UnsupportedError
 from parity.forms import obstacles
-from parity.layouts import KERAS_GRU_RESET_BEFORE, LAYOUTS, Kind
+from parity.layouts import Kind, keras_layout
 from parity.network.bidirectional import Bidirectional
 from parity.network.dense import Dense
 from parity.network.embedding import Embedding
@@ -23,7 +24,7 @@ from parity.network.keras.cells import own_members
 from parity.network.keras.options import KIND_OF, OWN_ALIGNED, OWN_CELL, OWN_MODULE, OWN_PACKAGE, STACKED
 from parity.network.masking import Masking
 from parity.network.recurrent import Recurrent
-from parity.recurrent import DIRECTIONS, Array, pack
+from parity.recurrent import DIRECTIONS, packed
 
 _CLASS_OF: dict[Kind, str] = {kind: name for name, kind in KIND_OF.items()}
 
@@ -76,31 +77,35 @@ def keras_arrays(layer: Layer) -> list[Array]:
         >>> [array.shape for array in keras_arrays(Dense("dense", np.ones((3, 2)), np.ones(2)))]
         [(3, 2), (2,)]
     """
-    return [array for cell in cell_arrays(layer) for array in cell]
+    return [blocks.whole() for cell in cell_blocks(layer) for blocks in cell]
 
 
-def cell_arrays(layer: Layer) -> list[list[Array]]:
-    """The same arrays, one list for each cell, as `weight_paths` gives their places."""
+def cell_blocks(layer: Layer) -> list[list[Blocks]]:
+    """A layer's weights in the order of `layer.get_weights()`, one list for each cell, as `weight_paths` gives their places.
+
+    Example:
+        >>> [[blocks.shape for blocks in cell] for cell in cell_blocks(Dense("out", np.ones((3, 2)), np.ones(2)))]
+        [[(3, 2), (2,)]]
+    """
     if isinstance(layer, Embedding):
-        return [[layer.table]]
+        return [[blocks_of(layer.held("table"))]]
     if isinstance(layer, Dense):
-        return [[layer.kernel, *([] if layer.bias is None else [layer.bias])]]
+        return [[blocks_of(layer.held(name)) for name in ("kernel", "bias") if layer.held(name) is not None]]
     if isinstance(layer, Bidirectional):
-        return [arrays for inner in layer.recurrent for arrays in cell_arrays(inner)]
+        return [cell for inner in layer.recurrent for cell in cell_blocks(inner)]
     if isinstance(layer, Recurrent):
-        return [_arrays(one_way(layer, index)) for index in range(len(layer.spec.directions))]
+        return [_blocks_of_cell(one_way(layer, index)) for index in range(len(layer.spec.directions))]
     return []
 
 
-def _arrays(layer: Recurrent) -> list[Array]:
+def _blocks_of_cell(layer: Recurrent) -> list[Blocks]:
     (weights,), spec = layer.weights, layer.spec
     if not own_cell(layer):
-        before = spec.kind == "gru" and not layer.cells[0].reset_after
-        layout = KERAS_GRU_RESET_BEFORE if before else LAYOUTS["keras", spec.kind]
-        return list(pack(layout, spec, [weights]).values())
-    members = own_members(layer.has_bias, weights.peepholes is not None, spec.projection_size)
-    found = ((member, weights.member(member)) for member in members)
-    return [np.zeros(spec.shape(member), weights.kernel.dtype) if array is None else array for member, array in found]
+        return list(packed(keras_layout(spec.kind, layer.cells[0].reset_after), spec, [weights]).values())
+    members = own_members(layer.has_bias, weights.held("peepholes") is not None, spec.projection_size)
+    found: list[Array] = [weights.held(member) for member in members]
+    zeros = [np.zeros(spec.shape(member), weights.dtype) for member in members]
+    return [blocks_of(zero if held is None else held) for held, zero in zip(found, zeros, strict=True)]
 
 
 def keras_from_layer(

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.deferred import LARGE_BYTES, Array, Deferred, Stored, not_finite
-from parity.errors import ParityError
+from parity.deferred import LARGE_BYTES, Array, Deferred, Stored, as_it_stands
 
 
 class Rearranged(Deferred):
@@ -32,14 +31,7 @@ def held(weight: Stored, where: str) -> Any:
         return weight.copy()
     if math.prod(weight.shape) * weight.dtype.itemsize < LARGE_BYTES:
         return np.asarray(weight[()])
-
-    def read() -> Array:
-        array = np.asarray(weight[()])
-        if problem := not_finite(array, f"{where}, index"):
-            raise ParityError([problem])
-        return array
-
-    return Deferred(tuple(weight.shape), weight.dtype, read)
+    return as_it_stands(weight, f"{where}, index")
 
 
 def type_name(weight: Stored) -> str:
