@@ -99,6 +99,7 @@ def ahead(blocks: Iterator[Array]) -> Iterator[Array]:
     left = threading.Event()
 
     def read() -> None:
+        _kept.bytes = np.empty(0, np.uint8)
         end: BaseException | None = None
         try:
             for block in blocks:
@@ -121,6 +122,26 @@ def ahead(blocks: Iterator[Array]) -> Iterator[Array]:
         while thread.is_alive():  # it may wait for room
             with contextlib.suppress(queue.Empty):
                 found.get(timeout=0.01)
+
+
+_kept = threading.local()
+
+
+def scratch(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array to be filled, copied and forgotten; who reads `ahead` gets the same memory again, as new memory costs more than its use.
+
+    Example:
+        >>> scratch((2, 3), np.dtype(np.float32)).shape
+        (2, 3)
+    """
+    kept: Array | None = getattr(_kept, "bytes", None)
+    if kept is None:
+        return np.empty(shape, dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if kept.size < size:
+        kept = _kept.bytes = None  # the old memory goes before the new one comes
+        kept = _kept.bytes = np.empty(size, np.uint8)
+    return kept[:size].view(dtype).reshape(shape)
 
 
 def row_slices(shape: tuple[int, ...], itemsize: int) -> Iterator[slice]:
@@ -202,7 +223,7 @@ class Deferred:
         The digest is taken on the way, so that it need not be read again to be compared with what was written.
         """
         state = xxhash.xxh3_128()
-        for block in self._read_blocks() if self._read_blocks else self._pieces():
+        for block in self._read_blocks() if self._read_blocks else iter([self.read()]):
             state.update(_bytes_of(block))
             yield block
         self._digest = state.digest()
@@ -212,12 +233,6 @@ class Deferred:
         array = self.read()
         self._digest = digest(array)
         return array
-
-    def _pieces(self) -> Iterator[Array]:
-        """Copies, so that the whole goes as soon as the last of them was asked for."""
-        whole = self.read().reshape(-1)
-        for rows in row_slices(whole.shape, whole.itemsize):
-            yield whole[rows].copy()
 
     @property
     def digest(self) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from einops import rearrange
 
-from parity.deferred import LARGE_BYTES, Array, Blocks, Deferred, Deferring, Stored, not_finite, row_slices
+from parity.deferred import LARGE_BYTES, Array, Blocks, Deferred, Deferring, Stored, not_finite, row_slices, scratch
 from parity.errors import ParityError, Problem, ShapeError
 from parity.layouts import CANONICAL_AXES, GATES, LAYOUTS, PEEPHOLES, STATES, Kind, Layout, Tensor, axis_groups
 
@@ -293,13 +293,11 @@ def _deferred(layout: Layout, spec: RecurrentSpec, tensor: Tensor, array: Stored
                 check(rows, block)
                 yield block
             return
-        shape = spec.shape(member)
-        gates = [np.empty(shape[1:], dtype) for _ in range(shape[0])] if gated else [np.empty(shape, dtype)]
-        fill(gates)
-        while gates:  # the memory of each goes as soon as it is written
-            gate = gates.pop(0)
-            for rows in row_slices(gate.shape, dtype.itemsize):
-                yield gate[rows]
+        canonical = scratch(spec.shape(member), dtype)
+        fill(canonical if gated else [canonical])
+        numbers = canonical.reshape(-1)
+        for rows in row_slices(numbers.shape, dtype.itemsize):
+            yield numbers[rows].copy()
 
     return Deferred(spec.shape(member), dtype, read, read_blocks)
 
