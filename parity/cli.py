@@ -31,6 +31,14 @@ app = typer.Typer(
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="The model's JSON (model.to_json()), where the file, the first one, holds weights of Keras alone."
+    ),
+]
+
+
 class Layer(str, Enum):
     """The layers `explain --layer` knows."""
 
@@ -67,16 +75,18 @@ def _options(
 def inspect(
     file: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    config: Config = None,
 ) -> None:
     """Show what a model file holds: layers in order, the recurrent ones in full.
 
-    Example: parity inspect model.keras
+    Examples: parity inspect model.keras
+    / parity inspect weights.h5 --config model.json
     """
     from parity import inspection, terminal
     from parity.inspection import tables
     from parity.sources import open_source
 
-    opened = open_source(file, partial=True)
+    opened = open_source(file, partial=True, config=config)
     terminal.show_json(inspection.description(opened)) if json else tables.show(opened)
 
 
@@ -85,6 +95,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
     target: Annotated[Path, typer.Argument(help="The file to write; its suffix says the format.")],
     layer: Annotated[str | None, typer.Option(help="Convert this recurrent layer alone: its name or number.")] = None,
+    config: Config = None,
     overwrite: Overwrite = False,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Read the new file back and prove that it is the same.")
@@ -97,11 +108,12 @@ def convert(
     Examples: parity convert old.h5 new.keras
     / parity convert model.keras model.onnx
     / parity convert checkpoint.pt encoder.onnx --layer encoder.lstm
+    / parity convert weights.h5 model.keras --config model.json
     """
     from parity import conversion, terminal
     from parity.sources import layer_named, open_source
 
-    opened = open_source(source, partial=True)
+    opened = open_source(source, partial=True, config=config)
     network = (opened if layer is None else layer_named(opened, layer)).network
     written = conversion.write_converted(network, source, target, overwrite, verify)
     terminal.say(f"wrote {written.path}, " + (f"read back: {written.proof}" if verify else "not verified"))
@@ -139,6 +151,7 @@ def compare(
         list[str] | None,
         typer.Option(help="Compare this recurrent layer alone, by name or number; repeat it to name one in each file."),
     ] = None,
+    config: Config = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random inputs and of the rounding that is tried.")] = 0,
     tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
@@ -157,7 +170,7 @@ def compare(
     _check_targets(report, json, overwrite)
     with terminal.progress() as progress:
         compared = comparison.compare(
-            *_chosen(sources, layer or []),
+            *_chosen(sources, layer or [], config),
             inputs=inputs,
             engines=None if engines is None else _names(engines),
             lengths=None if lengths is None else _integers(lengths),
@@ -204,17 +217,19 @@ def _check_targets(report: Path | None, json: Path | None, overwrite: bool) -> N
             check_target(target, overwrite)
 
 
-def _chosen(sources: Sequence[Path], layers: Sequence[str]) -> list[Any]:
-    """The sources, or the one layer of each that was asked for."""
+def _chosen(sources: Sequence[Path], layers: Sequence[str], config: Path | None) -> list[Any]:
+    """The sources, or the one layer of each that was asked for; the configuration belongs to the first."""
     from parity.sources import layer_named, open_source
 
+    configs = [config, *[None] * (len(sources) - 1)]
     if not layers:
-        return list(sources)
+        return [open_source(source, config=own) for source, own in zip(sources, configs, strict=True)]
     if len(layers) not in (1, len(sources)):
         expected = f"once for all files, or {len(sources)} times"
         raise ParityError("a layer for each file, or one name for all", "--layer", expected, ", ".join(layers))
     names = layers if len(layers) == len(sources) else list(layers) * len(sources)
-    return [layer_named(open_source(source, partial=True), name) for source, name in zip(sources, names, strict=True)]
+    opened = [open_source(source, partial=True, config=own) for source, own in zip(sources, configs, strict=True)]
+    return [layer_named(one, name) for one, name in zip(opened, names, strict=True)]
 
 
 def _names(text: str) -> list[str]:

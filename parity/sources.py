@@ -45,18 +45,19 @@ class Opened:
         return self.live if self.path is None else module.load(self.path, self.network)
 
 
-def open_source(source: Source, partial: bool = False) -> Opened:
+def open_source(source: Source, partial: bool = False, config: str | os.PathLike[str] | None = None) -> Opened:
     """Read a source of any form.
 
     Args:
         source: what was handed over.
         partial: whether a file may be described as far as it goes; else it must be one that can be run and converted as a whole.
+        config: the architecture as JSON, where a file of Keras holds weights alone.
 
     Raises:
         UnsupportedError: a partial network where a whole one is needed.
         ParityError: something that is no source; and what the reader of its form raises.
     """
-    opened = _opened(source)
+    opened = _opened(source) if config is None else _opened_with(source, config)
     if not partial:
         opened.network.whole()
     return opened
@@ -82,6 +83,16 @@ def _opened(source: Source) -> Opened:
         )
     network = framework(engine).read(source)
     return Opened(f"{type(source).__name__} '{network.name}'", network, engine, live=source)
+
+
+def _opened_with(source: Source, config: str | os.PathLike[str]) -> Opened:
+    if not isinstance(config, (str, os.PathLike)) or not _is_file(config):
+        named = isinstance(config, (str, os.PathLike))
+        got = f"nothing at {str(config)[:60]}" if named else type(config).__name__
+        remedy = "write it to a file first: Path('model.json').write_text(model.to_json())"
+        raise ParityError("the configuration is no file", "config", "the path of a JSON file", got, remedy)
+    path = Path(source)
+    return Opened(path.name, read_file(path, Path(config)), engine_of(path), path)
 
 
 def layer_named(opened: Opened, name: str) -> Opened:
@@ -148,13 +159,7 @@ def read(source: Source, config: str | os.PathLike[str] | None = None) -> Networ
         >>> read(torch.nn.GRU(3, 5, num_layers=2)).recurrent[1].spec
         RecurrentSpec(kind='gru', input_size=5, hidden_size=5, directions=('forward',), projection_size=None)
     """
-    if config is not None:
-        if not isinstance(config, (str, os.PathLike)) or not _is_file(config):
-            got = f"{type(config).__name__}: {str(config)[:60]}"
-            remedy = "write it to a file first: Path('model.json').write_text(model.to_json())"
-            raise ParityError("the configuration is no file", "config", "the path of a JSON file", got, remedy)
-        return read_file(os.fspath(source), os.fspath(config))
-    return open_source(source, partial=True).network
+    return open_source(source, partial=True, config=config).network
 
 
 def to_torch(source: Source) -> Any:

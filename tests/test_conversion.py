@@ -263,3 +263,29 @@ def test_training_state_that_stays_behind_is_told(tmp_path: Path, capsys: pytest
     assert "left out: the optimizer's weights, how the model was compiled" in out
     with pytest.raises(ParityError, match="the target is the source itself"):
         convert(tmp_path / "old.h5", tmp_path / "old.h5", overwrite=True)
+
+
+def test_weights_alone_with_their_configuration_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What weights alone do not say (go_backwards, return_sequences, the activation) is in the JSON, and reaches every command."""
+    layers = kl.LSTM(4, return_sequences=True, go_backwards=True), kl.GRU(3), kl.Dense(2, activation="tanh")
+    model = saved(tmp_path / "model.keras", *layers)
+    weights = tmp_path / "port.weights.h5"
+    keras.models.load_model(model).save_weights(weights)
+    config = tmp_path / "architecture.json"
+    config.write_text(keras.models.load_model(model).to_json())
+
+    words = said(capsys, weights, tmp_path / "whole.keras", "--config", config)
+    assert "architecture is from architecture.json" in words
+    assert identical(read_file(tmp_path / "whole.keras"), read_file(model))
+    assert not identical(read_file(weights), read_file(model))
+    for command, expected in (
+        (["inspect", weights, "--config", config], "go_backwards"),
+        (["compare", weights, model, "--config", config, "--engines", "keras"], "agree"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in command])
+        out = capsys.readouterr()
+        assert not stop.value.code, out.err
+        assert expected in out.out

@@ -118,11 +118,23 @@ def read_file(path: str | Path, config: str | Path | None = None) -> Network:
             remedy = "get the file anew, or save the model again"
             raise FormatError("the file is empty", str(path), f"a {path.suffix} file", "0 bytes", remedy)
         if config is None:
-            return form.read(path)
+            return _read(form, path)
         if not form.takes_config:
             remedy = "leave the configuration out: this format has its own, or none"
             raise ParityError("a configuration is for the weights of Keras", str(path), ".h5", path.suffix, remedy)
         return form.read(path, Path(config))
+
+
+def _read(form: Format, path: Path) -> Network:
+    """Read a file; where it is not what its name says, what it is instead is worth more than what is wrong with it."""
+    try:
+        return form.read(path)
+    except FormatError as error:
+        other = _later("kinds", "other_kind")(path)
+        if other is None:
+            raise
+        what, expected = f"{path.name} is not what its name says", f"a {path.suffix} file"
+        raise FormatError(what, str(path), expected, other.what, other.remedy) from error
 
 
 def _network_of_tensorflow(path: Path) -> Network | None:
