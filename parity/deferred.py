@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -21,10 +18,6 @@ Array: TypeAlias = NDArray[Any]
 
 BLOCK_BYTES = 1 << 22
 """How much of a large tensor is read or written at a time."""
-
-BLOCKS_AHEAD = 4
-"""So many blocks may have been read and not written yet: the writing of a tensor goes on while the next one is read
-and turned round."""
 
 LARGE_BYTES = 1 << 22
 """Tensors from this size on stay in their file until they are asked for."""
@@ -86,62 +79,6 @@ def blocks_of(array: Array | Deferred) -> Blocks:
         return array.blocks() if isinstance(array, Deferred) else iter([np.ascontiguousarray(array)])
 
     return Blocks(tuple(array.shape), array.dtype, blocks)
-
-
-def ahead(blocks: Iterator[Array]) -> Iterator[Array]:
-    """The same blocks, read in a thread of their own, some before they are asked for; an error arrives where its block would have.
-
-    Example:
-        >>> [int(block[0]) for block in ahead(iter([np.zeros(1), np.ones(1)]))]
-        [0, 1]
-    """
-    found: queue.Queue[Array | BaseException | None] = queue.Queue(BLOCKS_AHEAD)
-    left = threading.Event()
-
-    def read() -> None:
-        _kept.bytes = np.empty(0, np.uint8)
-        end: BaseException | None = None
-        try:
-            for block in blocks:
-                found.put(block)
-                if left.is_set():
-                    return
-        except BaseException as error:
-            end = error
-        found.put(end)
-
-    thread = threading.Thread(target=read, name="parity-read-ahead", daemon=True)
-    thread.start()
-    try:
-        while isinstance(block := found.get(), np.ndarray):
-            yield block
-        if block is not None:
-            raise block
-    finally:
-        left.set()
-        while thread.is_alive():  # it may wait for room
-            with contextlib.suppress(queue.Empty):
-                found.get(timeout=0.01)
-
-
-_kept = threading.local()
-
-
-def scratch(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An array to be filled, copied and forgotten; who reads `ahead` gets the same memory again, as new memory costs more than its use.
-
-    Example:
-        >>> scratch((2, 3), np.dtype(np.float32)).shape
-        (2, 3)
-    """
-    kept: Array | None = getattr(_kept, "bytes", None)
-    if kept is None:
-        return np.empty(shape, dtype)
-    size = math.prod(shape) * dtype.itemsize
-    if kept.size < size:
-        kept = _kept.bytes = None  # the old memory goes before the new one comes
-        kept = _kept.bytes = np.empty(size, np.uint8)
-    return kept[:size].view(dtype).reshape(shape)
 
 
 def row_slices(shape: tuple[int, ...], itemsize: int) -> Iterator[slice]:

@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parity import recurrent
+from parity.ahead import ahead
 from parity.cell import Cell, plain_cell
 from parity.conversion import convert
-from parity.deferred import BLOCK_BYTES, LARGE_BYTES, Deferred, ahead
+from parity.deferred import BLOCK_BYTES, LARGE_BYTES, Deferred
 from parity.errors import ParityError
 from parity.files import read_file, safetensors_file, write_file
 from parity.files.archive import crc32_joined
@@ -32,6 +33,7 @@ LARGEST = UNITS * 4 * UNITS * 4
 
 CONVERT = """
 import resource, sys
+from parity.ahead import ahead
 from parity.cell import Cell, plain_cell
 from parity.conversion import convert
 convert(sys.argv[1], sys.argv[2], overwrite=True)

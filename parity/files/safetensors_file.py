@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from parity.deferred import Blocks, ahead
+from parity.ahead import ahead
+from parity.deferred import Blocks
 from parity.errors import FormatError, UnsupportedError
 from parity.files.stored import BFLOAT16, Contents, Raw
 

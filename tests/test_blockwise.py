@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from parity import recurrent
-from parity.recurrent import copy_blockwise
+from parity import blockwise
+from parity.blockwise import copy_blockwise
 
 SHAPES = [(0, 3), (1, 1), (3, 5), (1, 300_000), (129, 2049), (700, 450), (450, 700), (1100, 1030)]
 
@@ -65,13 +65,13 @@ def test_many_pairs_of_mixed_kinds_in_one_call() -> None:
         values((5,), "float32")
     ]
     targets = [np.empty(source.shape, source.dtype) for source in sources]
-    assert sum(source.nbytes for source in sources) > recurrent._THREADS_BYTES
+    assert sum(source.nbytes for source in sources) > blockwise._THREADS_BYTES
     copy_blockwise(*zip(targets, sources, strict=True))
     for target, source in zip(targets, sources, strict=True):
         assert target.tobytes() == np.ascontiguousarray(source).tobytes()
 
 
 def test_small_copies_start_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(recurrent, "ThreadPoolExecutor")
+    monkeypatch.delattr(blockwise, "ThreadPoolExecutor")
     assert_copies(np.empty((700, 400), "float32"), values((400, 700), "float32").T)
     copy_blockwise()
