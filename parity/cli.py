@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parity.errors import ParityError
+
+if TYPE_CHECKING:
+    from parity.layouts import Kind
 
 EXIT_CODES = {"agree": 0, "disagree": 1, "undecided": 3}
 BAD_INPUT = 2
@@ -37,14 +40,6 @@ Config = Annotated[
         help="The model's JSON (model.to_json()), where the file, the first one, holds weights of Keras alone."
     ),
 ]
-
-
-class Layer(str, Enum):
-    """The layers `explain --layer` knows."""
-
-    lstm = "lstm"
-    gru = "gru"
-    rnn = "rnn"
 
 
 class Device(str, Enum):
@@ -252,7 +247,10 @@ def _integers(text: str) -> list[int]:
 def explain(
     context: typer.Context,
     source: Annotated[Path | None, typer.Argument(help="A model file; or give --layer.")] = None,
-    layer: Annotated[Layer | None, typer.Option(help="A layer by its kind, without a file.")] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="lstm, gru or rnn without a file; with one, this layer of it alone: its name or number."),
+    ] = None,
     units: Annotated[int, typer.Option(min=1)] = 64,
     features: Annotated[int, typer.Option(min=1, help="Features per step.")] = 20,
     batch: Annotated[int | None, typer.Option(min=1, help="Print this number instead of 'batch'.")] = None,
@@ -274,36 +272,37 @@ def explain(
 ) -> None:
     """Say why a layer returns three values, four or five, which is which, and where they are in torch and ONNX.
 
-    Example: parity explain --layer lstm --units 64 --return-sequences --return-state
+    Examples: parity explain --layer lstm --units 64 --return-sequences --return-state
+    / parity explain model.keras --layer encoder
     """
     from parity import terminal
     from parity.correspondence import CALLS
     from parity.explaining import explain_layer, explain_network, merge_mode_named, specs_of
 
-    if (source is None) == (layer is None):
-        raise ParityError(
-            "explain what?",
-            expected="a file or --layer, one of the two",
-            got="both" if source else "neither",
-            remedy="parity explain model.keras, or parity explain --layer lstm --return-state",
-        )
-    given = [name for name in context.params if _given(context, name) and name not in ("source", "batch", "time")]
+    given = [
+        name for name in context.params if _given(context, name) and name not in ("source", "layer", "batch", "time")
+    ]
     if source is not None and given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ParityError(
-            "these options are for --layer; a file says them itself", got=options, remedy="leave them out"
+            "these options are for a layer without a file; a file says them itself",
+            got=options,
+            remedy="leave them out",
         )
     if source is not None:
-        from parity.sources import read
+        from parity.sources import layer_named, open_source
 
-        terminal.show_explained(list(explain_network(read(source), batch or "batch", time or "time")))
-    elif layer is not None:
+        opened = open_source(source, partial=True)
+        network = (opened if layer is None else layer_named(opened, layer)).network
+        terminal.show_explained(list(explain_network(network, batch or "batch", time or "time")))
+    else:
+        kind = _kind_of_layer(layer)
         asked = [name for name, on in zip(CALLS[1:], (unbatched, packed, cell), strict=True) if on]
         if len(asked) > 1:
             raise ParityError(
                 "these exclude each other", "--unbatched, --packed, --cell", "one of them", ", ".join(asked)
             )
-        specs = specs_of(layer.value, features, units, num_layers, bidirectional, go_backwards, proj_size)
+        specs = specs_of(kind, features, units, num_layers, bidirectional, go_backwards, proj_size)
         mode = merge_mode_named(merge_mode)
         if "merge_mode" in given and not bidirectional:
             remedy = "add --bidirectional, or leave --merge-mode out"
@@ -314,6 +313,19 @@ def explain(
         call = asked[0] if asked else CALLS[0]
         explained = explain_layer(specs, return_sequences, state, mode, batch or "batch", time or "time", call)
         terminal.show_explained([explained])
+
+
+def _kind_of_layer(layer: str | None) -> Kind:
+    kinds: dict[str | None, Kind] = {"lstm": "lstm", "gru": "gru", "rnn": "rnn"}
+    if layer in kinds:
+        return kinds[layer]
+    raise ParityError(
+        "explain what?",
+        "" if layer is None else f"--layer {layer}",
+        "a file, or --layer lstm, gru or rnn",
+        "neither" if layer is None else layer,
+        "parity explain model.keras, or parity explain --layer lstm --return-state",
+    )
 
 
 def _given(context: typer.Context, name: str) -> bool:

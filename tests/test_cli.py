@@ -268,6 +268,10 @@ def test_explain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert "returns 5 values" in out
     assert "[3]  layer 1, backward" in out
+    code, out, _ = run(capsys, "explain", folder / "gru.pt", "--layer", 1)
+    assert code == 0
+    assert "returns 3 values" in out
+    assert "layer 1" not in out
 
 
 def _truncated(folder: Path) -> Path:
@@ -355,7 +359,11 @@ BAD: dict[str, tuple[Any, list[str]]] = {
         ["one direction alone is not merged", "add --bidirectional"],
     ),
     "explain nothing": (lambda _: ["explain"], ["--layer"]),
-    "explain both": (lambda f: ["explain", f / "gru.pt", "--layer", "gru"], ["one of the two"]),
+    "explain a kind there is not": (lambda _: ["explain", "--layer", "conv"], ["--layer conv", "lstm, gru or rnn"]),
+    "explain a layer there is not": (
+        lambda f: ["explain", f / "gru.pt", "--layer", "encoder"],
+        ["no recurrent layer 'encoder'", "one of "],
+    ),
     "explain with a file's options": (lambda f: ["explain", f / "gru.pt", "--units", 3], ["--units", "leave them out"]),
     "report of no format": (
         lambda f: ["compare", f / "gru.pt", "--engines", "torch", "--report", f / "r.txt"],
