@@ -59,6 +59,8 @@ def ahead(blocks: Iterator[Array]) -> Iterator[Array]:
 def scratch(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array to be filled, copied and forgotten; who reads `ahead` gets the same memory again, as new memory costs more than its use.
 
+    There is one for each thread: the tensors that are read ahead follow each other and do not take turns.
+
     Example:
         >>> scratch((2, 3), np.dtype(np.float32)).shape
         (2, 3)

@@ -81,14 +81,25 @@ def blocks_of(array: Array | Deferred) -> Blocks:
     return Blocks(tuple(array.shape), array.dtype, blocks)
 
 
-def row_slices(shape: tuple[int, ...], itemsize: int) -> Iterator[slice]:
-    """Slices along the first axis of a tensor, each of about `BLOCK_BYTES`.
+def rows_together(stored: Stored) -> int:
+    """So many rows of a tensor are unpacked together, where its file keeps it in chunks; 1 elsewhere.
+
+    Example:
+        >>> rows_together(np.ones((2, 3)))
+        1
+    """
+    return int(getattr(stored, "rows_together", 1))
+
+
+def row_slices(shape: tuple[int, ...], itemsize: int, together: int = 1) -> Iterator[slice]:
+    """Slices along the first axis of a tensor, each of about `BLOCK_BYTES`, or of a multiple of the rows that are unpacked together.
 
     Example:
         >>> list(row_slices((5, 1 << 19), 4))
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     rows = max(1, BLOCK_BYTES // max(1, math.prod(shape[1:]) * itemsize))
+    rows += -rows % together
     for start in range(0, shape[0], rows):
         yield slice(start, min(start + rows, shape[0]))
 
@@ -231,10 +242,10 @@ def as_it_stands(stored: Stored, where: str) -> Deferred:
         return block
 
     def read_blocks() -> Iterator[Array]:
-        for rows in row_slices(shape, dtype.itemsize):
+        for rows in row_slices(shape, dtype.itemsize, rows_together(stored)):
             yield checked(np.asarray(stored[rows]), f"{where} from row {rows.start} on,")
 
-    return Deferred(shape, dtype, lambda: checked(np.asarray(stored[()]), where), read_blocks if shape else None)
+    return Deferred(shape, dtype, lambda: checked(np.asarray(stored[()]), where), read_blocks if any(shape) else None)
 
 
 class Deferring:

@@ -12,7 +12,17 @@ from einops import rearrange
 
 from parity.ahead import scratch
 from parity.blockwise import copy_blockwise, for_each
-from parity.deferred import LARGE_BYTES, Array, Blocks, Deferred, Deferring, Stored, not_finite, row_slices
+from parity.deferred import (
+    LARGE_BYTES,
+    Array,
+    Blocks,
+    Deferred,
+    Deferring,
+    Stored,
+    not_finite,
+    row_slices,
+    rows_together,
+)
 from parity.errors import ParityError, Problem, ShapeError
 from parity.layouts import CANONICAL_AXES, GATES, LAYOUTS, PEEPHOLES, STATES, Kind, Layout, Tensor, axis_groups
 
@@ -213,7 +223,7 @@ def _deferred(layout: Layout, spec: RecurrentSpec, tensor: Tensor, array: Stored
             raise ParityError([problem])
 
     def rows_read() -> Iterator[tuple[slice, Array]]:
-        for rows in _row_slices(spec, tensor, dtype.itemsize):
+        for rows in _row_slices(spec, tensor, dtype.itemsize, rows_together(array)):
             yield rows, np.asarray(array[rows])
 
     def fill(gates: Sequence[Array] | Array) -> None:
@@ -250,13 +260,13 @@ def _is_canonical(layout: Layout, tensor: Tensor) -> bool:
     return plain == CANONICAL_AXES[tensor.members[0]] and layout.letters(tensor) in ((), GATES[layout.kind])
 
 
-def _row_slices(spec: RecurrentSpec, tensor: Tensor, itemsize: int) -> Iterator[slice]:
+def _row_slices(spec: RecurrentSpec, tensor: Tensor, itemsize: int, together: int = 1) -> Iterator[slice]:
     """Slices of a framework's matrix, none of which reaches across two gates where its rows are those of gates."""
     shape = tensor_shape(spec, tensor, 1)
     gated = "gate" in axis_groups(tensor.axes)[0]
     unit = spec.hidden_size if gated else shape[0]
     for start in range(0, shape[0], unit):
-        for rows in row_slices((unit, *shape[1:]), itemsize):
+        for rows in row_slices((unit, *shape[1:]), itemsize, together):
             yield slice(start + rows.start, start + rows.stop)
 
 

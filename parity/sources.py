@@ -88,7 +88,7 @@ def _opened(source: Source) -> Opened:
 def _opened_with(source: Source, config: str | os.PathLike[str]) -> Opened:
     if not isinstance(config, (str, os.PathLike)) or not _is_file(config):
         named = isinstance(config, (str, os.PathLike))
-        got = f"nothing at {str(config)[:60]}" if named else type(config).__name__
+        got = f"no file {str(config)[:60]}" if named else type(config).__name__
         remedy = "write it to a file first: Path('model.json').write_text(model.to_json())"
         raise ParityError("the configuration is no file", "config", "the path of a JSON file", got, remedy)
     path = Path(source)

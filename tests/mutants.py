@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from parity.conventions import Value, to_canonical
+from parity.deferred import Blocks, blocks_of
 from parity.layouts import GATES, LAYOUTS, Kind, Layout
 from parity.network import Dense, Network, Output, Recurrent
 from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights, pack
@@ -32,6 +33,7 @@ HOMES = {
 FRAMEWORKS = {"torch": "torch", "onnxruntime": "onnx", "keras": "keras"}
 
 Patch: TypeAlias = Callable[[pytest.MonkeyPatch], None]
+Pack: TypeAlias = Callable[[Layout, RecurrentSpec, Sequence[Weights]], dict[str, Array]]
 ChangeWeights: TypeAlias = Callable[[Sequence[Weights]], Sequence[Weights]]
 
 
@@ -102,9 +104,22 @@ def wrong_row(engine: str, layout: Layout) -> Patch:
     """One framework's row of the table replaced, as that framework sees it."""
 
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(f"{HOMES[engine]}.LAYOUTS", {**LAYOUTS, (layout.framework, layout.kind): layout})
+        if engine == "keras":
+            monkeypatch.setattr(f"{HOMES[engine]}.keras_layout", lambda *_: layout)
+        else:
+            monkeypatch.setattr(f"{HOMES[engine]}.LAYOUTS", {**LAYOUTS, (layout.framework, layout.kind): layout})
 
     return patch
+
+
+def wrong_packing(engine: str, pack: Pack) -> Patch:
+    """An engine's weights are packed by another function; Keras's in blocks, as they are written to files, too."""
+
+    def in_blocks(*given: Any) -> dict[str, Blocks]:
+        return {name: blocks_of(array) for name, array in pack(*given).items()}
+
+    name, function = ("packed", in_blocks) if engine == "keras" else ("pack", pack)
+    return lambda monkeypatch: monkeypatch.setattr(f"{HOMES[engine]}.{name}", function)
 
 
 def wrong_tensor(engine: str, layout: Layout, member: str) -> Patch:
@@ -115,7 +130,7 @@ def wrong_tensor(engine: str, layout: Layout, member: str) -> Patch:
         wrong = pack(layout, spec, weights)
         return {name: wrong[name] if name in names else array for name, array in pack(right, spec, weights).items()}
 
-    return lambda monkeypatch: monkeypatch.setattr(f"{HOMES[engine]}.pack", packed)
+    return wrong_packing(engine, packed)
 
 
 # ---- the weights themselves
@@ -127,7 +142,7 @@ def wrong_weights(engine: str, change: ChangeWeights) -> Patch:
     def packed(layout: Layout, spec: RecurrentSpec, weights: Sequence[Weights]) -> dict[str, Array]:
         return pack(layout, spec, change(weights))
 
-    return lambda monkeypatch: monkeypatch.setattr(f"{HOMES[engine]}.pack", packed)
+    return wrong_packing(engine, packed)
 
 
 def swapped_biases(weights: Sequence[Weights]) -> list[Weights]:

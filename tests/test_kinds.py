@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -70,3 +74,68 @@ def test_a_damaged_file_of_the_right_name_says_what_is_damaged(
     with pytest.raises(FormatError) as caught:
         read_file(path)
     assert "what its name says" not in str(caught.value)
+
+
+def exported(folder: Path) -> bytes:
+    path = folder / "program.pt2"
+    with warnings.catch_warnings(action="ignore"):  # of what torch.export itself does with an nn.LSTM
+        program = torch.export.export(torch.nn.LSTM(3, 5, batch_first=True), (torch.ones(2, 7, 3),))
+    torch.export.save(program, path)
+    damaged = folder / "damaged.pt2"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(damaged, "w") as new:
+        for name in old.namelist():
+            if not name.endswith("weights/weight_0"):
+                new.writestr(name, old.read(name))
+    return damaged.read_bytes()
+
+
+def header(text: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text
+
+
+def npz_with_stray(folder: Path) -> bytes:
+    np.savez(folder / "a.npz", weight_ih_l0=np.ones((20, 3)))
+    with zipfile.ZipFile(folder / "a.npz", "a") as archive:
+        archive.writestr("config.json", "{}")
+    return (folder / "a.npz").read_bytes()
+
+
+DAMAGED: dict[str, tuple[str, Callable[[Path], bytes]]] = {
+    "a .pt2 without one of its weights": (".pt2", exported),
+    "a .safetensors whose length reads as '<'": (".safetensors", lambda _: header(b'{ "a": 7' + b" " * 51 + b"}")),
+    "a .safetensors whose length reads as gzip": (".safetensors", lambda _: header(b'{ "a": 7'.ljust(0x8B1F))),
+    "an .h5 behind a block of its user": (".h5", lambda _: b"<x>".ljust(512, b" ") + b"\x89HDF\r\n\x1a\n" + b"\0" * 99),
+    "an .npz with a member that is no array": (".npz", npz_with_stray),
+    "an .onnx with a brace at its eighth byte": (".onnx", lambda _: b'\x08\x07\x12\x05pyto{"' + b"\xff" * 99),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_not_called_another(name: str, tmp_path: Path) -> None:
+    suffix, made = DAMAGED[name]
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(made(tmp_path))
+    with pytest.raises(FormatError) as caught:
+        read_file(path)
+    assert "what its name says" not in str(caught.value)
+
+
+def test_onnx_as_text_is_no_web_page(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text('<ir_version: 8, opset_import: ["" : 17]>\nagraph (float[N] x) => (float[N] y) { y = Relu(x) }')
+    with pytest.raises(FormatError, match=r"an ONNX model as text(.|\n)*parse_model"):
+        read_file(path)
+
+
+def test_a_configuration_is_heard_or_refused(contents: dict[str, bytes], tmp_path: Path) -> None:
+    config = tmp_path / "model.json"
+    config.write_text(keras.Sequential([keras.Input((7, 3)), kl.LSTM(6)]).to_json())
+    for kind in (".h5", ".keras"):
+        path = tmp_path / f"whole{kind}.h5"
+        path.write_bytes(contents[kind])
+        with pytest.raises(FormatError, match="a configuration for a file that has its own"):
+            read_file(path, config)
+    path = tmp_path / "pointer.weights.h5"
+    path.write_bytes(contents["lfs"])
+    with pytest.raises(FormatError, match="git lfs pull"):
+        read_file(path, config)

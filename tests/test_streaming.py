@@ -10,7 +10,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,10 +22,12 @@ from parity import recurrent
 from parity.ahead import ahead
 from parity.cell import Cell, plain_cell
 from parity.conversion import convert
-from parity.deferred import BLOCK_BYTES, LARGE_BYTES, Deferred
+from parity.deferred import BLOCK_BYTES, LARGE_BYTES, Deferred, as_it_stands
 from parity.errors import ParityError
 from parity.files import read_file, safetensors_file, write_file
 from parity.files.archive import crc32_joined
+from parity.files.hdf5 import Dataset, Source, opened
+from parity.files.hdf5.chunks import Chunked
 from parity.identity import identical
 from parity.network import Network, Output, Recurrent
 from parity.recurrent import RecurrentSpec, Weights
@@ -203,3 +207,27 @@ def test_who_stops_asking_leaves_no_thread_behind() -> None:
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_the_checksum_of_two_parts_is_that_of_the_whole(first: bytes, second: bytes) -> None:
     assert crc32_joined(zlib.crc32(first), zlib.crc32(second), len(second)) == zlib.crc32(first + second)
+
+
+@pytest.mark.parametrize("chunks", [(9000, 150), (9000, 16), (1000, 150), (7, 150)])
+def test_a_compressed_chunk_is_unpacked_once(
+    chunks: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = np.random.default_rng(1).random((9000, 150), np.float32)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("table", data=table, chunks=chunks, compression="gzip")
+    unpacked: list[int] = []
+    honest = Chunked._read
+
+    def counted(self: Chunked, chunk: Any) -> np.ndarray:
+        unpacked.append(chunk.address)
+        return honest(self, chunk)
+
+    monkeypatch.setattr(Chunked, "_read", counted)
+    with opened(Source(tmp_path / "a.h5")) as root:
+        node = root["table"]
+        assert isinstance(node, Dataset)
+        held = as_it_stands(node.stored(), "table, index")
+        read = np.concatenate(list(held.blocks()))
+    np.testing.assert_array_equal(read, table)
+    assert len(unpacked) == len(set(unpacked))

@@ -122,13 +122,13 @@ def read_file(path: str | Path, config: str | Path | None = None) -> Network:
         if not form.takes_config:
             remedy = "leave the configuration out: this format has its own, or none"
             raise ParityError("a configuration is for the weights of Keras", str(path), ".h5", path.suffix, remedy)
-        return form.read(path, Path(config))
+        return _read(form, path, Path(config))
 
 
-def _read(form: Format, path: Path) -> Network:
+def _read(form: Format, path: Path, *config: Path) -> Network:
     """Read a file; where it is not what its name says, what it is instead is worth more than what is wrong with it."""
     try:
-        return form.read(path)
+        return form.read(path, *config)
     except FormatError as error:
         other = _later("kinds", "other_kind")(path)
         if other is None:

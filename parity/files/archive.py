@@ -25,7 +25,8 @@ _MOST_TOGETHER = 2
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, lengths of the name and of the extra field (PKWARE's APPNOTE.TXT, 4.3.7)."""
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES, _LARGE_BYTES = 1 << 20, 1 << 24
+"""A member is read so much at a time; from the second size on by two threads."""
 
 _POLYNOMIAL = 0xEDB88320
 """Of CRC-32, its highest power the lowest bit."""
@@ -69,6 +70,8 @@ class _Window(io.RawIOBase):
 
 def _checksum(path: Path, start: int, size: int) -> int:
     """CRC-32 of a part of a file; its two halves are read side by side."""
+    if size < _LARGE_BYTES:
+        return _checksum_in_turn(path, start, size)
     half = size // 2
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(_checksum_in_turn, path, start + half, size - half)

@@ -13,6 +13,8 @@ ZIP = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
 """How zip archives start."""
 
 _START_BYTES = 512
+_TEXT = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)))
+"""What stands in text of any encoding that extends ASCII."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,11 @@ PACKAGE = Kind(
 )
 """Holds a data.pkl as torch's own files do."""
 
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
 _STARTS: tuple[tuple[int, bytes, Kind], ...] = (
-    (0, b"\x89HDF\r\n\x1a\n", _HDF5),
+    (0, _HDF5_START, _HDF5),
     (0, b"\x93NUMPY", Kind("an array of NumPy", "name it .npy: it is taken for inputs, not for a model")),
-    (0, b"\x1f\x8b", Kind("compressed with gzip", "unpack it first: gunzip")),
+    (0, b"\x1f\x8b\x08", Kind("compressed with gzip", "unpack it first: gunzip")),
     (0, b"\xfd7zXZ", Kind("compressed with xz", "unpack it first: unxz")),
     (0, b"BZh", Kind("compressed with bzip2", "unpack it first: bunzip2")),
     (0, b"7z\xbc\xaf", Kind("a 7z archive", "unpack it first")),
@@ -53,10 +56,13 @@ _STARTS: tuple[tuple[int, bytes, Kind], ...] = (
     (4, b"TFL3", Kind("a TensorFlow Lite model", "name it .tflite")),
     (8, b'{"', Kind("a safetensors file", "name it .safetensors", (".safetensors",))),
     (0, b"version https://git-lfs", Kind("a pointer of Git LFS, not the file itself", "get the file: git lfs pull")),
-    (0, b"<", Kind("a web page or other text", "get the file anew: a page was stored in its place")),
+    (0, b"<ir_version", Kind("an ONNX model as text", "onnx.save(onnx.parser.parse_model(text), 'model.onnx')")),
 )
+_PAGE = Kind("a web page or other text", "get the file anew: a page was stored in its place")
 _MEMBERS: tuple[tuple[str, Kind], ...] = (
     (".data/extern_modules", PACKAGE),
+    ("archive_format", _TORCH),
+    ("serialized_exported_program.json", _TORCH),
     ("model.weights.h5", _KERAS),
     ("saved_model.pb", Kind("a zipped SavedModel of TensorFlow", "unpack it first")),
     ("MAR-INF/MANIFEST.json", Kind("a model archive of TorchServe", "unpack it and take the .pt in it")),
@@ -78,6 +84,8 @@ def kind_of_start(start: bytes) -> Kind | None:
     for offset, magic, kind in _STARTS:
         if start[offset:].startswith(magic):
             return kind
+    if start.startswith(b"<") and all(byte in _TEXT for byte in start):
+        return _PAGE
     return _ONNX if start[:1] == b"\x08" and start[2:3] in (b"\x12", b"\x1a", b"\x22", b":") else None
 
 
@@ -100,6 +108,18 @@ def kind_of_members(names: Sequence[str]) -> Kind | None:
     return Kind(f"a zip with {inside[0][:80]} in it", "unpack it first") if inside else None
 
 
+def _fits(path: Path, start: bytes) -> bool:
+    """Whether the bytes are what the name promises, damaged or not: then what is wrong with them is what is to be said."""
+    name = path.name.lower()
+    if name.endswith(_HDF5.suffixes):
+        with path.open("rb") as file:  # a block of the user's own may stand before it
+            places = [0, *(512 << power for power in range(12))]
+            return any(file.seek(place) == place and file.read(len(_HDF5_START)) == _HDF5_START for place in places)
+    if name.endswith(".safetensors"):
+        return start[8:].lstrip().startswith(b"{")
+    return name.endswith(".onnx") and start[:1] == b"\x08"
+
+
 def other_kind(path: Path) -> Kind | None:
     """What a file is whose name promises something else; None where it is what it is called, or where nothing is seen.
 
@@ -113,8 +133,12 @@ def other_kind(path: Path) -> Kind | None:
     try:
         with path.open("rb") as file:
             start = file.read(_START_BYTES)
+        if _fits(path, start):
+            return None
         if start.startswith(ZIP):
             with Archive(path, "a zip archive") as archive:
+                if path.suffix.lower() == ".npz" and any(name.endswith(".npy") for name in archive.names):
+                    return None
                 kind = kind_of_members(archive.names)
         else:
             kind = kind_of_start(start)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.deferred import Array, Blocks, Deferred, Stored, row_slices
+from parity.deferred import Array, Blocks, Deferred, Stored, row_slices, rows_together
 from parity.errors import FormatError
 from parity.files.bfloat16 import from_bfloat16
 
@@ -179,6 +179,7 @@ class Widened:
 
     def __init__(self, stored: Stored) -> None:
         self._stored, self.shape = stored, tuple(stored.shape)
+        self.rows_together = rows_together(stored)
 
     def __getitem__(self, rows: Any) -> Array:
         found = np.asarray(self._stored[rows])

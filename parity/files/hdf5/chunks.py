@@ -54,6 +54,11 @@ class Chunked:
     chunks: Mapping[tuple[int, ...], _Chunk]
     filters: tuple[Filter, ...]
 
+    @property
+    def rows_together(self) -> int:
+        """Rows of a chunk: who asks for fewer of a compressed one unpacks it again and again."""
+        return self.extent[0] if self.filters else 1
+
     def __getitem__(self, rows: Any) -> Array:
         """A slice of rows, or all of the array for `()`.
 

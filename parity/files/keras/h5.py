@@ -59,9 +59,7 @@ def read(path: Path, config: Path | None = None) -> Network:
         UnsupportedError: a form of HDF5 that is not read.
     """
     if is_zip(path):
-        if config is not None:
-            got = "a zip file with its own"
-            raise FormatError("a configuration beside one", str(path), "HDF5 weights alone", got, "leave it out")
+        _check_alone(path, config)
         network = read_zip(path)
         return replace(network, details={"file": f"a .keras file under the name {path.suffix}", **network.details})
     with opened(Source(path)) as root:
@@ -70,6 +68,7 @@ def read(path: Path, config: Path | None = None) -> Network:
         weights = root.group(_WEIGHTS) if _WEIGHTS in root and layer_names(root.group(_WEIGHTS)) is not None else root
         said = {key: value or weights.text(key) for key, value in said.items()}
         if model is not None:
+            _check_alone(path, config)
             described = parsed(model, _MODEL, root.fault)
             trained = [what for key, what in _TRAINING.items() if key in root or root.text(key) is not None]
             left = {"left out": ", ".join(trained)} if trained else {}
@@ -89,6 +88,13 @@ def read(path: Path, config: Path | None = None) -> Network:
         if legacy:
             return _with_details(recognised(by_layer(weights), said[_VERSION] or _UNSAID, name), said)
         return _with_details(tree_network(root, said[_VERSION] or "3", name), said)
+
+
+def _check_alone(path: Path, config: Path | None) -> None:
+    """A whole model has its own configuration; another one would not be heard."""
+    if config is not None:
+        what, got = "a configuration for a file that has its own", "a whole model"
+        raise FormatError(what, str(path), "weights alone", got, "leave the configuration out")
 
 
 def _whole(path: Path, group: Group, described: Config, version: str | None, legacy: bool = True) -> Network:
