@@ -289,3 +289,19 @@ def test_weights_alone_with_their_configuration_on_the_command_line(
         out = capsys.readouterr()
         assert not stop.value.code, out.err
         assert expected in out.out
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".npz", ".keras", ".h5", ".weights.h5", ".onnx"])
+@pytest.mark.parametrize("units", [6, 600])
+def test_numbers_in_another_byte_order_are_the_same_numbers(units: int, suffix: str, tmp_path: Path) -> None:
+    own = {name: tensor.detach().numpy() for name, tensor in torch.nn.GRU(3, units).named_parameters()}
+    proofs = []
+    for order in "<>":
+        turned = {name: array.astype(f"{order}f4") for name, array in own.items()}
+        path = tmp_path / f"{'big' if order == '>' else 'little'}.npz"
+        np.savez(path, **turned)  # type: ignore[arg-type]  # numpy's hints take every keyword for an option
+        target = path.with_suffix(suffix) if suffix != ".npz" else tmp_path / f"of_{path.name}"
+        proofs.append(write_converted(read_file(path), path, target).proof)
+        found = read_file(target).recurrent[0].weights[0]
+        np.testing.assert_array_equal(found.recurrent, own["weight_hh_l0"].reshape(3, units, units))
+    assert proofs[0] == proofs[1]

@@ -144,13 +144,18 @@ class Contents:
 
 
 def widened(tensor: Stored) -> Stored:
-    """float16 and bfloat16 as float32, exactly; all else as it is.
+    """float16 and bfloat16 as float32, exactly, and every number in the byte order of this machine; all else as it is.
 
     Example:
-        >>> widened(np.ones(2, np.float16)).dtype, widened(np.ones(2)).dtype
-        (dtype('float32'), dtype('float64'))
+        >>> widened(np.ones(2, np.float16)).dtype, widened(np.ones(2)).dtype, widened(np.ones(2, ">f4")).dtype
+        (dtype('float32'), dtype('float64'), dtype('float32'))
     """
-    return Widened(tensor) if tensor.dtype in (BFLOAT16, np.dtype(np.float16)) else tensor
+    return tensor if tensor.dtype == _wide(tensor.dtype) else Widened(tensor)
+
+
+def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    own = dtype.newbyteorder("=")
+    return np.dtype(np.float32) if own in (BFLOAT16, np.dtype(np.float16)) else own
 
 
 def in_words(options: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -168,22 +173,20 @@ def in_words(options: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 class Widened:
-    """A tensor of float16 or bfloat16 as float32, which holds all of its numbers exactly.
+    """A tensor of float16 or bfloat16 as float32, which holds all of its numbers exactly; of another byte order in this machine's.
 
     Example:
         >>> Widened(np.ones((2, 3), np.float16))[1:].dtype
         dtype('float32')
     """
 
-    dtype = np.dtype(np.float32)
-
     def __init__(self, stored: Stored) -> None:
-        self._stored, self.shape = stored, tuple(stored.shape)
+        self._stored, self.shape, self.dtype = stored, tuple(stored.shape), _wide(np.dtype(stored.dtype))
         self.rows_together = rows_together(stored)
 
     def __getitem__(self, rows: Any) -> Array:
         found = np.asarray(self._stored[rows])
-        return from_bfloat16(found["bfloat16"]) if self._stored.dtype == BFLOAT16 else found.astype(np.float32)
+        return from_bfloat16(found["bfloat16"]) if self._stored.dtype == BFLOAT16 else found.astype(self.dtype)
 
 
 def type_name(stored: Stored) -> str:
