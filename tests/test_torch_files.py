@@ -1119,3 +1119,15 @@ def test_a_program_says_the_nonlinearity_of_its_rnn(nonlinearity: str, way: str,
     assert layer.cells[0].functions[0].name == nonlinearity
     found = parity.run(layer, x.numpy(), engine="reference").sequence
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+
+
+def test_a_small_pickle_takes_little_memory(tmp_path: Path) -> None:
+    """A buffer for the largest pickle is a thousand times this file."""
+    path = tmp_path / "list.pt"
+    path.write_bytes(pickle.dumps(list(range(700))))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="a pickle that"):
+        read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20

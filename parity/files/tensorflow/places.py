@@ -96,7 +96,7 @@ def _of_state(folder: Path) -> Place:
     """
     file = inside(folder / STATE, folder)
     with file.open("rb") as opened:
-        content = opened.read(_MOST_STATE_BYTES).decode("utf-8", "replace")
+        content = opened.read(min(file.stat().st_size, _MOST_STATE_BYTES)).decode("utf-8", "replace")
     line = _STATE_LINE.search(content)
     if line is None:
         remedy = f"give the prefix of a checkpoint: NAME where there is NAME{INDEX}"

@@ -12,6 +12,7 @@ from parity.files.torch.rebuild import SAVE_STATE
 from parity.files.torch.unpickling import Interpreter, placed
 
 _EXPECTED = "a file of torch.save, torch.jit.save or torch.export.save"
+_MOST_PICKLE = 1 << 22
 
 
 def foreign_bytes(path: Path, start: bytes) -> ParityError | None:
@@ -55,7 +56,7 @@ def _other(path: Path, what: str, remedy: str) -> FormatError:
 def _bare_pickle(path: Path) -> ParityError:
     """A pickle that torch.save did not write: what it wants to call, if it does."""
     with path.open("rb") as file:
-        content = file.read(1 << 22)
+        content = file.read(min(path.stat().st_size, _MOST_PICKLE))
     try:
         Interpreter(io.BytesIO(content)).load()
     except UnsupportedError as error:
