@@ -133,7 +133,7 @@ def test_a_configuration_is_heard_or_refused(contents: dict[str, bytes], tmp_pat
     for kind in (".h5", ".keras"):
         path = tmp_path / f"whole{kind}.h5"
         path.write_bytes(contents[kind])
-        with pytest.raises(FormatError, match="a configuration for a file that has its own"):
+        with pytest.raises(FormatError, match="a configuration beside one"):
             read_file(path, config)
     path = tmp_path / "pointer.weights.h5"
     path.write_bytes(contents["lfs"])

@@ -93,7 +93,7 @@ def read(path: Path, config: Path | None = None) -> Network:
 def _check_alone(path: Path, config: Path | None) -> None:
     """A whole model has its own configuration; another one would not be heard."""
     if config is not None:
-        what, got = "a configuration for a file that has its own", "a whole model"
+        what, got = "a configuration beside one: the file has its own", "a whole model"
         raise FormatError(what, str(path), "weights alone", got, "leave the configuration out")
 
 
