@@ -14,7 +14,7 @@ the last two lines being what the frameworks' own kernels were measured to do (s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -516,6 +516,11 @@ class Float32Rounding:
         exact, exact_inputs = value[: self._batch], inputs[: self._batch]
         squares: Float64 = exact_inputs.reshape(-1, matrix.shape[0]) ** 2 @ self._squares[site]
         size = np.sqrt(squares).reshape(exact.shape) + np.abs(bias) + np.abs(exact)
+        return self._perturbed(value, UNIT * size, site)
+
+    def total(self, value: Float64, squares: Callable[[], Float64], terms: int, site: str) -> Float64:
+        """Rounding of a sum of so many terms, its size taken from the exact group."""
+        size = np.sqrt(terms * squares()[: self._batch]) + np.abs(value[: self._batch])
         return self._perturbed(value, UNIT * size, site)
 
     def sigmoid(self, value: Float64, site: str) -> Float64:

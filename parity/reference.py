@@ -18,7 +18,7 @@ roundings of float32, so the floor is measured on the very same recurrences.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,6 +47,10 @@ class Rounding(Protocol):
         """`value` = inputs @ matrix + bias, (rows, columns)."""
         ...
 
+    def total(self, value: Float64, squares: Callable[[], Float64], terms: int, site: str) -> Float64:
+        """`value`, each a sum of so many terms, whose squares `squares` sums up."""
+        ...
+
     def sigmoid(self, value: Float64, site: str) -> Float64:
         """The output of a sigmoid."""
         ...
@@ -68,6 +72,10 @@ class Exact:
     """No rounding beyond float64's own."""
 
     def affine(self, value: Float64, inputs: Float64, matrix: Float64, bias: Float64, site: str) -> Float64:
+        """The value as it is."""
+        return value
+
+    def total(self, value: Float64, squares: Callable[[], Float64], terms: int, site: str) -> Float64:
         """The value as it is."""
         return value
 

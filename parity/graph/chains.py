@@ -1,0 +1,93 @@
+"""A chain of layers, as a graph."""
+
+from __future__ import annotations
+
+from parity.conventions import Value
+from parity.graph.builder import Builder
+from parity.graph.graph import Graph, Wire
+from parity.network import Bidirectional, Embedding, Layer, Masking, Network, Recurrent
+
+
+def graph_of_chain(network: Network) -> Graph:
+    """A network whose every layer takes what the one before gives, as a graph; masks become values of their own.
+
+    Args:
+        network: a whole one.
+
+    Returns:
+        The graph; a bare layer or stack gives the sequence and then every final state, layer by layer.
+
+    Raises:
+        UnsupportedError: the network is partial.
+
+    Example:
+        >>> import numpy as np
+        >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> weights = Weights(np.ones((3, 5, 2)), np.ones((3, 5, 5)))
+        >>> graph = graph_of_chain(Network("gru", (Recurrent("gru", RecurrentSpec("gru", 2, 5), (weights,)),)))
+        >>> {name: value.shape for name, value in graph.run({"input": np.ones((4, 7, 2))}).items()}
+        {'output': (4, 7, 5), 'gru.state_h': (4, 5)}
+    """
+    network.whole()
+    build = Builder(network.name, network.origin)
+    build.details.update(network.details)
+    steps = "time" if network.time is None else network.time
+    tokens = network.tokens
+    first = network.layers[0]
+    value = (
+        build.input("input", ("batch", steps), "int64", tokens)
+        if tokens
+        else build.input("input", ("batch", steps, first.input_size))
+    )
+    given: dict[str, Wire] = {}
+    mask: Wire | None = None
+    for layer in network.layers:
+        mask = _narrowed(build, mask, layer, value)
+        takes = (value, mask) if isinstance(layer, (Recurrent, Bidirectional)) else (value,)
+        value = given[layer.name] = build.call(layer, *takes, source=layer.name)
+        if isinstance(layer, (Recurrent, Bidirectional)) and not layer.return_sequences:
+            mask = None
+    return build.graph(_outputs(network, given))
+
+
+def _narrowed(build: Builder, mask: Wire | None, layer: Layer, value: Wire) -> Wire | None:
+    """The mask from this layer on: with the steps that it leaves out itself."""
+    own = None
+    if isinstance(layer, Embedding) and layer.mask_zero:
+        own = build.elementwise("not_equal", value, build.constant(0), name=f"{layer.name}_mask")
+    elif isinstance(layer, Masking):
+        differs = build.elementwise("not_equal", value, layer.mask_value)
+        own = build.reduce("any", differs, -1, name=f"{layer.name}_mask")
+    return mask if own is None else own if mask is None else build.elementwise("logical_and", mask, own)
+
+
+def _outputs(network: Network, given: dict[str, Wire]) -> dict[str, Wire]:
+    layers = {layer.name: layer for layer in network.layers}
+    if network.outputs:
+        return {
+            output.name: given[output.layer]
+            if output.value is None
+            else _state(layers, given, output.layer, output.value)
+            for output in network.outputs
+        }
+    last = network.layers[-1]
+    outputs = {"output": given[last.name]}
+    if isinstance(last, (Recurrent, Bidirectional)) and last.merge_mode is None:
+        outputs = {"forward_output": given[last.name], "backward_output": Wire(given[last.name].node, 1)}
+    for layer in network.layers:
+        if isinstance(layer, Recurrent):
+            for index, value in enumerate(layer.values):
+                if index >= len(layer.given):
+                    outputs[f"{layer.name}.{value.name}"] = Wire(given[layer.name].node, index)
+    return outputs
+
+
+def _state(layers: dict[str, Layer], given: dict[str, Wire], name: str, value: Value) -> Wire:
+    """A value of a recurrent layer that is an output of the model."""
+    layer = layers[name]
+    assert isinstance(layer, Recurrent)
+    names = [own.name for own in layer.values]
+    return Wire(given[name].node, names.index(value.name))
+
+
+__all__ = ["graph_of_chain"]

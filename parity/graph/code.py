@@ -1,0 +1,83 @@
+"""What the writers of source code have in common: the answer, identifiers, calls that are wrapped as formatters wrap them."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from parity.deferred import Blocks
+
+WIDTH = 88
+"""Columns of the code that is written: the default of ruff and black."""
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """A module that was written, and what it loads.
+
+    Args:
+        source: of the module.
+        weights: by the names that the module gives them, in the order and layout in which it keeps them.
+        notes: what else to know: options that do nothing at inference and were left out, layers said by several of the target's.
+        stubs: layers that raise until somebody writes them.
+    """
+
+    source: str
+    weights: dict[str, Blocks]
+    notes: tuple[str, ...] = ()
+    stubs: tuple[str, ...] = field(default=())
+
+
+def identifiers(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
+    """A Python identifier for every name, all different, as like the names as can be.
+
+    Args:
+        names: of layers or values, each once, from anywhere.
+        reserved: what must not be taken.
+
+    Example:
+        >>> identifiers(["encoder/lstm", "lstm 2", "class", "größe"], reserved={"forward"})
+        {'encoder/lstm': 'encoder_lstm', 'lstm 2': 'lstm_2', 'class': 'class_', 'größe': 'gr_e'}
+    """
+    taken = set(reserved)
+    found: dict[str, str] = {}
+    for name in names:
+        base = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60] or "layer"
+        base = f"layer_{base}" if base[0].isdigit() else base
+        base = f"{base}_" if keyword.iskeyword(base) or keyword.issoftkeyword(base) else base
+        own, number = base, 2
+        while own in taken:
+            own, number = f"{base}_{number}", number + 1
+        taken.add(own)
+        found[name] = own
+    return found
+
+
+def wrapped(start: str, arguments: Sequence[str], end: str, indent: int = 0) -> list[str]:
+    """A call (or any bracket) in one line where it fits, else as ruff and black wrap it.
+
+    Args:
+        start: up to and with the opening bracket, such as "self.lstm = nn.LSTM(".
+        arguments: each without a comma.
+        end: the closing bracket and what follows it.
+        indent: spaces before it.
+
+    Example:
+        >>> wrapped("x = f(", ["1", "units=2"], ")")
+        ['x = f(1, units=2)']
+        >>> wrapped("x = f(", ["a" * 50, "b" * 50], ")")[0::3]
+        ['x = f(', ')']
+    """
+    space = " " * indent
+    line = f"{space}{start}{', '.join(arguments)}{end}"
+    if len(line) <= WIDTH or not arguments:
+        return [line]
+    inside = f"{space}    {', '.join(arguments)}"
+    if len(inside) <= WIDTH:
+        return [f"{space}{start}", inside, f"{space}{end}"]
+    return [f"{space}{start}", *(f"{space}    {argument}," for argument in arguments), f"{space}{end}"]
+
+
+__all__ = ["WIDTH", "Code", "identifiers", "wrapped"]

@@ -1,0 +1,391 @@
+"""The same numbers in another place: axes, slices, padding, repetition."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from parity.errors import ShapeError
+from parity.graph.operations.operation import Plain, Shape, normalized
+from parity.reference import Rounding
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length of an axis of one of the operation's inputs, times a whole number.
+
+    Args:
+        input: which input, from 0 on.
+        axis: which of its axes, from 0 on.
+        times: the number.
+    """
+
+    input: int
+    axis: int
+    times: int = 1
+
+
+Size: TypeAlias = int | Length
+"""A length that is known, or that of an axis of an input; -1 for what is left over."""
+
+
+def _sizes(sizes: tuple[Size, ...], shapes: tuple[Shape | None, ...], name: str) -> tuple[int, ...]:
+    found = []
+    for size in sizes:
+        if isinstance(size, Length):
+            shape = shapes[size.input]
+            if shape is None or size.axis >= len(shape):
+                raise ShapeError("no such axis", name, f"axis {size.axis} of input {size.input}", str(shape))
+            found.append(shape[size.axis] * size.times)
+        else:
+            found.append(size)
+    return tuple(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Transpose(Plain):
+    """Axes in another order, as `numpy.transpose`.
+
+    Args:
+        name: unique among the operations of a graph.
+        axes: for each axis of the result, the axis of the input.
+    """
+
+    axes: tuple[int, ...]
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        (shape,) = shapes
+        if shape is None or len(shape) != len(self.axes):
+            raise ShapeError("another number of axes", self.name, str(len(self.axes)), str(shape))
+        return (tuple(shape[axis] for axis in self.axes),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The axes in that order."""
+        return (values[0].transpose(self.axes),)
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Plain):
+    """The same numbers in C order under another shape. Takes (x, any further inputs whose axes `sizes` names).
+
+    Args:
+        name: unique among the operations of a graph.
+        sizes: of every axis; at most one is -1.
+    """
+
+    sizes: tuple[Size, ...]
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        sizes, total = _sizes(self.sizes, shapes, self.name), math.prod(shapes[0] or ())
+        known = math.prod(size for size in sizes if size != -1)
+        if (known == 0 or total % known) if -1 in sizes else total != known:
+            raise ShapeError("the numbers do not fill the shape", self.name, str(sizes), str(shapes[0]))
+        return (tuple(total // known if size == -1 else size for size in sizes),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The array in that shape."""
+        return (values[0].reshape(self.shapes(*(None if value is None else value.shape for value in values))[0]),)
+
+
+@dataclass(frozen=True, eq=False)
+class ExpandDims(Plain):
+    """New axes of length one.
+
+    Args:
+        name: unique among the operations of a graph.
+        axes: their places in the result.
+    """
+
+    axes: tuple[int, ...]
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        (shape,) = shapes
+        rank = len(shape or ()) + len(self.axes)
+        places, rest = {normalized(axis, rank) for axis in self.axes}, iter(shape or ())
+        return (tuple(1 if axis in places else next(rest) for axis in range(rank)),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The array with them."""
+        return (np.expand_dims(values[0], self.axes),)
+
+
+@dataclass(frozen=True, eq=False)
+class Squeeze(Plain):
+    """Without some axes of length one.
+
+    Args:
+        name: unique among the operations of a graph.
+        axes: of the input.
+    """
+
+    axes: tuple[int, ...]
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        (shape,) = shapes
+        assert shape is not None
+        gone = {normalized(axis, len(shape)) for axis in self.axes}
+        if any(shape[axis] != 1 for axis in gone):
+            raise ShapeError(
+                "an axis that is not of length one", self.name, f"axes {self.axes} of length 1", str(shape)
+            )
+        return (tuple(length for axis, length in enumerate(shape) if axis not in gone),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The array without them."""
+        return (values[0].squeeze(self.axes),)
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenate(Plain):
+    """Several arrays one after the other along an axis.
+
+    Args:
+        name: unique among the operations of a graph.
+        axis: along which.
+    """
+
+    axis: int = -1
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        given = [shape for shape in shapes if shape is not None]
+        axis = normalized(self.axis, len(given[0]))
+        rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in given}
+        if len(rest) != 1:
+            raise ShapeError("the shapes do not go together", self.name, f"alike but in axis {axis}", str(given))
+        return ((*given[0][:axis], sum(shape[axis] for shape in given), *given[0][axis + 1 :]),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The arrays together."""
+        return (np.concatenate(values, axis=self.axis),)
+
+
+@dataclass(frozen=True, eq=False)
+class Stack(Plain):
+    """Several arrays along a new axis.
+
+    Args:
+        name: unique among the operations of a graph.
+        axis: its place in the result.
+    """
+
+    axis: int = 0
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        given = [shape for shape in shapes if shape is not None]
+        if len(set(given)) != 1:
+            raise ShapeError("the shapes are not all the same", self.name, str(given[0]), str(given))
+        axis = normalized(self.axis, len(given[0]) + 1)
+        return ((*given[0][:axis], len(given), *given[0][axis:]),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The arrays together."""
+        return (np.stack(values, axis=self.axis),)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Plain):
+    """Part of some axes, as Python slices them.
+
+    Args:
+        name: unique among the operations of a graph.
+        parts: (axis, start, stop, step) for each axis that is cut; start and stop may be None or negative, the step negative, too.
+    """
+
+    parts: tuple[tuple[int, int | None, int | None, int], ...]
+
+    def _index(self, rank: int) -> tuple[slice, ...]:
+        found = [slice(None)] * rank
+        for axis, start, stop, step in self.parts:
+            found[axis] = slice(start, stop, step)
+        return tuple(found)
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        (shape,) = shapes
+        assert shape is not None
+        return (tuple(len(range(*part.indices(n))) for part, n in zip(self._index(len(shape)), shape, strict=True)),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The part."""
+        return (values[0][self._index(values[0].ndim)],)
+
+
+@dataclass(frozen=True, eq=False)
+class Select(Plain):
+    """One place of an axis; the axis is gone.
+
+    Args:
+        name: unique among the operations of a graph.
+        axis: of the input.
+        index: which place; negative from the end.
+    """
+
+    axis: int
+    index: int
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        (shape,) = shapes
+        assert shape is not None
+        axis = normalized(self.axis, len(shape))
+        if not -shape[axis] <= self.index < shape[axis]:
+            raise ShapeError("no such place in the axis", self.name, f"index {self.index} of axis {axis}", str(shape))
+        return ((*shape[:axis], *shape[axis + 1 :]),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The part."""
+        return (np.take(values[0], self.index, axis=self.axis),)
+
+
+@dataclass(frozen=True, eq=False)
+class Take(Plain):
+    """Places of an axis by number, as `numpy.take`: takes (x, integers).
+
+    Args:
+        name: unique among the operations of a graph.
+        axis: of the input; the axes of the integers stand in its place.
+    """
+
+    axis: int
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        shape, numbers = shapes
+        assert shape is not None
+        assert numbers is not None
+        axis = normalized(self.axis, len(shape))
+        return ((*shape[:axis], *numbers, *shape[axis + 1 :]),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The places."""
+        x, places = values
+        return (np.take(x, places, axis=self.axis),)
+
+
+@dataclass(frozen=True, eq=False)
+class Flip(Plain):
+    """Some axes the other way round.
+
+    Args:
+        name: unique among the operations of a graph.
+        axes: of the input.
+    """
+
+    axes: tuple[int, ...]
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives: that of what it takes."""
+        (shape,) = shapes
+        assert shape is not None
+        return (shape,)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The array so."""
+        return (np.flip(values[0], self.axes),)
+
+
+@dataclass(frozen=True, eq=False)
+class Pad(Plain):
+    """More places around the array.
+
+    Args:
+        name: unique among the operations of a graph.
+        pads: (before, after) for each axis.
+        value: what stands there in mode "constant".
+        mode: "constant", "reflect" (the array mirrored, its edge not repeated) or "edge" (its edge repeated).
+    """
+
+    pads: tuple[tuple[int, int], ...]
+    value: float = 0.0
+    mode: Literal["constant", "reflect", "edge"] = "constant"
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        (shape,) = shapes
+        if shape is None or len(shape) != len(self.pads):
+            raise ShapeError("another number of axes", self.name, str(len(self.pads)), str(shape))
+        return (tuple(length + sum(pad) for length, pad in zip(shape, self.pads, strict=True)),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The array with it."""
+        options = {"constant_values": self.value} if self.mode == "constant" else {}
+        return (np.pad(values[0], self.pads, self.mode, **options),)
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat(Plain):
+    """Every place of an axis several times, one after the other, as `numpy.repeat`.
+
+    Args:
+        name: unique among the operations of a graph.
+        axis: of the input.
+        times: how often.
+    """
+
+    axis: int
+    times: int
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        (shape,) = shapes
+        assert shape is not None
+        axis = normalized(self.axis, len(shape))
+        return ((*shape[:axis], shape[axis] * self.times, *shape[axis + 1 :]),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The array so."""
+        return (np.repeat(values[0], self.times, axis=self.axis),)
+
+
+@dataclass(frozen=True, eq=False)
+class Expand(Plain):
+    """Broadcast to a shape, as `numpy.broadcast_to`. Takes (x, any further inputs whose axes `sizes` names).
+
+    Args:
+        name: unique among the operations of a graph.
+        sizes: of every axis; -1 keeps that of the input (axes counted from the end).
+    """
+
+    sizes: tuple[Size, ...]
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        own, sizes = shapes[0] or (), _sizes(self.sizes, shapes, self.name)
+        aligned = (1,) * (len(sizes) - len(own)) + own
+        found = tuple(old if size == -1 else size for old, size in zip(aligned, sizes, strict=True))
+        if any(old not in (1, size) for old, size in zip(aligned, found, strict=True)):
+            raise ShapeError("the shape cannot be broadcast", self.name, str(found), str(own))
+        return (found,)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The array so."""
+        shape = self.shapes(*(None if value is None else value.shape for value in values))[0]
+        return (np.broadcast_to(values[0], shape),)
+
+
+__all__ = [
+    "Concatenate",
+    "Expand",
+    "ExpandDims",
+    "Flip",
+    "Length",
+    "Pad",
+    "Repeat",
+    "Reshape",
+    "Select",
+    "Size",
+    "Slice",
+    "Squeeze",
+    "Stack",
+    "Take",
+    "Transpose",
+]

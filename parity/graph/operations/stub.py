@@ -1,0 +1,58 @@
+"""A layer that parity does not know, left for the user to fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from parity.deferred import Array, Arrays
+from parity.errors import UnsupportedError
+from parity.graph.operations.operation import Shape
+from parity.reference import Rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Stub:
+    """A layer whose function is not known here: its code raises until somebody writes it.
+
+    Args:
+        name: unique among the operations of a graph.
+        class_name: its class, as its framework calls it.
+        options: its configuration, for people.
+        weights: its weights by the framework's own names.
+        outputs: how many values it gives.
+    """
+
+    name: str
+    class_name: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    outputs: int = 1
+
+    @property
+    def arrays(self) -> Arrays:
+        """Its weights by name."""
+        return Arrays(dict(self.weights))
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Its class and its options."""
+        return {"class": self.class_name, **self.options}
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Nobody knows."""
+        raise self._unknown()
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """Nobody knows."""
+        raise self._unknown()
+
+    def _unknown(self) -> UnsupportedError:
+        remedy = "fill it in where the written code says so; or parity.register says what it computes"
+        return UnsupportedError(
+            "what this layer computes is not known", self.name, "a layer that parity knows", self.class_name, remedy
+        )
+
+
+__all__ = ["Stub"]
