@@ -6,6 +6,7 @@
     convert(source, target)       convert a file to a file, by suffix
     transfer(source, target)      weights into a live model of your own -> Transfer
     run(source, inputs, engine)   run it in one engine -> Result
+    register(class_name, ...)     what a layer of your own computes
     compare(*sources)             run it in every engine and judge -> Comparison
     assert_parity(*sources)       the same, for tests
     explain(source)               what every engine returns for a layer -> Returns
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from parity.conversion import convert
     from parity.errors import FormatError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
     from parity.forms import Form
+    from parity.graph.custom import register
     from parity.network import Network
     from parity.result import Result
     from parity.returns import Returns
@@ -50,6 +52,7 @@ _HOMES = {
     "explain": "sources",
     "form_of": "sources",
     "read": "sources",
+    "register": "graph.custom",
     "run": "running",
     "to_keras": "sources",
     "to_onnx": "sources",
@@ -75,6 +78,7 @@ __all__ = [
     "explain",
     "form_of",
     "read",
+    "register",
     "run",
     "to_keras",
     "to_onnx",

@@ -42,9 +42,7 @@ def copy_blockwise(*pairs: tuple[Array, Array]) -> None:
     if sum(source.nbytes for _, source in blocks) < _THREADS_BYTES:
         _copy_staged(iter(blocks))
         return
-    remaining = iter(blocks)  # shared: a thread that is held up takes fewer blocks
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(_copy_staged, [remaining] * _THREADS))
+    shared(iter(blocks), _copy_staged)
 
 
 def _fast_axis(array: Array) -> int:
@@ -70,22 +68,22 @@ def _copy_staged(blocks: Iterator[tuple[Array, Array]]) -> None:
         np.copyto(target, staged)
 
 
-def for_each(found: Iterator[_Found], work: Callable[[_Found], None]) -> None:
-    """Work in two threads; what is worked on is still found in order, one at a time, as checksums need it.
+def shared(found: Iterator[_Found], work: Callable[[Iterator[_Found]], None]) -> None:
+    """Work in two threads, each of which takes the next one when it has done its last; they are found in order, one at a time.
 
     Example:
-        >>> done = []; for_each(iter([1, 2, 3]), done.append); sorted(done)
+        >>> done = []; shared(iter([1, 2, 3]), done.extend); sorted(done)
         [1, 2, 3]
     """
     finding = threading.Lock()
 
-    def work_on_some(_: int) -> None:
+    def taken() -> Iterator[_Found]:
         while True:
             with finding:
                 one = next(found, None)
             if one is None:
                 return
-            work(one)
+            yield one
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(work_on_some, range(_THREADS)))
+        list(pool.map(work, [taken() for _ in range(_THREADS)]))

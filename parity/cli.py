@@ -17,7 +17,9 @@ import typer
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
+    from parity.graph.code_files import CodeTarget
     from parity.layouts import Kind
+    from parity.sources import Opened
 
 EXIT_CODES = {"agree": 0, "disagree": 1, "undecided": 3}
 BAD_INPUT = 2
@@ -40,6 +42,14 @@ Config = Annotated[
         help="The model's JSON (model.to_json()), where the file, the first one, holds weights of Keras alone."
     ),
 ]
+
+
+class Target(str, Enum):
+    """The framework of code that is written."""
+
+    torch = "torch"
+    keras = "keras"
+    onnx = "onnx"
 
 
 class Device(str, Enum):
@@ -88,20 +98,30 @@ def inspect(
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
-    target: Annotated[Path, typer.Argument(help="The file to write; its suffix says the format.")],
+    target: Annotated[
+        Path, typer.Argument(help="The file to write; its suffix says the format. With --to, the folder to write.")
+    ],
+    to: Annotated[
+        Target | None,
+        typer.Option(help="Write the whole model as source code and weights, run it, and write the report beside it."),
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Convert this recurrent layer alone: its name or number.")] = None,
     config: Config = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="With --to: a layer that is not known becomes a stub to be filled in.")
+    ] = False,
     overwrite: Overwrite = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Read the new file back and prove that it is the same.")
+        bool, typer.Option("--verify/--no-verify", help="Prove that what was written is the same.")
     ] = True,
 ) -> None:
-    """Convert a model file to another format, whole or not at all.
+    """Convert a model file to another format, or to code, whole or not at all.
 
     .safetensors, .pt and .npz hold tensors under torch's names and, beside them, parity's description of the network.
 
     Examples: parity convert old.h5 new.keras
     / parity convert model.keras model.onnx
+    / parity convert model.keras out/ --to torch
     / parity convert checkpoint.pt encoder.onnx --layer encoder.lstm
     / parity convert weights.h5 model.keras --config model.json
     """
@@ -109,11 +129,36 @@ def convert(
     from parity.sources import layer_named, open_source
 
     opened = open_source(source, partial=True, config=config)
-    network = (opened if layer is None else layer_named(opened, layer)).network
+    opened = opened if layer is None else layer_named(opened, layer)
+    if to is not None:
+        _write_code(opened, to.value, target, partial, overwrite, verify)
+        return
+    if partial:
+        remedy = "add --to torch, or leave --partial out"
+        raise ParityError("stubs can only be written as code", "--partial", "--to", "a file", remedy)
+    network = opened.network
     written = conversion.write_converted(network, source, target, overwrite, verify)
     terminal.say(f"wrote {written.path}, " + (f"read back: {written.proof}" if verify else "not verified"))
     for line in terminal.form_of_target(network, target):
         terminal.say(line)
+
+
+def _write_code(opened: Opened, to: CodeTarget, folder: Path, partial: bool, overwrite: bool, verify: bool) -> None:
+    """A model as code, and what is to be said of it."""
+    from parity import terminal
+    from parity.graph.folder import write_code
+
+    with terminal.progress() as progress:
+        written = write_code(opened, to, folder, partial, overwrite, verify, progress)
+    terminal.say(f"wrote {folder}: {', '.join(written.files)}")
+    compared = written.comparison
+    terminal.say(f"not verified: {written.unproved}" if compared is None else compared.sentence)
+    for stub in written.stubs:
+        terminal.say(f"to be filled in: {stub}")
+    for note in (*written.notes, *(compared.notes if compared is not None else ())):
+        terminal.say(f"note: {note}")
+    if compared is not None and compared.verdict != "agree":
+        raise typer.Exit(EXIT_CODES[compared.verdict])
 
 
 @app.command()
@@ -149,6 +194,10 @@ def compare(
     config: Config = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random inputs and of the rounding that is tried.")] = 0,
     tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Judge every layer of a whole model, too: names the first one that differs."),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the JSON record here.")] = None,
     overwrite: Overwrite = False,
@@ -174,6 +223,7 @@ def compare(
             seed=seed,
             device=device.value,
             tf32=tf32,
+            layers=layers,
             progress=progress,
         )
     comparison_table.show_comparison(compared)
@@ -218,7 +268,7 @@ def _chosen(sources: Sequence[Path], layers: Sequence[str], config: Path | None)
 
     configs = [config, *[None] * (len(sources) - 1)]
     if not layers:
-        return [open_source(source, config=own) for source, own in zip(sources, configs, strict=True)]
+        return [open_source(source, partial=True, config=own) for source, own in zip(sources, configs, strict=True)]
     if len(layers) not in (1, len(sources)):
         expected = f"once for all files, or {len(sources)} times"
         raise ParityError("a layer for each file, or one name for all", "--layer", expected, ", ".join(layers))

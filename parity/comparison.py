@@ -15,6 +15,7 @@ from parity.files.npz_file import read_inputs
 from parity.findings import Findings
 from parity.forms import of_the_source
 from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, engine_error, family, raised_by_framework
+from parity.graph.comparing import compare_graphs
 from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
 from parity.recurrent import Array
@@ -68,6 +69,7 @@ def compare(
     seed: int = 0,
     device: str = "cpu",
     tf32: bool = False,
+    layers: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Run sources on the same inputs and judge whether they compute the same.
@@ -88,6 +90,8 @@ def compare(
         batch, time, seed: of random inputs; 3 samples of 17 steps, or as many as `lengths` or `mask` say. Where a model begins with
             `Masking`, some steps get its value.
         device, tf32: see `run`.
+        layers: whether every layer of a whole model is judged, too, each on the very inputs that it got: the first one that differs is
+            named, and what follows it is not blamed.
         progress: called with a line for every step of the work.
 
     Raises:
@@ -103,7 +107,13 @@ def compare(
     if not sources:
         raise ParityError("nothing to compare", expected="at least one source")
     say = progress or (lambda _: None)
-    opened = tuple(open_source(source) for source in sources)
+    example = None if isinstance(inputs, (str, Path)) else inputs
+    opened = tuple(open_source(source, partial=True, inputs=example) for source in sources)
+    if layers or any(_is_graph(source) for source in opened):
+        _check_no_states(initial_state, lengths, mask)
+        return _of_graphs(opened, inputs, engines, (batch, time, seed), Settings(device, "float32", tf32), say, layers)
+    for source in opened:
+        source.network.whole()
     first = opened[0].network
     _check_comparable(opened)
     unbatched = False
@@ -136,6 +146,49 @@ def compare(
         apart = [weights_apart(first, other.network, other.label) for other in opened[1:]]
         compared = replace(compared, notes=(*(sentence for sentence in apart if sentence), *compared.notes))
     return replace(compared, notes=(*compared.notes, *compared.padding))
+
+
+def _is_graph(source: Opened) -> bool:
+    """Whether a model is more than a chain of layers, and known as a whole."""
+    return source.network.graph is not None and not source.network.graph.problems
+
+
+def _check_no_states(initial_state: object, lengths: ArrayLike | None, mask: ArrayLike | None) -> None:
+    """Of a whole model, states, lengths and masks are inputs of its own, or made by its layers."""
+    given = {"initial_state": initial_state, "lengths": lengths, "mask": mask}
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        remedy = "give them as inputs of the model, if it has such; a mask that a layer makes comes from the inputs"
+        raise ParityError(
+            "these are for chains of recurrent layers", "compare", "inputs alone", ", ".join(names), remedy
+        )
+
+
+def _of_graphs(
+    opened: tuple[Opened, ...],
+    inputs: Inputs | str | Path | None,
+    engines: Sequence[str] | None,
+    sizes: tuple[int | None, int | None, int],
+    settings: Settings,
+    say: Progress,
+    layers: bool,
+) -> Comparison:
+    """A comparison of models of which at least one is no chain of layers."""
+    batch, time, seed = sizes
+    found = compare_graphs(opened, inputs, engines, batch, time, seed, settings, say, layers)
+    asked = {
+        "inputs": found.origin,
+        "engines": list(engines) if engines else None,
+        "initial_state": "zeros",
+        "lengths": None,
+        "mask": None,
+        "seed": seed,
+        "device": settings.device,
+        "tf32": settings.tf32,
+        "layers": layers,
+    }
+    notes = (*found.notes, *_without_engine(opened))
+    return Comparison(opened, found.participants, found.inputs, found.judgement, asked, notes)
 
 
 def _without_engine(opened: tuple[Opened, ...]) -> Iterator[str]:

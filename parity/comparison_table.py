@@ -29,7 +29,7 @@ def show_comparison(comparison: Findings) -> None:
         table.add_column(escape(left if right == REFERENCE else f"{left} - {right}"), justify="right")
     for rule, quantity in dict.fromkeys((row.rule, row.quantity) for row in comparison.table):
         found = {(row.left, row.right): row for row in comparison.table if (row.rule, row.quantity) == (rule, quantity)}
-        name = quantity if rule == "run" else f"{quantity}, one step"
+        name = f"{quantity}, one step" if rule == "one step" else quantity
         table.add_row(escape(name), *(_cell(found.get(pair)) for pair in pairs))
     out.print(table)
     asked = comparison.asked["inputs"]

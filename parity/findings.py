@@ -22,7 +22,7 @@ class Findings:
     Args:
         sources: what was given, the first being what the reference computes.
         participants: label -> (source, engine), in order.
-        inputs: what every engine got, batch first.
+        inputs: what every engine got: one array, batch first; of a whole model that is no chain of layers, arrays by name.
         judgement: the rows and what they rest on.
         asked: the options of the call, for the record.
         notes: what a reader should know: engines left out or failed, blind spots of these inputs.
@@ -31,7 +31,7 @@ class Findings:
 
     sources: tuple[Opened, ...]
     participants: dict[str, tuple[Opened, str]]
-    inputs: Array
+    inputs: Array | dict[str, Array]
     judgement: Judgement
     asked: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -80,6 +80,18 @@ class Findings:
         )
 
     @property
+    def sizes(self) -> tuple[int, int | None]:
+        """Samples and steps of the inputs; None for a model without steps."""
+        if not isinstance(self.inputs, dict):
+            return self.inputs.shape[0], self.inputs.shape[1]
+        found: dict[str, int] = {}
+        for one in self.sources[0].graph.inputs:
+            found |= {
+                word: n for word, n in zip(one.shape, self.inputs[one.name].shape, strict=True) if isinstance(word, str)
+            }
+        return found.get("batch", 1), found.get("time")
+
+    @property
     def sentence(self) -> str:
         """The verdict in a sentence."""
         return _sentence(self)
@@ -101,6 +113,9 @@ def _times(row: Row) -> str:
     return f"a difference of {row.max_error:.3g}, beyond any multiple of the float32 floor"
 
 
+_HOW = {"run": "over the run", "one step": "after one step", "layer": "on the inputs that it got"}
+
+
 def describe(row: Row) -> str:
     """A row in words."""
     pair = f"{row.left} and {row.right}"
@@ -109,7 +124,7 @@ def describe(row: Row) -> str:
     place = ", ".join(f"{axis} {position}" for axis, position in row.place.items())
     worst = ", ".join(f"{axis} {position}" for axis, position in row.worst.items())
     since = "" if row.first_step is None else f", from step {row.first_step} on"
-    how = "after one step" if row.rule == "one step" else "over the run"
+    how = _HOW[row.rule]
     return (
         f"{row.quantity} of {pair} {how}: largest difference {row.max_error:.3g} at {place} "
         f"({row.values[0]:.6g} and {row.values[1]:.6g}); largest against the floor {row.times_floor:.3g}x at {worst}, "
@@ -136,8 +151,8 @@ def _judged(findings: Findings, names: list[str]) -> str:
     verdict = findings.judgement.rows_verdict
     who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     verb = "agree" if len(names) > 1 else "agrees"
-    batch, time = findings.inputs.shape[:2]
-    size = f"{batch} x {time} steps"
+    batch, time = findings.sizes
+    size = f"{batch} samples" if time is None else f"{batch} x {time} steps"
     if findings.mask is not None:
         size += f", {int((~findings.mask).sum())} of them padding"
     rows = findings.table
@@ -147,9 +162,10 @@ def _judged(findings: Findings, names: list[str]) -> str:
         against = sorted({row.left for row in bad if row.right == REFERENCE}) or sorted({row.left for row in bad})
         detail = worst.note or f"{_times(worst)} in {worst.quantity}, where {worst.limit:g} is allowed"
         basis = f"the reference of {findings.sources[0].label}"
-        return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}."
+        first = _first_layers(bad)
+        return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}.{first}"
     if all(row.rule != "run" for row in rows):
-        return f"Undecided: all of {batch} x {time} steps is padding, so there is nothing to compare."
+        return f"Undecided: all of {size} is padding, so there is nothing to compare."
     most = max((row.times_floor for row in rows if row.right == REFERENCE), default=0.0)
     measured = f"at most {most:.2g} times the float32 floor, where {rows[0].limit:g} is allowed"
     if verdict == "agree":
@@ -166,3 +182,12 @@ def _judged(findings: Findings, names: list[str]) -> str:
         f"Undecided: {who} {verb} with the float64 reference up to step {horizon} of {time} and in every single step ({measured}); "
         "beyond it rounding alone grows to the size of the signal."
     )
+
+
+def _first_layers(bad: list[Row]) -> str:
+    """The first layer, in the order of the data, at which each engine differs, where layers were judged."""
+    firsts: dict[str, str] = {}
+    for row in bad:
+        if row.rule == "layer":
+            firsts.setdefault(row.left, row.quantity.removeprefix("layer "))
+    return "".join(f" The first layer that differs in {label}: {name}." for label, name in firsts.items())

@@ -271,17 +271,17 @@ def _flops(network: Network, batch: int, time: int) -> float:
     return 2.0 * batch * time * weights
 
 
-def _widening(draws: int) -> float:
+def widening(draws: int) -> float:
     """How much larger the worst error is than what so many draws have shown: sqrt(2 ln n) sigma is the largest of n normal ones.
 
     Example:
-        >>> [round(_widening(replicas * units), 2) for replicas, units in ((16, 1), (4, 16), (16, 64))]
+        >>> [round(widening(replicas * units), 2) for replicas, units in ((16, 1), (4, 16), (16, 64))]
         [1.49, 1.21, 1.0]
     """
     return max(1.0, _WORST_SIGMA / float(np.sqrt(2 * np.log(max(draws, 2)))))
 
 
-def _filled(spread: Float64, quantity: Quantity) -> Float64:
+def filled(spread: Float64, quantity: Quantity) -> Float64:
     """Steps at which all replicas happen to be near the reference get the median of their neighbours: in 10000 steps there are such."""
     if "time" not in quantity.axes:
         return spread
@@ -327,7 +327,7 @@ def _measure_rows(
         reference = grouped.take([0], axis=axis)
         with np.errstate(invalid="ignore"):
             shown = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
-        spreads[quantity.name] = _filled(shown, quantity) * _widening(replicas * array.shape[-1])
+        spreads[quantity.name] = filled(shown, quantity) * widening(replicas * array.shape[-1])
     trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
     return _bands(network, result, trajectories, spreads, replicas, one_signal)
 

@@ -17,7 +17,7 @@ from parity.recurrent import Array
 from parity.result import Result, State
 
 Verdict = Literal["agree", "disagree", "undecided"]
-Rule = Literal["run", "one step"]
+Rule = Literal["run", "one step", "layer"]
 
 LIMIT = 2.0
 """An engine agrees while its error stays within this many floors of the reference; two engines, within twice as many."""
@@ -30,7 +30,8 @@ class Row:
     """One quantity of one pair, judged by one rule.
 
     Args:
-        rule: "run" (the whole run against the floor) or "one step" (every step by itself).
+        rule: "run" (the whole run against the floor), "one step" (every step by itself) or "layer" (every layer of a whole model on the
+            inputs that it got).
         quantity: what was compared.
         left, right: the two sides, by label; right is often "reference".
         verdict: of this row.
@@ -73,7 +74,7 @@ class Judgement:
 
     rows: tuple[Row, ...]
     floor: Floor
-    steps: OneStep
+    steps: OneStep | None
     results: dict[str, Result]
     step_results: dict[str, Result] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -82,7 +83,8 @@ class Judgement:
     @property
     def informative(self) -> bool:
         """Whether the reference computes anything but zeros, which a wrong model might as well."""
-        return any(band.reference.any() for floor in (self.floor, self.steps.floor) for band in floor.bands.values())
+        floors = (self.floor,) if self.steps is None else (self.floor, self.steps.floor)
+        return any(band.reference.any() for floor in floors for band in floor.bands.values())
 
     @property
     def verdict(self) -> Verdict:
@@ -135,17 +137,17 @@ def judge(
             results[label] = call(runner, inputs, states, mask)
             step_results[label] = runner(steps.inputs, steps.states)
         except ParityError as error:
-            failures[label] = _failure(error)
+            failures[label] = failure(error)
         except Exception as error:
             if not raised_by_framework(error):
                 raise
-            failures[label] = _failure(engine_error(runner.engine, error))
+            failures[label] = failure(engine_error(runner.engine, error))
     single = [_in_the_run(row, steps) for row in _rows("one step", network, steps.floor, step_results)]
     rows = [*_rows("run", network, floor, results), *single]
     return Judgement(tuple(rows), floor, steps, results, step_results, failures)
 
 
-def _failure(error: ParityError) -> str:
+def failure(error: ParityError) -> str:
     """An error in a line."""
     return "; ".join(f"{p.what}: {p.got}" if p.got else p.what for p in error.problems)
 
@@ -172,13 +174,20 @@ def _rows(rule: Rule, network: Network, floor: Floor, results: Mapping[str, Resu
         shown = {label: arrays[name] for label, arrays in found.items() if name in arrays}
         if band.padded is not None and band.padded.all():
             continue
-        rows += [_row(rule, band, (label, array), (REFERENCE, band.reference)) for label, array in shown.items()]
+        rows += [row_of(rule, band, (label, array), (REFERENCE, band.reference)) for label, array in shown.items()]
         if rule == "run":
-            rows += [_row(rule, band, left, right) for left, right in combinations(shown.items(), 2)]
+            rows += [row_of(rule, band, left, right) for left, right in combinations(shown.items(), 2)]
     return rows
 
 
-def _row(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Array]) -> Row:
+def row_of(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Array]) -> Row:
+    """Two sides of one quantity, judged.
+
+    Args:
+        rule: by which they were run.
+        band: the quantity's reference and floor.
+        left, right: label and array of each side; right is often the reference.
+    """
     limit = LIMIT if right[0] == REFERENCE else 2 * LIMIT
     if left[1].shape != right[1].shape:
         note = f"shape {left[1].shape} against {right[1].shape}"

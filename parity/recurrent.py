@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from einops import rearrange
 
-from parity.ahead import scratch
-from parity.blockwise import copy_blockwise, for_each
+from parity.ahead import room, scratch
+from parity.blockwise import copy_blockwise, shared
 from parity.deferred import (
     LARGE_BYTES,
     Array,
@@ -20,6 +20,7 @@ from parity.deferred import (
     Deferring,
     Stored,
     not_finite,
+    read_into,
     row_slices,
     rows_together,
 )
@@ -215,43 +216,50 @@ def _stays_in_file(tensor: Tensor, stored: Stored) -> bool:
 
 def _deferred(layout: Layout, spec: RecurrentSpec, tensor: Tensor, array: Stored) -> Deferred:
     member, dtype = tensor.members[0], np.dtype(array.dtype)
-    gated = "gate" in tensor.axes
 
-    def check(rows: slice, block: Array) -> None:
-        where = f"{tensor.name} of {layout.kind} of {spec.hidden_size} units, rows from {rows.start} on, index"
-        if problem := not_finite(block, where):
-            raise ParityError([problem])
-
-    def rows_read() -> Iterator[tuple[slice, Array]]:
+    def rows_read(target: Callable[[slice], Array]) -> Iterator[tuple[slice, Array]]:
         for rows in _row_slices(spec, tensor, dtype.itemsize, rows_together(array)):
-            yield rows, np.asarray(array[rows])
+            block = target(rows)
+            read_into(block, array, rows)
+            where = f"{tensor.name} of {layout.kind} of {spec.hidden_size} units, rows from {rows.start} on, index"
+            if problem := not_finite(block, where):
+                raise ParityError([problem])
+            yield rows, block
 
-    def fill(gates: Sequence[Array] | Array) -> None:
-        def place(found: tuple[slice, Array]) -> None:
-            rows, block = found
-            check(rows, block)
-            copy_blockwise(*_rows_of(layout, spec, tensor, gates, block, rows))
-
-        for_each(rows_read(), place)
+    def block_of(rows: slice) -> Array:
+        return room((rows.stop - rows.start, *array.shape[1:]), dtype)
 
     def read() -> Array:
         canonical = np.empty(spec.shape(member), dtype)
-        fill(canonical if gated else [canonical])
+        gates = _gates(tensor, canonical)
+
+        def place(found: Iterator[tuple[slice, Array]]) -> None:
+            for rows, block in found:
+                copy_blockwise(*_rows_of(layout, spec, tensor, gates, block, rows))
+
+        shared(rows_read(block_of), place)
         return canonical
 
     def read_blocks() -> Iterator[Array]:
         if _is_canonical(layout, tensor):
-            for rows, block in rows_read():
-                check(rows, block)
-                yield block
+            yield from (block for _, block in rows_read(block_of))
             return
-        canonical = scratch(spec.shape(member), dtype)
-        fill(canonical if gated else [canonical])
-        numbers = canonical.reshape(-1)
-        for rows in row_slices(numbers.shape, dtype.itemsize):
-            yield numbers[rows].copy()
+        whole = scratch(tuple(array.shape), dtype)
+        for _ in rows_read(lambda rows: whole[rows]):
+            pass
+        view, letters = _views(spec, tensor, whole)[0][member], layout.letters(tensor)
+        for gate in [view[letters.index(letter)] for letter in GATES[layout.kind]] if letters else [view]:
+            for rows in row_slices(gate.shape, dtype.itemsize):
+                block = room(gate[rows].shape, dtype)
+                copy_blockwise((block, gate[rows]))
+                yield block
 
     return Deferred(spec.shape(member), dtype, read, read_blocks)
+
+
+def _gates(tensor: Tensor, canonical: Array) -> Sequence[Array] | Array:
+    """A canonical array gate by gate; of one that has no gates, it alone."""
+    return canonical if "gate" in tensor.axes else [canonical]
 
 
 def _is_canonical(layout: Layout, tensor: Tensor) -> bool:
@@ -316,9 +324,9 @@ def _blocks_of(layout: Layout, spec: RecurrentSpec, tensor: Tensor, weights: Seq
         canonical = (
             held.read_to_write() if isinstance(held, Deferred) else _member(spec, tensor, weights[0], tensor.members[0])
         )
+        gates = _gates(tensor, canonical)
         for rows in _row_slices(spec, tensor, dtype.itemsize):
             block = np.empty((rows.stop - rows.start, *shape[1:]), dtype)
-            gates = canonical if "gate" in tensor.axes else [canonical]
             copy_blockwise(*((part, own) for own, part in _rows_of(layout, spec, tensor, gates, block, rows)))
             yield block
 

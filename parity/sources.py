@@ -12,6 +12,8 @@ from parity.explaining import explain_layer, explain_network
 from parity.files import engine_of, read_file
 from parity.forms import Form
 from parity.frameworks import family, framework, owner
+from parity.graph.chains import graph_of_chain
+from parity.graph.graph import Graph
 from parity.network import Network, Recurrent
 from parity.returns import Returns
 
@@ -37,6 +39,28 @@ class Opened:
     path: Path | None = None
     live: Any = None
 
+    @property
+    def graph(self) -> Graph:
+        """The whole model as values between operations: the network's own graph, or its chain of layers.
+
+        Raises:
+            UnsupportedError: the network is partial, and has no graph, or one with layers that are not known.
+        """
+        found = self.graph_with_stubs
+        if found.problems:
+            raise UnsupportedError(list(found.problems))
+        return found
+
+    @property
+    def graph_with_stubs(self) -> Graph:
+        """The same, with stubs for layers that are not known.
+
+        Raises:
+            UnsupportedError: the network is partial, and has no graph.
+        """
+        found: Graph = self.network.graph if self.network.graph is not None else graph_of_chain(self.network)
+        return found
+
     def in_engine(self, engine: str) -> Any:
         """A live object of an engine: the source itself where it is that engine's own, else its conversion."""
         module = framework(engine)
@@ -45,25 +69,28 @@ class Opened:
         return self.live if self.path is None else module.load(self.path, self.network)
 
 
-def open_source(source: Source, partial: bool = False, config: str | os.PathLike[str] | None = None) -> Opened:
+def open_source(
+    source: Source, partial: bool = False, config: str | os.PathLike[str] | None = None, inputs: Any = None
+) -> Opened:
     """Read a source of any form.
 
     Args:
         source: what was handed over.
         partial: whether a file may be described as far as it goes; else it must be one that can be run and converted as a whole.
         config: the architecture as JSON, where a file of Keras holds weights alone.
+        inputs: example inputs, where a torch module has to be traced.
 
     Raises:
         UnsupportedError: a partial network where a whole one is needed.
         ParityError: something that is no source; and what the reader of its form raises.
     """
-    opened = _opened(source) if config is None else _opened_with(source, config)
+    opened = _opened(source, inputs) if config is None else _opened_with(source, config)
     if not partial:
         opened.network.whole()
     return opened
 
 
-def _opened(source: Source) -> Opened:
+def _opened(source: Source, inputs: Any = None) -> Opened:
     if isinstance(source, Opened):
         return source
     if isinstance(source, Network):
@@ -81,7 +108,7 @@ def _opened(source: Source) -> Opened:
             got=f"{type(source).__module__}.{type(source).__qualname__}",
             remedy="save it, model.save('model.h5'), and give the path" if "keras" in type(source).__module__ else "",
         )
-    network = framework(engine).read(source)
+    network = framework(engine).read(source, inputs)
     return Opened(f"{type(source).__name__} '{network.name}'", network, engine, live=source)
 
 
@@ -138,13 +165,14 @@ def _details_of(network: Network, layer: Recurrent) -> dict[str, str]:
     return {**own, **({"assumed": assumed} if assumed else {}), **({"in the file": place} if place else {})}
 
 
-def read(source: Source, config: str | os.PathLike[str] | None = None) -> Network:
+def read(source: Source, inputs: Any = None, config: str | os.PathLike[str] | None = None) -> Network:
     """Describe a source without any framework's own objects.
 
     Args:
         source: a path (`.keras`, `.h5`, `.pt`, `.safetensors`, `.npz`, `.onnx`, the folder of a SavedModel, ...), a live Keras layer or
             model, a torch module, or an onnx.ModelProto.
         config: the architecture as JSON (Keras's `model.to_json()`), where a file of Keras holds weights alone.
+        inputs: example inputs, where a torch module has to be traced: an array, several in order, or a dict by name.
 
     Returns:
         The description; `.recurrent` are its recurrent layers, each of which is accepted wherever a source is. A file that holds more
@@ -159,11 +187,24 @@ def read(source: Source, config: str | os.PathLike[str] | None = None) -> Networ
         >>> read(torch.nn.GRU(3, 5, num_layers=2)).recurrent[1].spec
         RecurrentSpec(kind='gru', input_size=5, hidden_size=5, directions=('forward',), projection_size=None)
     """
-    return open_source(source, partial=True, config=config).network
+    return open_source(source, partial=True, config=config, inputs=inputs).network
 
 
-def to_torch(source: Source) -> Any:
+def _converted(source: Source, inputs: Any, engine: str, *options: Any) -> Any:
+    """A source as a live object of an engine: a chain of layers, or a whole model as the code that parity writes for it."""
+    opened = open_source(source, partial=True, inputs=inputs)
+    module = framework(engine)
+    if opened.network.graph is not None:
+        return module.build_whole(opened.graph, *options)
+    return module.build(opened.network.whole(), *options)
+
+
+def to_torch(source: Source, inputs: Any = None) -> Any:
     """Convert to torch: a live layer gives `torch.nn.LSTM` or `GRU` (batch_first=True), a model a module with the same outputs.
+
+    Args:
+        source: a path or a live object.
+        inputs: example inputs, where a torch module has to be traced.
 
     Raises:
         UnsupportedError: it cannot be kept exactly.
@@ -175,15 +216,19 @@ def to_torch(source: Source) -> Any:
         >>> to_torch(layer)
         GRU(3, 5, batch_first=True)
     """
-    return framework("torch").build(open_source(source).network)
+    return _converted(source, inputs, "torch")
 
 
-def to_keras(source: Source) -> Any:
+def to_keras(source: Source, inputs: Any = None) -> Any:
     """Convert to Keras: a live layer gives `keras.layers.LSTM`, `GRU` or `Bidirectional`, returning what torch or ONNX returned, in
     Keras's order; a stack or a model gives a functional model.
 
     torch keeps two biases for an LSTM, Keras one: it gets their sum, taken in float64 and rounded once. The function stays the same to
     that last rounding; the two cannot be told apart again.
+
+    Args:
+        source: a path or a live object.
+        inputs: example inputs, where a torch module has to be traced.
 
     Raises:
         UnsupportedError: it cannot be kept exactly.
@@ -195,13 +240,18 @@ def to_keras(source: Source) -> Any:
         >>> [tuple(value.shape) for value in layer(torch.ones(2, 7, 3).numpy())]
         [(2, 7, 5), (2, 5), (2, 5)]
     """
-    return framework("keras").build(open_source(source).network)
+    return _converted(source, inputs, "keras")
 
 
-def to_onnx(source: Source, opset: int | None = None) -> Any:
+def to_onnx(source: Source, inputs: Any = None, opset: int | None = None) -> Any:
     """Convert to an `onnx.ModelProto` of native LSTM and GRU nodes with batch and time left open.
 
     A layer keeps ONNX's own convention, X (time, batch, features) in and Y, Y_h, Y_c out; a model has the inputs and outputs it had.
+
+    Args:
+        source: a path or a live object.
+        inputs: example inputs, where a torch module has to be traced.
+        opset: of the model.
 
     Raises:
         UnsupportedError: it cannot be kept exactly, or an opset outside 7 to 22.
@@ -212,7 +262,7 @@ def to_onnx(source: Source, opset: int | None = None) -> Any:
         >>> [node.op_type for node in to_onnx(torch.nn.LSTM(3, 5)).graph.node]
         ['LSTM', 'Identity', 'Identity', 'Identity']
     """
-    return framework("onnxruntime").build(open_source(source).network, opset)
+    return _converted(source, inputs, "onnxruntime", opset)
 
 
 def form_of(converted: Any) -> Form:

@@ -1,4 +1,4 @@
-"""Measures what the README states: python scripts/bench.py [copies] [compare] [help] [grid] [files] [large]; all of them by default.
+"""Measures what the README states: python scripts/bench.py [copies] [compare] [help] [grid] [files] [large] [code]; all of them by default.
 
 Every figure is a ratio of two things timed in turn, so that a machine whose speed drifts does no harm; medians of several rounds.
 """
@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from benching.code import code
 from grid.cases import FRAMEWORKS, Config, configurations
 from grid.judging import CONVERTERS
 from rich.console import Console
@@ -289,12 +290,26 @@ def run_python(arguments: Sequence[str], folder: str | None = None) -> None:
     subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True, capture_output=True)
 
 
-PARTS = {"copies": copies, "compare": compare, "help": help_, "grid": cases, "files": files, "large": large}
+def whole_models(rounds: int) -> list[Row]:
+    """Whole models as code; see `benching.code`."""
+    return code(rounds, run_python, in_turn)
+
+
+PARTS = {
+    "code": whole_models,
+    "copies": copies,
+    "compare": compare,
+    "help": help_,
+    "grid": cases,
+    "files": files,
+    "large": large,
+}
+"""The code comes first, while no framework is imported."""
 
 
 def main(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="copies, compare, help, grid, files, large; all by default.")
+        list[str] | None, typer.Argument(help="code, copies, compare, help, grid, files, large; all by default.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each whole process is run.")] = 5,
 ) -> None:

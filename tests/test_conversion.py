@@ -28,7 +28,7 @@ from parity.cli import main
 from parity.conversion import convert, write_converted
 from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.files import read_file
-from parity.frameworks.onnx import building
+from parity.frameworks.onnx import giving
 from parity.identity import identical
 
 
@@ -54,7 +54,7 @@ def test_a_composed_graph_is_run_before_it_is_kept(tmp_path: Path, monkeypatch: 
     network = read_file(path)
     proof = write_converted(network, path, tmp_path / "good.onnx").proof
     assert proof.startswith("ONNX Runtime computes")
-    monkeypatch.setitem(building._MERGES, "sum", "Mul")
+    monkeypatch.setitem(giving._MERGES, "sum", "Mul")
     with pytest.raises(ParityError, match="ONNX Runtime says so"):
         write_converted(network, path, tmp_path / "wrong.onnx")
     assert not (tmp_path / "wrong.onnx").exists()

@@ -21,9 +21,9 @@ from parity.conventions import MERGE_MODES, Fill, MergeMode
 from parity.errors import UnsupportedError
 from parity.forms import form_in
 from parity.frameworks import onnx as onnx_framework
-from parity.frameworks.onnx import building as onnx_build
 from parity.frameworks.onnx import cells as onnx_cells
 from parity.frameworks.onnx import functions as onnx_functions
+from parity.frameworks.onnx import giving as onnx_giving
 from parity.frameworks.onnx import masks as onnx_masks
 from parity.frameworks.onnx import scanning as onnx_scan
 from parity.frameworks.onnx.nodes import Assembly
@@ -595,11 +595,11 @@ FAULTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "no input_forget": ("peepholes and options", _wrapped(onnx_cells, "_options", _without("input_forget"))),
     "no alpha": ("functions", _wrapped(onnx_cells, "_options", _without("activation_alpha"))),
     "no activations": ("functions", _wrapped(onnx_cells, "_options", _without("activations"))),
-    "merged otherwise": ("merge sum", _swap(onnx_build, "_MERGES", _MERGES)),
-    "merged otherwise at the end": ("merge ave at the end", _swap(onnx_build, "_MERGES", _MERGES)),
-    "halves swapped": ("merge None", _wrapped(onnx_build.Builder, "_selected", _ways_swapped)),
+    "merged otherwise": ("merge sum", _swap(onnx_giving, "_MERGES", _MERGES)),
+    "merged otherwise at the end": ("merge ave at the end", _swap(onnx_giving, "_MERGES", _MERGES)),
+    "halves swapped": ("merge None", _wrapped(onnx_giving, "_selected", _ways_swapped)),
     "not flipped": ("reverse", _swap(Assembly, "flipped", lambda _, value, *_more: value)),
-    "unlike merged otherwise": ("unlike mul", _swap(onnx_build, "_MERGES", _MERGES)),
+    "unlike merged otherwise": ("unlike mul", _swap(onnx_giving, "_MERGES", _MERGES)),
     "product negated": ("projection", _wrapped(onnx_cells, "_product_rounded_once", _scaled)),
     "state at the first step": ("projection", _wrapped(onnx_cells, "_with_first_state", _first_of_all)),
     "zero for repeat": ("masked repeat forward1 all", _wrapped(onnx_masks.StepMask, "spread", _other_fill)),
@@ -609,7 +609,7 @@ FAULTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
         "masked repeat backward1 all",
         _wrapped(onnx_masks.StepMask, "_shown_by", _always_forward),
     ),
-    "last at the end": ("masked repeat forward2 last", _wrapped(onnx_build.Builder, "_last", _last_at_the_end)),
+    "last at the end": ("masked repeat forward2 last", _wrapped(onnx_giving, "_last", _last_at_the_end)),
     "no state of empty rows": ("masked stateful", _swap(onnx_masks.StepMask, "kept", lambda _, final, *_more: final)),
     "functions swapped": ("scan", _wrapped(onnx_scan, "composed_function", _functions_swapped)),
     "no clip in a scan": ("scan", _swap(onnx_scan, "clipped", lambda _, x, *_more: x)),

@@ -8,11 +8,12 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from isal import isal_zlib
 
 from parity.errors import FormatError
 
@@ -25,11 +26,8 @@ _MOST_TOGETHER = 2
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Signature, lengths of the name and of the extra field (PKWARE's APPNOTE.TXT, 4.3.7)."""
 
-_PIECE_BYTES, _LARGE_BYTES = 1 << 20, 1 << 24
-"""A member is read so much at a time; from the second size on by two threads."""
-
-_POLYNOMIAL = 0xEDB88320
-"""Of CRC-32, its highest power the lowest bit."""
+_PIECE_BYTES = 1 << 17
+"""A member is read so much at a time to be compared with its checksum."""
 
 FETCH_ANEW = "get the file anew, or save the model again"
 
@@ -69,51 +67,14 @@ class _Window(io.RawIOBase):
 
 
 def _checksum(path: Path, start: int, size: int) -> int:
-    """CRC-32 of a part of a file; its two halves are read side by side."""
-    if size < _LARGE_BYTES:
-        return _checksum_in_turn(path, start, size)
-    half = size // 2
-    with ThreadPoolExecutor(1) as pool:
-        second = pool.submit(_checksum_in_turn, path, start + half, size - half)
-        return crc32_joined(_checksum_in_turn(path, start, half), second.result(), size - half)
-
-
-def _checksum_in_turn(path: Path, start: int, size: int) -> int:
+    """CRC-32 of a part of a file."""
     piece, crc = memoryview(bytearray(min(size, _PIECE_BYTES))), 0
     with path.open("rb", buffering=0) as file:
         file.seek(start)
         while size and (count := file.readinto(piece[: min(size, _PIECE_BYTES)])):
-            crc = zlib.crc32(piece[:count], crc)
+            crc = isal_zlib.crc32(piece[:count], crc)
             size -= count
     return crc
-
-
-def crc32_joined(first: int, second: int, second_bytes: int) -> int:
-    """CRC-32 of two parts one after the other, of the sums of both: zlib's `crc32_combine`, which Python leaves out.
-
-    A sum is a polynomial over bits, its highest power the lowest bit; what follows multiplies it by x for every bit.
-    Source: crc32.c of zlib, https://github.com/madler/zlib.
-
-    Example:
-        >>> crc32_joined(zlib.crc32(b"one "), zlib.crc32(b"two"), 3) == zlib.crc32(b"one two")
-        True
-    """
-    shift, power, bits = 1 << 31, 1 << 30, 8 * second_bytes  # 1 and x
-    while bits:
-        if bits & 1:
-            shift = _product(power, shift)
-        power, bits = _product(power, power), bits >> 1
-    return _product(shift, first) ^ second
-
-
-def _product(one: int, other: int) -> int:
-    """Of two polynomials, modulo the one of CRC-32."""
-    found = 0
-    for place in range(31, -1, -1):
-        if one >> place & 1:
-            found ^= other
-        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
-    return found
 
 
 class Archive:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 
 from parity.deferred import Array, Blocks, Deferred, Stored, row_slices, rows_together
 from parity.errors import FormatError
@@ -49,22 +49,30 @@ class Raw:
         Raises:
             FormatError: the file has become shorter since it was looked at.
         """
-        if isinstance(rows, slice) and self.shape:
-            start, stop, _ = rows.indices(self.shape[0])
-        else:
-            start, stop = 0, self.shape[0] if self.shape else 1
-        inner = math.prod(self.shape[1:])
-        count, first = max(stop - start, 0) * inner, self.offset + start * inner * self.dtype.itemsize
+        found = np.empty(_shape_of(self.shape, rows), self.dtype)
+        self.read_into(found, rows)
+        return found
+
+    def read_into(self, target: Array, rows: Any) -> None:
+        """The same, into an array in C order."""
+        first = rows.indices(self.shape[0])[0] if isinstance(rows, slice) and self.shape else 0
+        left = target.reshape(-1).view(np.uint8).data
         try:
-            found = np.fromfile(self.path, self.dtype, count, offset=first)
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.offset + first * math.prod(self.shape[1:]) * self.dtype.itemsize)
+                while left and (count := file.readinto(left)):
+                    left = left[count:]
         except OSError as error:
             what = "the file cannot be read any more"
             raise FormatError(what, str(self.path), "the file as it was", str(error), "read it again") from error
-        if found.size != count:
-            raise FormatError(
-                "the file is shorter than it was", str(self.path), f"{count} numbers", f"{found.size}", "read it again"
-            )
-        return found.reshape((max(stop - start, 0), *self.shape[1:]) if self.shape else ())
+        if left:
+            expected, got = f"{target.nbytes} bytes", f"{target.nbytes - left.nbytes}"
+            raise FormatError("the file is shorter than it was", str(self.path), expected, got, "read it again")
+
+
+def _shape_of(shape: tuple[int, ...], rows: Any) -> tuple[int, ...]:
+    """Of a slice of rows, or of everything."""
+    return (len(range(*rows.indices(shape[0]))), *shape[1:]) if isinstance(rows, slice) and shape else shape
 
 
 class Summed:
@@ -92,13 +100,19 @@ class Summed:
         self.shape, self.dtype = raw.shape, raw.dtype
 
     def __getitem__(self, rows: Any) -> Array:
-        found = self.raw[rows]
+        found = np.empty(_shape_of(self.shape, rows), self.dtype)
+        self.read_into(found, rows)
+        return found
+
+    def read_into(self, target: Array, rows: Any) -> None:
+        """See `Raw.read_into`."""
+        self.raw.read_into(target, rows)
         length = self.shape[0] if self.shape else 1
         start, stop, _ = rows.indices(length) if isinstance(rows, slice) and self.shape else (0, length, 1)
         if start == 0:
             self._next, self._sum = 0, self._before
         if start == self._next and stop > start:
-            self._sum = zlib.crc32(found.reshape(-1).view(np.uint8).data, self._sum)
+            self._sum = isal_zlib.crc32(target.reshape(-1).view(np.uint8).data, self._sum)
             self._next = stop
             if stop == length and self._sum != self._crc:
                 raise FormatError(
@@ -108,7 +122,6 @@ class Summed:
                     f"{self._sum:#010x}",
                     "get the file anew, or save the model again",
                 )
-        return found
 
 
 def numbers(stored: Stored) -> Array:

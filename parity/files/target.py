@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,55 @@ def unfinished(path: Path, overwrite: bool) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
+
+
+@contextmanager
+def unfinished_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder beside the target to fill; it gets the target's name when the block ends well, else it is gone.
+
+    Args:
+        path: of the folder; an empty one may be there already.
+        overwrite: whether files of the same names in a folder that is there may be replaced, one by one; others in it stay.
+
+    Raises:
+        ParityError: a file, or a folder that holds something and may not be changed, or a folder above that does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "out"
+        >>> with unfinished_folder(target, overwrite=False) as folder: _ = (folder / "a.txt").write_text("whole")
+        >>> [file.name for file in target.iterdir()]
+        ['a.txt']
+    """
+    check_target_folder(path, overwrite)
+    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    part.mkdir()
+    try:
+        yield part
+        if path.is_dir() and any(path.iterdir()):
+            for file in part.iterdir():
+                file.replace(path / file.name)
+        else:
+            part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def check_target_folder(path: Path, overwrite: bool) -> None:
+    """Refuse a folder that cannot be written, before any work is done for it.
+
+    Raises:
+        ParityError: see `unfinished_folder`.
+    """
+    if not path.absolute().parent.is_dir():
+        raise ParityError(
+            "no such folder", str(path), "a folder that exists", str(path.parent), "make the folder first"
+        )
+    if os.path.lexists(path) and not path.is_dir():
+        raise ParityError("a file, not a folder", str(path), "a folder", "a file", "give the name of a new folder")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        remedy = "--overwrite (overwrite=True in Python) replaces the files in it that have the same names, or another name"
+        raise ParityError("the folder is there already", str(path), "a new or empty folder", "a folder with files", remedy)
 
 
 def _put(part: Path, path: Path, overwrite: bool) -> None:

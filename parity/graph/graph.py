@@ -11,6 +11,7 @@ import numpy as np
 from parity.deferred import Array, not_finite
 from parity.errors import ParityError, Problem, ShapeError
 from parity.graph.calls import Layered, computed, shapes_of
+from parity.graph.operations.constant import Constant
 from parity.graph.operations.operation import Shape
 from parity.graph.operations.stub import Stub
 from parity.reference import Exact, Rounding
@@ -111,6 +112,7 @@ class Graph:
         problems = [
             problem
             for operation in self.operations
+            if not (isinstance(operation, Constant) and not operation.trained)  # an attention masks with -inf
             for name, array in operation.arrays.present.items()
             if (problem := not_finite(array, f"layer '{operation.name}', {name}, index"))
         ]

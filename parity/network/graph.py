@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -56,7 +56,8 @@ class Network:
         details: what else the source says of itself (producer, version, format), for people to read.
         time: the number of steps that the source insists on, None for any.
         opaque: layers that are described, not computed.
-        problems: why the network is partial: it holds the layers that could be read, and cannot be run or converted as a whole.
+        problems: why the network is partial: it holds the layers that could be read, and cannot be run or converted as a chain.
+        graph: the whole model as values between operations, where it is no chain of these layers.
 
     Example:
         >>> from parity.recurrent import Weights
@@ -73,6 +74,7 @@ class Network:
     time: int | None = None
     opaque: tuple[Opaque, ...] = field(default=(), metadata=ONLY_HERE)
     problems: tuple[Problem, ...] = field(default=(), metadata=ONLY_HERE)
+    graph: Any = field(default=None, metadata=ONLY_HERE)
 
     def __post_init__(self) -> None:
         self._check_finite()
@@ -100,6 +102,9 @@ class Network:
         """
         if not self.problems:
             return self
+        if self.graph is not None and not self.graph.problems:
+            remedy = "as a whole it goes to code: parity convert SOURCE FOLDER --to torch, keras or onnx, or to_torch, to_keras, to_onnx"
+            raise UnsupportedError([replace(problem, remedy=remedy) for problem in self.problems])
         names = ", ".join(f"'{layer.name}'" for layer in self.recurrent[:8])
         alone = (
             f"its recurrent layers can be used one by one: {names}; read(source).recurrent[k], or --layer NAME; "

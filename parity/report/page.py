@@ -26,6 +26,7 @@ _SEVERITY = ("agree", "undecided", "disagree")
 _RULES = {
     "run": ("The whole run", "every step after all the steps before it"),
     "one step": ("One step at a time", "every step from the reference's own state"),
+    "layer": ("Layer by layer", "every layer on the inputs that it got"),
 }
 _INPUT_FACTS = {
     "inputs": "inputs",
@@ -300,7 +301,10 @@ def _split(quantity: str, layers: set[str]) -> tuple[str, str]:
     layer, _, name = quantity.rpartition(".")
     if layer in layers:
         return layer, name
-    return ("output", quantity.removeprefix("output ")) if quantity.startswith("output ") else ("", quantity)
+    for word in ("output", "layer"):
+        if quantity.startswith(f"{word} "):
+            return word, quantity.removeprefix(f"{word} ")
+    return "", quantity
 
 
 def _limits(rows: Sequence[Record], columns: Sequence[Column]) -> dict[bool, str]:
@@ -315,7 +319,7 @@ def _what_ran(record: Record) -> list[str]:
     """One line: engines with versions, sizes, seed."""
     inputs = record["inputs"]
     versions = dict.fromkeys(_version(engine) for engine in record["engines"] if engine["settings"])
-    sizes = [f"{inputs['batch']} samples", f"{inputs['time']} steps"]
+    sizes = [f"{inputs['batch']} samples", *([] if inputs["time"] is None else [f"{inputs['time']} steps"])]
     sizes += [f"{f' {TIMES} '.join(map(str, inputs['features']))} features"] if inputs["features"] else []
     origin = f"inputs: {inputs.get('inputs')}, seed {inputs.get('seed')}"
     return [", ".join(versions), f" {TIMES} ".join(sizes), origin, str(inputs.get("device", ""))]
@@ -512,9 +516,11 @@ def _option(name: str, value: Any) -> str:
 
 def _inputs(record: Record) -> list[tuple[str, Any]]:
     inputs = record["inputs"]
+    facts = [(text, inputs[key]) for key, text in _INPUT_FACTS.items() if inputs.get(key) is not None]
+    if "shapes" in inputs:
+        return [*((f"shape of {name}", _shape(shape)) for name, shape in inputs["shapes"].items()), *facts]
     shape = [inputs["batch"], inputs["time"], *inputs["features"]]
     axes = ", ".join(("batch", "time", "features")[: len(shape)])
-    facts = [(text, inputs[key]) for key, text in _INPUT_FACTS.items() if inputs.get(key) is not None]
     return [(f"shape ({axes})", _shape(shape)), *facts]
 
 

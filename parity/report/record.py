@@ -22,6 +22,7 @@ from parity.errors import FormatError, ParityError
 from parity.explaining import explain_network
 from parity.findings import Findings, describe
 from parity.floor import LOST, Band, in_floors
+from parity.graph.facts import graph_facts
 from parity.judge import LIMIT, REFERENCE, Judgement, Row
 from parity.layouts import GATE_MEANINGS, KINDS, LAYOUTS, Kind, Layout, keras_layout
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
@@ -54,7 +55,7 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         The record; numbers that are not finite stand as the strings "nan" and "inf".
     """
     network = findings.sources[0].network
-    batch, time = findings.inputs.shape[:2]
+    batch, time = findings.sizes
     said = {*findings.padding, *(f"{label} failed: {text}" for label, text in findings.judgement.failures.items())}
     record: Record = {
         "schema": SCHEMA,
@@ -70,7 +71,7 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "profile": _profile(findings),
         "map": _map(findings),
         "gates": _gates(network),
-        "conventions": list(_conventions(network, batch, time)),
+        "conventions": list(_conventions(network, batch, time or 1)),
         "padding": [asdict(padding) for padding in PADDING],
         "environment": _environment(),
         "again": _again(findings),
@@ -152,7 +153,10 @@ def to_json(record: Record) -> str:
 
 
 def _source(source: Opened) -> Record:
-    layers = [facts for layer in source.network.layers for facts in _facts(layer)]
+    if source.network.graph is None:
+        layers = [facts for layer in source.network.layers for facts in _facts(layer)]
+    else:
+        layers = list(graph_facts(source.graph))
     return {
         "label": source.label,
         "origin": source.network.origin,
@@ -195,13 +199,22 @@ def _form(findings: Findings, label: str, engine: str) -> Record:
 
 def _row(findings: Findings, row: Row) -> Record:
     """A row, with how many elements stand at padded steps, and in words unless it agrees."""
-    floor = findings.judgement.floor if row.rule == "run" else findings.judgement.steps.floor
-    band = floor.bands[row.quantity]
-    padded = 0 if band.padded is None else int(np.broadcast_to(band.padded, band.reference.shape).sum())
+    steps = findings.judgement.steps
+    floor = steps.floor if row.rule == "one step" and steps is not None else findings.judgement.floor
+    band = floor.bands.get(row.quantity)
+    padded = 0
+    if band is not None and band.padded is not None:
+        padded = int(np.broadcast_to(band.padded, band.reference.shape).sum())
     return {**asdict(row), "padded": padded, "text": "" if row.verdict == "agree" else describe(row)}
 
 
 def _inputs(findings: Findings) -> Record:
+    if isinstance(findings.inputs, dict):
+        batch, steps = findings.sizes
+        content = b"".join(np.ascontiguousarray(array).tobytes() for array in findings.inputs.values())
+        shapes = {name: array.shape for name, array in findings.inputs.items()}
+        digest = hashlib.sha256(content).hexdigest()
+        return {"batch": batch, "time": steps, "features": [], "shapes": shapes, "sha256": digest, **findings.asked}
     batch, time, *features = findings.inputs.shape
     digest = hashlib.sha256(np.ascontiguousarray(findings.inputs).tobytes()).hexdigest()
     return {"batch": batch, "time": time, "features": features, "sha256": digest, **findings.asked}
@@ -211,7 +224,7 @@ def _judging(judgement: Judgement) -> Record:
     return {
         "limit": LIMIT,
         "replicas": judgement.floor.replicas,
-        "one_steps": len(judgement.steps.samples),
+        "one_steps": 0 if judgement.steps is None else len(judgement.steps.samples),
         "horizon": judgement.floor.horizon,
         "lost": LOST,
     }
@@ -408,22 +421,24 @@ def _environment() -> Record:
 
 def _again(findings: Findings) -> Record:
     """How to run it again: in Python, and as a command where every source and the inputs are files."""
-    asked, (batch, time) = findings.asked, findings.inputs.shape[:2]
+    asked, (batch, time) = findings.asked, findings.sizes
     random, in_memory, masked = asked["inputs"] == "random", asked["inputs"] == "given", asked.get("mask") is not None
     lengths = asked.get("lengths")
     zeros = asked["initial_state"] == "zeros"
     paths = [source.path for source in findings.sources]
     command = None
     if all(paths) and zeros and not in_memory and not masked:
-        size = ["--batch", batch, "--time", time, "--seed", asked["seed"]]
+        size = ["--batch", batch, *(["--time", time] if time is not None else []), "--seed", asked["seed"]]
         words = ["parity", "compare", *paths, *(size if random else ["--inputs", asked["inputs"]])]
         words += ["--lengths", ",".join(map(str, lengths))] if lengths is not None else []
         words += ["--engines", ",".join(asked["engines"])] if asked["engines"] else []
         words += ["--device", asked["device"]] if asked["device"] != "cpu" else []
         words += ["--tf32"] if asked["tf32"] else []
+        words += ["--layers"] if asked.get("layers") else []
         command = shlex.join(map(str, words))
     options = {"batch": batch, "time": time, "seed": asked["seed"]} if random else {}
-    options |= {name: asked[name] for name in ("engines", "tf32") if asked[name]}
+    options = {name: value for name, value in options.items() if value is not None}
+    options |= {name: asked[name] for name in ("engines", "tf32", "layers") if asked.get(name)}
     options |= {"device": asked["device"]} if asked["device"] != "cpu" else {}
     options |= {} if random or in_memory else {"inputs": asked["inputs"]}
     arguments = [repr(str(path)) if path else f"source_{index}" for index, path in enumerate(paths, 1)]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
 from parity.files.archive import FETCH_ANEW
+from parity.graph.attaching import network_with_graph
+from parity.graph.keras import graph_from_keras
 from parity.network.graph import Network
 from parity.network.keras.config import network_from_keras
 from parity.network.keras.history import modernised
@@ -35,7 +37,11 @@ def model_from(
     old = version is not None and before(version, 3, 0)
     try:
         serialized = modernised(described, version)
-        network = network_from_keras(serialized, weights(serialized), name, hard_sigmoid_of_keras_2=old, partial=True)
+        stored = weights(serialized)
+        network = network_with_graph(
+            lambda: network_from_keras(serialized, stored, name, hard_sigmoid_of_keras_2=old, partial=True),
+            lambda: graph_from_keras(serialized, stored, name or "", hard_sigmoid_of_keras_2=old, partial=True),
+        )
     except UnsupportedError as error:
         raise UnsupportedError(in_file(path, error.problems)) from error
     except (FormatError, ShapeError) as error:

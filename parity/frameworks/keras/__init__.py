@@ -12,6 +12,11 @@ from parity.forms import Form, form_in, stacked_cells
 from parity.frameworks import Settings, quiet_import
 from parity.frameworks.keras.running import ENGINE, KerasRunner
 from parity.frameworks.keras.twins import layer_at, live_layers
+from parity.frameworks.keras.whole import KerasGraphRunner
+from parity.frameworks.written import built, loaded
+from parity.graph.attaching import network_with_graph
+from parity.graph.graph import Graph
+from parity.graph.keras import graph_from_keras
 from parity.layouts import Kind
 from parity.network import Bidirectional, Network, Recurrent
 from parity.network.keras.config import layers_from_keras, network_from_keras
@@ -28,8 +33,8 @@ def owns(source: object) -> bool:
     return isinstance(source, keras.Layer)
 
 
-def read(source: keras.Layer) -> Network:
-    """Describe a live recurrent layer or cell, or a `Sequential` or functional model around such layers.
+def read(source: keras.Layer, inputs: object = None) -> Network:
+    """Describe a live recurrent layer or cell, or a `Sequential` or functional model; one that is no chain of layers has a graph.
 
     Raises:
         UnsupportedError: anything that is not converted exactly; all problems at once.
@@ -45,9 +50,8 @@ def read(source: keras.Layer) -> Network:
     _check_own_activations(source)
     serialized = keras.saving.serialize_keras_object(source)
     if isinstance(source, keras.Model):
-        return _with_version(
-            network_from_keras(serialized, lambda path: layer_at(source, path).get_weights(), source.name)
-        )
+        given = (serialized, lambda path: layer_at(source, path).get_weights(), source.name)
+        return _with_version(network_with_graph(lambda: network_from_keras(*given), lambda: graph_from_keras(*given)))
     layers, details = layers_from_keras(serialized, source.get_weights())
     return _with_version(Network(source.name, layers, (), ENGINE, details))
 
@@ -184,6 +188,39 @@ def runner(source: keras.Layer, network: Network, settings: Settings) -> KerasRu
     if settings.tf32 and keras.backend.backend() != "tensorflow":
         raise UnsupportedError("TF32 is switched for the TensorFlow backend only", got=keras.backend.backend())
     return KerasRunner(source, network, settings)
+
+
+def build_whole(graph: Graph) -> keras.Model:
+    """A whole model as the functional model that parity writes for it, with its weights.
+
+    Raises:
+        UnsupportedError: what Keras cannot say, or layers that are stubs.
+    """
+    return built(graph, "keras")
+
+
+def load_written(folder: Path) -> keras.Model:
+    """What parity wrote into a folder, with its weights."""
+    return loaded(folder)
+
+
+def whole_runner(source: keras.Model, graph: Graph, settings: Settings) -> KerasGraphRunner:
+    """Something that runs a live model whose graph is known.
+
+    Raises:
+        MissingFrameworkError: device "cuda" where the backend sees none.
+    """
+    return KerasGraphRunner(source, graph, settings)
+
+
+def load_whole(path: Path, graph: Graph) -> keras.Model:
+    """Open a file with Keras itself, without running any code from it.
+
+    Raises:
+        FormatError: Keras cannot open it.
+    """
+    model: keras.Model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    return model
 
 
 def _with_version(network: Network) -> Network:

@@ -14,15 +14,22 @@ from __future__ import annotations
 import importlib.util
 import math
 from numbers import Integral
+from pathlib import Path
 from typing import BinaryIO
 
 import onnx
 
 from parity.errors import UnsupportedError
+from parity.frameworks import Settings
 from parity.frameworks.onnx.building import DEFAULT_OPSET, OPSETS
 from parity.frameworks.onnx.loading import LARGEST, load, read, read_file
 from parity.frameworks.onnx.own import build_graph, form
 from parity.frameworks.onnx.running import ENGINE, OnnxRunner, onnxruntime, refusals, runner
+from parity.frameworks.onnx.whole import running as whole
+from parity.frameworks.onnx.whole.writing import model_of
+from parity.graph.code_files import WEIGHTS
+from parity.graph.graph import Graph
+from parity.graph.judging import Running
 from parity.network import Network
 from parity.recurrent import RecurrentSpec
 
@@ -30,6 +37,35 @@ from parity.recurrent import RecurrentSpec
 def owns(source: object) -> bool:
     """Whether this is a live ONNX model."""
     return isinstance(source, onnx.ModelProto)
+
+
+def build_whole(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
+    """A whole model as an ONNX model, its words ("batch", "time") left open.
+
+    Raises:
+        UnsupportedError: what ONNX cannot say, layers that are stubs among it; an opset that is not written.
+    """
+    return model_of(graph, opset)
+
+
+def whole_runner(model: onnx.ModelProto, graph: Graph, settings: Settings) -> Running:
+    """Something that runs a whole model in ONNX Runtime.
+
+    Raises:
+        MissingFrameworkError: onnxruntime is not installed, or has no CUDA provider where device is "cuda".
+    """
+    run = whole.runner(model, graph, settings)
+    return Running(ENGINE, run, lambda inputs: whole.intermediate(model, graph, inputs), run.facts)
+
+
+def load_whole(path: Path, graph: Graph) -> onnx.ModelProto:
+    """A `.onnx` file with all its weights in it; see `load`."""
+    return load(path)
+
+
+def load_written(folder: Path) -> onnx.ModelProto:
+    """What `parity.graph.folder` wrote into a folder."""
+    return load(folder / WEIGHTS["onnx"])
 
 
 def write_file(network: Network, file: BinaryIO) -> None:

@@ -10,24 +10,21 @@ from typing import Any
 import numpy as np
 import onnx
 
-from parity.conventions import Select, Value, onnx_returns
-from parity.errors import Problem, UnsupportedError
+from parity.conventions import Value, onnx_returns
 from parity.forms import form_in, obstacles
-from parity.frameworks.onnx.cells import Given, add_layer
+from parity.frameworks.onnx.giving import Shown, computed, merged, value_of
 from parity.frameworks.onnx.masks import OPSET as MASK_OPSET
 from parity.frameworks.onnx.masks import StepMask, any_feature
 from parity.frameworks.onnx.nodes import BOOL, FLOAT, INT64, Assembly
 from parity.frameworks.onnx.trace import STEPS
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Layer, Masking, Network, Recurrent
 from parity.network.activations import ACTIVATIONS
-from parity.recurrent import DIRECTIONS, Array
 
 OPSETS = (7, 22)
 """The recurrent operators have had their present meaning since 7; newer sets change nothing that is used here."""
 
 DEFAULT_OPSET = 17
 FORM_KEY = "parity.form"
-_MERGES: dict[Select, str] = {"sum": "Add", "ave": "Add", "mul": "Mul"}
 
 
 @dataclass(frozen=True)
@@ -65,17 +62,6 @@ class Probe:
         return f"{self.prefix}.mask"
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What a recurrent layer computes in the graph: tensors and their axes by canonical quantity."""
-
-    tensors: dict[str, tuple[str, str]]
-
-    def of(self, quantity: str) -> tuple[str, str]:
-        """Without a mask, what is given last is h."""
-        return self.tensors["h" if quantity == "last" and "last" not in self.tensors else quantity]
-
-
 class Builder:
     """Adds the nodes of a network, one layer after the other.
 
@@ -88,7 +74,7 @@ class Builder:
     def __init__(self, network: Network, opset: int, probe: Probe | None = None) -> None:
         self._network, self._probe = network, probe
         self._steps = STEPS if network.bare else "batch time"
-        self._shown: dict[str, _Shown] = {}
+        self._shown: dict[str, Shown] = {}
         self._given: dict[str, tuple[str, ...]] = {}
         self._mask: StepMask | None = None
         self.is_composed = False
@@ -167,25 +153,7 @@ class Builder:
         a, spec, mask = self._a, layer.spec, self._mask
         self.is_composed |= bool(obstacles(layer, "onnx", mask is not None, self._network.bare))
         x = a.rearranged(value, f"{self._steps} input", f"{STEPS} input", f"{layer.name}.X", {"input": spec.input_size})
-        initial = self._initial(layer)
-        if mask is None:
-            values = add_layer(a, layer, Given(x, None, initial))
-        else:
-            x = mask.compact(x, f"{layer.name}.X")
-            y, *final = add_layer(a, layer, Given(x, mask.lengths, initial))
-            y = mask.spread(y, spec.directions, layer.fill, f"{layer.name}.Y")
-            if initial is not None:
-                final = [
-                    mask.kept(end, start, f"{layer.name}.{state}")
-                    for state, start, end in zip(spec.states, initial, final, strict=True)
-                ]
-            values = (y, *final)
-        rows = zip(onnx_returns(spec.kind), values, strict=True)
-        tensors = {row.quantity: (tensor, row.axes) for row, tensor in rows}
-        shown = _Shown({str(quantity): tensor for quantity, tensor in tensors.items()})
-        if mask is not None:
-            shown.tensors["last"] = self._last(layer, *shown.of("sequence")), shown.of("h")[1]
-        self._shown[layer.name] = shown
+        self._shown[layer.name] = computed(a, layer, x, mask, self._initial(layer))
 
     def _initial(self, layer: Recurrent) -> tuple[str, ...] | None:
         if self._probe is None and not layer.stateful:
@@ -198,15 +166,6 @@ class Builder:
             )
             for state in layer.spec.states
         )
-
-    def _last(self, layer: Recurrent, sequence: str, axes: str) -> str:
-        """The sequence at the step that each direction processes last, with the axes of a final state."""
-        name, time, direction = f"{layer.name}.last", axes.split().index("time"), axes.split().index("direction")
-        ends = []
-        for index, way in enumerate(layer.spec.directions):
-            own = self._a.picked(sequence, direction, index, f"{name}.{way}.sequence", keep=True)
-            ends.append(self._a.picked(own, time, -1 if way == "forward" else 0, f"{name}.{way}"))
-        return ends[0] if len(ends) == 1 else self._a.node("Concat", ends, name, axis=0)
 
     def _add_both(self, layer: Bidirectional, value: str) -> tuple[str, ...]:
         self.is_composed = True
@@ -221,13 +180,7 @@ class Builder:
             return tuple(halves)
         if layer.merge_mode == "concat":
             return (self._a.node("Concat", halves, f"{layer.name}.output", axis=2 if layer.return_sequences else 1),)
-        return (self._merged(halves[0], halves[1], layer.merge_mode, f"{layer.name}.output"),)
-
-    def _merged(self, forward: str, backward: str, mode: Select, name: str) -> str:
-        both = self._a.node(_MERGES[mode], [forward, backward], f"{name}.{mode}")
-        if mode != "ave":
-            return both
-        return self._a.node("Mul", [both, self._a.number(f"{name}.half", 0.5)], f"{name}.average")
+        return (merged(self._a, halves[0], halves[1], layer.merge_mode, f"{layer.name}.output"),)
 
     def _add_embedding(self, layer: Embedding, value: str) -> str:
         a = self._a
@@ -275,21 +228,8 @@ class Builder:
         """One of a layer's values, out of what its nodes give; time first where the whole graph has it first."""
         if self._network.bare and value.quantity == "sequence":
             value = replace(value, axes=value.axes.replace("batch time", STEPS))
-        tensor, axes = self._shown[layer.name].of(value.quantity)
-        sizes = {**layer.spec.sizes, "hidden": layer.spec.sizes["hidden" if value.quantity == "c" else "state"]}
-        if value.reverse:
-            self.is_composed = True
-            tensor = self._a.flipped(tensor, axes.split().index("time"), f"{name}.reversed", f"layer '{layer.name}'")
-        if value.select != "all":
-            tensor = self._selected(tensor, axes.split().index("direction"), value.select, name)
-            axes = " ".join(axis for axis in axes.split() if axis != "direction")
-        return self._a.rearranged(tensor, axes, value.axes, name, sizes)
-
-    def _selected(self, tensor: str, axis: int, select: Select, name: str) -> str:
-        if select in DIRECTIONS:
-            return self._a.picked(tensor, axis, DIRECTIONS.index(select), f"{name}.{select}")
-        forward, backward = (self._a.picked(tensor, axis, at, f"{name}.{way}") for at, way in enumerate(DIRECTIONS))
-        return self._merged(forward, backward, select, name)
+        self.is_composed |= value.reverse
+        return value_of(self._a, layer, self._shown[layer.name], value, name)
 
     # ---- outputs
 
@@ -377,56 +317,4 @@ def _state_input(layer: Recurrent, state: str) -> str:
     return f"{layer.name}.initial_{state}"
 
 
-def as_float32(network: Network) -> Network:
-    """The network with its float64 weights as float32, where they are exactly that.
-
-    Raises:
-        UnsupportedError: they are not; names each of them.
-    """
-    problems = [
-        Problem(
-            "a float64 weight is not a float32 number",
-            f"layer '{layer.name}', {name}",
-            "numbers that float32 holds exactly: ONNX Runtime has no float64 LSTM, GRU or RNN",
-            f"{array.size} numbers of {array.dtype}",
-            "round the weights to float32 in the source, or keep the model in Keras or torch",
-        )
-        for layer in network.layers
-        for name, array in layer.arrays.items()
-        if array.dtype == np.float64 and not _is_float32(array)
-    ]
-    if problems:
-        raise UnsupportedError(problems)
-    return replace(network, layers=tuple(map(_single, network.layers)))
-
-
-def _is_float32(array: Array) -> bool:
-    with np.errstate(over="ignore"):
-        return bool((array.astype(np.float32) == array).all())
-
-
-def _single(layer: Layer) -> Layer:
-    if isinstance(layer, Bidirectional):
-        forward, backward = (tuple(_single_recurrent(inner) for inner in stack) for stack in layer.stacks)
-        return replace(layer, forward=forward, backward=backward)
-    if isinstance(layer, Recurrent):
-        return _single_recurrent(layer)
-    if isinstance(layer, Dense):
-        bias = None if layer.bias is None else _float32(layer.bias)
-        return replace(layer, kernel=_float32(layer.kernel), bias=bias)
-    return replace(layer, table=_float32(layer.table)) if isinstance(layer, Embedding) else layer
-
-
-def _single_recurrent(layer: Recurrent) -> Recurrent:
-    weights = [
-        replace(one, **{name: _float32(array) for name, array in vars(one).items() if array is not None})
-        for one in layer.weights
-    ]
-    return replace(layer, weights=tuple(weights))
-
-
-def _float32(array: Array) -> Array:
-    return np.asarray(array, np.float32)
-
-
-__all__ = ["DEFAULT_OPSET", "FORM_KEY", "OPSETS", "Builder", "Probe", "as_float32"]
+__all__ = ["DEFAULT_OPSET", "FORM_KEY", "OPSETS", "Builder", "Probe"]

@@ -43,11 +43,18 @@ class Given:
     initial: tuple[str, ...] | None = None
 
 
-def add_layer(assembly: Assembly, layer: Recurrent, given: Given) -> tuple[str, ...]:
-    """Adds a layer; gives its values in the order of `onnx_returns`: (time, direction, batch, state), (direction, batch, features)."""
+def add_layer(assembly: Assembly, layer: Recurrent, given: Given, node: str | None = None) -> tuple[str, ...]:
+    """Adds a layer; gives its values in the order of `onnx_returns`: (time, direction, batch, state), (direction, batch, features).
+
+    Args:
+        assembly: of the graph.
+        layer: with its weights, which are added once however often it is called.
+        given: what it gets.
+        node: name of the node that stands for this call, where it is not the layer's.
+    """
     parts = list(parts_of(layer))
     if len(parts) == 1:
-        return _add_part(assembly, layer.name, 0, parts[0], given)
+        return _add_part(assembly, layer.name, 0, parts[0], given, node)
     found = []
     for index, part in enumerate(parts):
         own = given
@@ -57,7 +64,7 @@ def add_layer(assembly: Assembly, layer: Recurrent, given: Given) -> tuple[str, 
                 for name, state in zip(layer.spec.states, given.initial, strict=True)
             ]
             own = replace(given, initial=tuple(initial))
-        found.append(_add_part(assembly, layer.name, index, part, own))
+        found.append(_add_part(assembly, layer.name, index, part, own, node))
     return tuple(
         assembly.node("Concat", values, f"{layer.name}.{row.name}", axis=row.axes.split().index("direction"))
         for row, *values in zip(onnx_returns(layer.spec.kind), *found, strict=True)
@@ -110,9 +117,12 @@ def unpacked_arrays(part: Recurrent, arrays: Mapping[str, Array]) -> tuple[Weigh
     return tuple(weights)
 
 
-def _add_part(assembly: Assembly, layer: str, index: int, part: Recurrent, given: Given) -> tuple[str, ...]:
-    names = assembly.weights(layer, packed_arrays(part), index, part.name)
-    node = layer if part.name == layer else assembly.node_name(part.name)
+def _add_part(
+    assembly: Assembly, layer: str, index: int, part: Recurrent, given: Given, call: str | None
+) -> tuple[str, ...]:
+    names = assembly.homes.get((layer, index)) or assembly.weights(layer, packed_arrays(part), index, part.name)
+    own = layer if call is None else call
+    node = own if part.name == layer else assembly.node_name(f"{own}{part.name.removeprefix(layer)}")
     if _needs_scan(part):
         return add_scan(assembly, part, names, given.x, given.lengths, given.initial, node)
     add = _add_projected if part.spec.projection_size else _add_native

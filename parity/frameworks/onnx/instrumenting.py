@@ -11,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from parity.conventions import onnx_returns
 from parity.errors import UnsupportedError
-from parity.frameworks.onnx.building import Builder, Probe, as_float32
+from parity.frameworks.onnx.building import Builder, Probe
 from parity.frameworks.onnx.masks import OPSET as MASK_OPSET
 from parity.frameworks.onnx.names import Names
+from parity.frameworks.onnx.single import as_float32
 from parity.frameworks.onnx.trace import RECURRENT_OPS, direct_sources, layout_of
 from parity.functions import FUNCTIONS
 from parity.network import Network

@@ -8,22 +8,26 @@ import onnx
 from onnx import TensorProto
 
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
+from parity.frameworks.onnx.checking import UNKNOWN_TO_CHECKER, check
 from parity.frameworks.onnx.graph import read_graph
 from parity.frameworks.onnx.own import is_described, network_of
 from parity.frameworks.onnx.partial import partial_network
 from parity.frameworks.onnx.running import first_line
 from parity.frameworks.onnx.tensors import Tensors, open_model, tensors_in
+from parity.frameworks.onnx.whole.reading import graph_of
+from parity.graph.attaching import network_with_graph
 from parity.network import Network
 
 LARGEST = 2**31 - 1
 """Bytes that protobuf, and so ONNX Runtime, takes in one piece."""
 
-_UNKNOWN_TO_CHECKER = ("No Op registered", "No opset import", "higher than the checker's")
-"""What the checker says of models that are newer than it, or have operators that it does not know."""
+
+def read(source: onnx.ModelProto, inputs: object = None) -> Network:
+    """Describe a model; one whose graph is no chain around LSTM, GRU and RNN nodes has a graph. See `read_graph` and `whole.reading`."""
+    return network_with_graph(lambda: _chain(source), lambda: graph_of(source, source.graph.name))
 
 
-def read(source: onnx.ModelProto) -> Network:
-    """Describe a model whose graph is a chain around LSTM, GRU and RNN nodes; see `read_graph`."""
+def _chain(source: onnx.ModelProto) -> Network:
     where = "the onnx.ModelProto"
     outside = [tensor.name for tensor in source.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
     if outside:
@@ -33,7 +37,7 @@ def read(source: onnx.ModelProto) -> Network:
             got=", ".join(outside),
             remedy="load it with onnx.load and its weights beside it and give the model itself, or save it in one piece",
         )
-    _check(source, where)
+    check(source, where)
     known = network_of(source)
     try:
         return read_graph(source, known)
@@ -70,7 +74,10 @@ def read_file(path: Path) -> Network:
     stored = (tensors.place(tensor) for tensor in tensors_in(model))
     size = model.ByteSize() + sum(place.length for place in stored if place is not None)
     try:
-        return partial_network(model, tensors, size, problems)
+        return network_with_graph(
+            lambda: partial_network(model, tensors, size, problems),
+            lambda: graph_of(model, model.graph.name, partial=True, tensors=tensors),
+        )
     except ParityError:
         raise
     except Exception as error:  # a model that the checker could not judge may lack whatever is looked up in it
@@ -129,46 +136,15 @@ def _checked(model: onnx.ModelProto, tensors: Tensors) -> list[Problem]:
         if tensors.place(tensor) is not None:  # the checker looks whether contents fit the sizes: these do, elsewhere
             tensor.data_type, tensor.dims[:] = TensorProto.UINT8, [len(tensor.raw_data)]
     try:
-        _check(light, tensors.where)
+        check(light, tensors.where)
     except FormatError as error:
         (problem,) = error.problems
-        if not any(words in problem.got for words in _UNKNOWN_TO_CHECKER):
+        if not any(words in problem.got for words in UNKNOWN_TO_CHECKER):
             raise
         remedy = "install a newer onnx if the model is newer than yours"
         what = f"onnx {onnx.__version__} does not know everything in this model"
         return [Problem(what, problem.where, problem.expected, problem.got, remedy)]
     return []
-
-
-def _check(model: onnx.ModelProto, where: str) -> None:
-    try:
-        onnx.checker.check_model(_with_shapes(model))
-    except Exception as error:  # beside its own ValidationError: UnicodeDecodeError, ValueError
-        raise FormatError(
-            "not a valid ONNX model",
-            where,
-            "a model that onnx.checker accepts",
-            first_line(error),
-            "export it anew",
-        ) from error
-
-
-def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, or a copy where every value has a shape: the checker wants one, ONNX Runtime and parity do not."""
-
-    def shapeless(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-        items = [*graph.input, *graph.output, *graph.value_info]
-        return [
-            item for item in items if item.type.HasField("tensor_type") and not item.type.tensor_type.HasField("shape")
-        ]
-
-    if not shapeless(model.graph):
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for item in shapeless(copy.graph):
-        item.type.tensor_type.shape.SetInParent()
-    return copy
 
 
 def _changed(model: onnx.ModelProto) -> Problem:

@@ -33,6 +33,7 @@ class Assembly:
         opset: of the graph.
         tensors: names that no tensor added on the way may take.
         nodes: names that no unnamed node may take.
+        real: type of its floats.
 
     Example:
         >>> assembly = Assembly(17, ["y"], [])
@@ -42,8 +43,8 @@ class Assembly:
         [('Relu', ['y_1']), ('Identity', ['y'])]
     """
 
-    def __init__(self, opset: int, tensors: Iterable[str], nodes: Iterable[str]) -> None:
-        self.opset = opset
+    def __init__(self, opset: int, tensors: Iterable[str], nodes: Iterable[str], real: int = FLOAT) -> None:
+        self.opset, self.real = opset, real
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
@@ -115,19 +116,19 @@ class Assembly:
 
     def number(self, name: str, value: float) -> str:
         """Adds an initializer without axes."""
-        return self.constant(name, np.asarray(value, np.float32))
+        return self.constant(name, np.asarray(value, np.float32 if self.real == FLOAT else np.float64))
 
     def input(self, name: str, kind: int, axes: Axes) -> str:
         """Adds an input of the graph under its very name."""
         self.inputs.append(helper.make_tensor_value_info(name, kind, list(axes)))
         return name
 
-    def give(self, tensor: str, output: str, axes: Axes) -> None:
+    def give(self, tensor: str, output: str, axes: Axes, kind: int = FLOAT) -> None:
         """Adds an output of the graph under its very name."""
         self._nodes.append(
             helper.make_node("Identity", [tensor], [output], self._node_names.unique(f"{output}.output"))
         )
-        self.outputs.append(helper.make_tensor_value_info(output, FLOAT, list(axes)))
+        self.outputs.append(helper.make_tensor_value_info(output, kind, list(axes)))
 
     def cast(self, value: str, kind: int, name: str) -> str:
         """A value in another type."""
@@ -178,16 +179,19 @@ class Assembly:
         """All of it that leads to an output or holds a layer's weights, checked."""
         nodes, needed = self._needed()
         initializers = [tensor for tensor in self.initializers if tensor.name in needed]
-        graph = helper.make_graph(nodes, name, self.inputs, self.outputs, initializers)
+        stand_ins = [helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in initializers]
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(
-            graph,
+            helper.make_graph(nodes, name, [*self.inputs, *stand_ins], self.outputs),
             opset_imports=opsets,
             ir_version=max(7, helper.find_min_ir_version_for(opsets)),
             producer_name="parity",
         )
         helper.set_model_props(model, dict(properties))
+        # The weights, which may be large, come in after the check: it would write all of them to memory once more.
         onnx.checker.check_model(model)
+        del model.graph.input[len(self.inputs) :]
+        model.graph.initializer.extend(initializers)
         return model
 
     def _needed(self) -> tuple[list[onnx.NodeProto], set[str]]:

@@ -18,8 +18,9 @@ from onnx import numpy_helper
 
 from parity.errors import ParityError
 from parity.forms import Form
-from parity.frameworks.onnx.building import FORM_KEY, OPSETS, Builder, as_float32
+from parity.frameworks.onnx.building import FORM_KEY, OPSETS, Builder
 from parity.frameworks.onnx.cells import parts_of, unpacked_arrays
+from parity.frameworks.onnx.single import as_float32
 from parity.network import Bidirectional, Dense, Embedding, Layer, Network, Recurrent
 from parity.recurrent import Array, Weights
 from parity.serialized import from_data, to_data

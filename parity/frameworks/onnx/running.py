@@ -31,7 +31,6 @@ def runner(source: onnx.ModelProto, network: Network, settings: Settings) -> Onn
         MissingFrameworkError: onnxruntime is not installed, or has no CUDA provider where device is "cuda".
         UnsupportedError: dtype "float64"; float64 weights that are not float32 numbers.
     """
-    ort = onnxruntime()
     if settings.dtype != "float32":
         raise UnsupportedError(
             "ONNX Runtime has no float64 LSTM, GRU or RNN",
@@ -40,6 +39,16 @@ def runner(source: onnx.ModelProto, network: Network, settings: Settings) -> Onn
             got=f"dtype='{settings.dtype}'",
             remedy="run this engine in float32, or take another engine for float64",
         )
+    return OnnxRunner(source, network, settings, engine_for(settings))
+
+
+def engine_for(settings: Settings) -> Any:
+    """The package onnxruntime, on the device of the settings.
+
+    Raises:
+        MissingFrameworkError: it is not installed, or has no CUDA provider where device is "cuda".
+    """
+    ort = onnxruntime()
     if settings.device == "cuda" and "CUDAExecutionProvider" not in ort.get_available_providers():
         raise MissingFrameworkError(
             "the engine 'onnxruntime' has no CUDA provider",
@@ -47,7 +56,23 @@ def runner(source: onnx.ModelProto, network: Network, settings: Settings) -> Onn
             got=f"onnxruntime {ort.__version__} with {', '.join(ort.get_available_providers())}",
             remedy="use device='cpu', or pip install onnxruntime-gpu in place of onnxruntime",
         )
-    return OnnxRunner(source, network, settings, ort)
+    return ort
+
+
+def session_of(model: onnx.ModelProto, settings: Settings, ort: Any) -> Any:
+    """An `onnxruntime.InferenceSession` of a model.
+
+    Raises:
+        ParityError: ONNX Runtime does not load it.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if settings.device == "cuda":
+        providers: list[Any] = [("CUDAExecutionProvider", {"use_tf32": int(settings.tf32)})]
+    else:
+        providers = ["CPUExecutionProvider"]
+    with refusals("load"):
+        return ort.InferenceSession(model.SerializeToString(), options, providers=providers)
 
 
 def onnxruntime() -> Any:
@@ -124,14 +149,7 @@ class OnnxRunner:
                 given = probed(self._network, opset_of(self._model), masked)
             else:
                 given = instrument(self._model, self._network, masked)
-            options = self._ort.SessionOptions()
-            options.log_severity_level = 3
-            if self._settings.device == "cuda":
-                providers: list[Any] = [("CUDAExecutionProvider", {"use_tf32": int(self._settings.tf32)})]
-            else:
-                providers = ["CPUExecutionProvider"]
-            with refusals("load"):
-                session = self._ort.InferenceSession(given.model.SerializeToString(), options, providers=providers)
+            session = session_of(given.model, self._settings, self._ort)
             self._loaded[masked] = given, session
         return self._loaded[masked]
 

@@ -6,6 +6,7 @@ import importlib
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,12 @@ from parity.forms import Form
 from parity.frameworks import Settings
 from parity.frameworks.torch import building, reading, running
 from parity.frameworks.torch.running import ENGINE, TorchRunner
+from parity.frameworks.torch.whole import graph_of
+from parity.frameworks.torch.whole import running as wholes
+from parity.frameworks.written import built, loaded
+from parity.graph.attaching import network_with_graph
+from parity.graph.graph import Graph
+from parity.graph.judging import Running
 from parity.network import Network
 from parity.recurrent import Array
 
@@ -25,7 +32,7 @@ def owns(source: object) -> bool:
     return isinstance(source, nn.Module)
 
 
-def read(source: nn.Module) -> Network:
+def read(source: nn.Module, inputs: Any = None) -> Network:
     """Describe a live `nn.LSTM`, `nn.GRU`, `nn.RNN` or a cell of them, a converted model, or an `nn.Sequential` that ends in one.
 
     float16 and bfloat16 weights are read as float32, which holds them exactly; float64 stays float64.
@@ -38,7 +45,7 @@ def read(source: nn.Module) -> Network:
         >>> [layer.name for layer in network.layers], network.recurrent[1].output_size
         (['lstm_l0', 'lstm_l0_dropout', 'lstm_l1'], 2)
     """
-    return reading.read(source)
+    return network_with_graph(lambda: reading.read(source), lambda: graph_of(source, inputs))
 
 
 def build(network: Network) -> nn.Module:
@@ -58,6 +65,36 @@ def build(network: Network) -> nn.Module:
         ((2, 7, 5), "composed: layer 'gru': torch.nn.GRU has no reset_after=False")
     """
     return building.build(network)
+
+
+def build_whole(graph: Graph) -> nn.Module:
+    """A whole model as the module that parity writes for it, with its weights.
+
+    Raises:
+        UnsupportedError: what torch cannot say, or layers that are stubs.
+    """
+    return built(graph, "torch")
+
+
+def load_written(folder: Path) -> nn.Module:
+    """What parity wrote into a folder, with its weights."""
+    module: nn.Module = loaded(folder)
+    return module
+
+
+def load_whole(path: Path, graph: Graph) -> nn.Module:
+    """A file of torch holds no code that could be run: the model is built from its graph."""
+    module: nn.Module = build_whole(graph)
+    return module
+
+
+def whole_runner(source: nn.Module, graph: Graph, settings: Settings) -> Running:
+    """Something that runs a whole model, the live one or one that parity wrote.
+
+    Raises:
+        MissingFrameworkError: device "cuda" where torch sees none.
+    """
+    return wholes.runner(source, graph, settings)
 
 
 def form(source: nn.Module) -> Form | None:

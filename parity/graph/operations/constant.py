@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity.deferred import Array, Arrays, Deferring
+from parity.errors import ShapeError
 from parity.graph.operations.operation import Shape, float64
 from parity.reference import Rounding
 
@@ -39,6 +40,8 @@ class Constant(Deferring):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of the value; it takes nothing."""
+        if shapes:
+            raise ShapeError("another number of inputs", self.name, "none", str(shapes))
         return (tuple(self.held("value").shape),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:

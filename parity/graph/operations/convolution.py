@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -10,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from parity.deferred import Array, Arrays, Deferring
 from parity.errors import ShapeError
-from parity.graph.operations.operation import Shape
+from parity.graph.operations.operation import Shape, all_of
 from parity.reference import Rounding
 
 Padding: TypeAlias = tuple[tuple[int, int], ...] | Literal["same"]
@@ -65,7 +66,7 @@ def windows(x: Array, sizes: Shape, strides: Shape, dilations: Shape, axes: tupl
     return found
 
 
-def window_count(length: int, pad: tuple[int, int], size: int, stride: int, dilation: int) -> int:
+def window_count(length: int, pad: tuple[int, int], size: int, stride: int, dilation: int, name: str = "") -> int:
     """How many windows an axis has.
 
     Raises:
@@ -78,9 +79,44 @@ def window_count(length: int, pad: tuple[int, int], size: int, stride: int, dila
     count = (length + sum(pad) - (size - 1) * dilation - 1) // stride + 1
     if count < 1:
         raise ShapeError(
-            "the window is longer than the axis", expected=f"at least {(size - 1) * dilation + 1}", got=str(length)
+            "the window is longer than the axis", name, f"at least {(size - 1) * dilation + 1}", str(length)
         )
     return count
+
+
+def window_counts(
+    shape: Shape,
+    channels_last: bool,
+    padding: Padding,
+    options: tuple[Shape, Shape, Shape],
+    name: str,
+) -> Shape:
+    """How many windows each spatial axis has.
+
+    Args:
+        shape: of x.
+        channels_last: where its channels are.
+        padding: see `Padding`.
+        options: sizes, strides and dilations, each of every spatial axis.
+        name: of the operation.
+
+    Raises:
+        ShapeError: another number of axes, or none.
+
+    Example:
+        >>> window_counts((5, 10, 3), True, "same", ((3,), (2,), (1,)), "conv")
+        (5,)
+    """
+    sizes, strides, dilations = options
+    if len(shape) != len(sizes) + 2:
+        raise ShapeError("another number of axes", name, str(len(sizes) + 2), str(shape))
+    lengths = tuple(shape[axis] for axis in spatial_axes(len(shape), channels_last))
+    alike = {len(strides), len(dilations), len(sizes) if padding == "same" else len(padding)} == {len(sizes)}
+    if not alike or min(*sizes, *strides, *dilations) < 1 or (padding != "same" and min(map(min, padding)) < 0):
+        got = f"sizes {sizes}, strides {strides}, dilations {dilations}, padding {padding}"
+        raise ShapeError("options that are not of every spatial axis", name, f"{len(sizes)} of each", got)
+    pads = paddings(padding, lengths, sizes, strides, dilations)
+    return tuple(window_count(*one, name) for one in zip(lengths, pads, sizes, strides, dilations, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,18 +184,17 @@ class Convolution(Deferring):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        if shape is None or len(shape) != len(self.sizes) + 2:
-            raise ShapeError("another number of axes", self.name, str(len(self.sizes) + 2), str(shape))
+        (shape,) = all_of(shapes, 1, self.name)
+        options = (self.sizes, self.strides, self.dilations)
+        lengths = window_counts(shape, self.channels_last, self.padding, options, self.name)
         if shape[-1 if self.channels_last else 1] != self.input_size:
             raise ShapeError("another number of channels", self.name, str(self.input_size), str(shape))
-        axes = spatial_axes(len(shape), self.channels_last)
-        lengths = tuple(
-            window_count(shape[axis], *one)
-            for axis, one in zip(
-                axes, zip(self.pads(shape), self.sizes, self.strides, self.dilations, strict=True), strict=True
+        bias = self.held("bias")
+        if self.output_size % self.groups or (bias is not None and tuple(bias.shape) != (self.output_size,)):
+            got = f"{self.output_size} in {self.groups} groups" + (
+                "" if bias is None else f", bias {tuple(bias.shape)}"
             )
-        )
+            raise ShapeError("channels that do not fit the groups or the bias", self.name, str(self.output_size), got)
         if self.channels_last:
             return ((shape[0], *lengths, self.output_size),)
         return ((shape[0], self.output_size, *lengths),)
@@ -178,7 +213,7 @@ class Convolution(Deferring):
         for group in range(self.groups):
             columns = slice(group * given, (group + 1) * given)
             own = np.moveaxis(seen, x.ndim - 1, -1)[..., group * taken : (group + 1) * taken]
-            rows = own.reshape(*own.shape[: x.ndim - 1], -1)
+            rows = own.reshape(*own.shape[: x.ndim - 1], math.prod(own.shape[x.ndim - 1 :]))
             matrix = kernel[..., columns].reshape(-1, given)
             site = f"{self.name}.{group}"
             parts.append(rounding.affine(rows @ matrix + bias[columns], rows, matrix, bias[columns], site))
@@ -186,4 +221,4 @@ class Convolution(Deferring):
         return (y if self.channels_last else np.moveaxis(y, -1, 1),)
 
 
-__all__ = ["Convolution", "Padding", "paddings", "spatial_axes", "window_count", "windows"]
+__all__ = ["Convolution", "Padding", "paddings", "spatial_axes", "window_count", "window_counts", "windows"]

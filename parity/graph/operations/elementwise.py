@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from parity.errors import ShapeError
 from parity.functions import FUNCTIONS, Function
-from parity.graph.operations.operation import Plain, Shape, broadcast
+from parity.graph.operations.operation import Plain, Shape, all_of, axes_of, broadcast
+from parity.graph.operations.reduction import summed
 from parity.reference import Rounding
 
 Noise = Literal["none", "product", "smooth"]
@@ -74,6 +76,11 @@ ELEMENTWISE: dict[str, ElementwiseRow] = {
 }
 """The functions by name. `where` takes (condition, where true, where false)."""
 
+TRUTHS = frozenset(
+    ("equal", "not_equal", "greater", "greater_equal", "less", "less_equal", "logical_and", "logical_or", "logical_not")
+)
+"""Those of them that give truth values."""
+
 
 @dataclass(frozen=True, eq=False)
 class Elementwise(Plain):
@@ -88,7 +95,7 @@ class Elementwise(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives: all of them broadcast together."""
-        return (broadcast([shape for shape in shapes if shape is not None]),)
+        return (broadcast(all_of(shapes, ELEMENTWISE[self.function].arity, self.name), self.name),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """The function in float64.
@@ -123,9 +130,7 @@ class Activation(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives: that of what it takes."""
-        (shape,) = shapes
-        assert shape is not None
-        return (shape,)
+        return tuple(all_of(shapes, 1, self.name))
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """The function in float64."""
@@ -151,8 +156,10 @@ class Softmax(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives: that of what it takes."""
-        (shape,) = shapes
-        assert shape is not None
+        (shape,) = all_of(shapes, 1, self.name)
+        (axis,) = axes_of((self.axis,), shape, self.name)
+        if not shape[axis]:
+            raise ShapeError("an axis without any place", self.name, "one at least", str(shape))
         return (shape,)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
@@ -160,7 +167,7 @@ class Softmax(Plain):
         (x,) = values
         shifted = rounding.product(x - x.max(axis=self.axis, keepdims=True), f"{self.name}.shifted")
         powers = rounding.tanh(np.exp(shifted), f"{self.name}.exp")
-        total = rounding.tanh(powers.sum(axis=self.axis, keepdims=True), f"{self.name}.total")
+        total = summed(powers, (self.axis,), rounding, f"{self.name}.total")
         if self.log:
             return (rounding.product(shifted - rounding.smooth(np.log(total), f"{self.name}.log"), self.name),)
         return (rounding.product(powers / total, self.name),)
@@ -179,9 +186,7 @@ class Cast(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives: that of what it takes."""
-        (shape,) = shapes
-        assert shape is not None
-        return (shape,)
+        return tuple(all_of(shapes, 1, self.name))
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """The numbers as that type."""
@@ -189,4 +194,4 @@ class Cast(Plain):
         return (x.astype({"float32": np.float64, "int64": np.int64, "bool": np.bool_}[self.dtype]),)
 
 
-__all__ = ["ELEMENTWISE", "Activation", "Cast", "Elementwise", "ElementwiseRow", "Softmax"]
+__all__ = ["ELEMENTWISE", "TRUTHS", "Activation", "Cast", "Elementwise", "ElementwiseRow", "Softmax"]

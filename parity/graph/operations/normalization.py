@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from parity.deferred import Array, Arrays, Deferring
 from parity.errors import ShapeError
-from parity.graph.operations.operation import Plain, Shape, normalized
+from parity.graph.operations.operation import Plain, Shape, all_of, axes_of, normalized
+from parity.graph.operations.reduction import euclidean, summed
 from parity.reference import Rounding
 
 
@@ -31,10 +33,18 @@ class _Weighted(Deferring):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives: that of what it takes."""
-        (shape,) = shapes
-        if shape is None:
-            raise ShapeError("nothing to normalize", self.name, "one input", "none")
+        (shape,) = all_of(shapes, 1, self.name)
+        expected = self._taken(shape)
+        for name, array in self.arrays.held.items():
+            if tuple(array.shape) != expected:
+                raise ShapeError(
+                    f"{name} does not fit what is normalized", self.name, str(expected), str(tuple(array.shape))
+                )
         return (shape,)
+
+    def _taken(self, shape: Shape) -> Shape:
+        """The shape that every weight has to have, for an x of a shape."""
+        raise NotImplementedError
 
 
 def _along(weights: Array | None, axis: int, rank: int) -> Array | None:
@@ -78,6 +88,10 @@ class BatchNormalization(_Weighted):
         """Channels."""
         return int(self.held("mean").shape[0])
 
+    def _taken(self, shape: Shape) -> Shape:
+        (axis,) = axes_of((self.axis,), shape, self.name)
+        return (shape[axis],)
+
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """It in float64. Frameworks fold it into one product and one sum, so that what cancels there is rounded before it does."""
         (x,) = values
@@ -114,6 +128,11 @@ class LayerNormalization(_Weighted):
     axes: int = 1
     rms: bool = False
 
+    def _taken(self, shape: Shape) -> Shape:
+        if not 1 <= self.axes <= len(shape):
+            raise ShapeError("no such axes", self.name, f"the last {self.axes}", str(shape))
+        return shape[len(shape) - self.axes :]
+
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """It in float64."""
         (x,) = values
@@ -147,11 +166,19 @@ class GroupNormalization(_Weighted):
     groups: int
     axis: int = -1
 
+    def _taken(self, shape: Shape) -> Shape:
+        (axis,) = axes_of((self.axis,), shape, self.name)
+        if axis not in (1, len(shape) - 1) or axis == 0 or self.groups < 1 or shape[axis] % self.groups:
+            raise ShapeError(
+                "channels that are not whole groups", self.name, f"{self.groups} groups of axis {self.axis}", str(shape)
+            )
+        return (shape[axis],)
+
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """It in float64."""
         (x,) = values
         first = np.moveaxis(x, self.axis, 1)
-        grouped = first.reshape(first.shape[0], self.groups, -1)
+        grouped = first.reshape(first.shape[0], self.groups, math.prod(first.shape[1:]) // self.groups)
         found = _normalized(grouped, (-1,), self.epsilon, False, rounding, self.name).reshape(first.shape)
         gamma, beta = (_along(array, 1, x.ndim) for array in (self.gamma, self.beta))
         return (np.moveaxis(_scaled(found, gamma, beta, rounding, self.name), 1, self.axis),)
@@ -172,25 +199,25 @@ class UnitNormalization(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives: that of what it takes."""
-        (shape,) = shapes
-        assert shape is not None
+        (shape,) = all_of(shapes, 1, self.name)
+        axes_of(self.axes, shape, self.name)
         return (shape,)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """It in float64."""
         (x,) = values
-        length = rounding.product(np.sqrt((x**2).sum(axis=self.axes, keepdims=True)), f"{self.name}.norm")
+        length = euclidean(x, self.axes, rounding, f"{self.name}.norm")
         return (rounding.product(x / np.maximum(length, self.epsilon), self.name),)
 
 
 def _normalized(x: Any, axes: tuple[int, ...], epsilon: float, rms: bool, rounding: Rounding, site: str) -> Any:
-    terms = int(np.prod([x.shape[axis] for axis in axes], dtype=int))
+    terms = math.prod(x.shape[axis] for axis in axes)
     centred = x
     if not rms:
-        squares = lambda: (x**2).sum(axis=axes, keepdims=True) / terms**2  # noqa: E731  asked for once, if at all
-        mean = rounding.total(x.mean(axis=axes, keepdims=True), squares, terms, f"{site}.mean")
+        mean = summed(x, axes, rounding, f"{site}.mean") / terms
         centred = rounding.product(x - mean, f"{site}.centred")
-    variance = rounding.smooth((centred**2).mean(axis=axes, keepdims=True) + epsilon, f"{site}.variance")
+    spread = summed(centred**2, axes, rounding, f"{site}.spread") / terms
+    variance = rounding.product(spread + epsilon, f"{site}.variance")
     return rounding.product(centred / np.sqrt(variance), f"{site}.normalized")
 
 

@@ -65,14 +65,64 @@ class Plain:
 def normalized(axis: int, rank: int) -> int:
     """An axis counted from the front.
 
+    Raises:
+        ShapeError: there are not so many axes.
+
     Example:
         >>> normalized(-1, 3)
         2
     """
+    if not -rank <= axis < rank:
+        raise ShapeError("no such axis", expected=f"one of {rank} axes", got=f"axis {axis}")
     return axis + rank if axis < 0 else axis
 
 
-def broadcast(shapes: Sequence[Shape]) -> Shape:
+def axes_of(axes: Sequence[int], shape: Shape, name: str) -> tuple[int, ...]:
+    """Axes of a shape, counted from the front.
+
+    Args:
+        axes: each once, negative from the end.
+        shape: of what an operation takes.
+        name: of the operation.
+
+    Raises:
+        ShapeError: one of them is not there, or is there twice.
+
+    Example:
+        >>> axes_of((-1, 0), (2, 3, 4), "mean")
+        (2, 0)
+    """
+    rank = len(shape)
+    found = tuple(axis + rank if axis < 0 else axis for axis in axes)
+    if len(set(found)) != len(found) or any(not 0 <= axis < rank for axis in found):
+        raise ShapeError("no such axes", name, f"axes {tuple(axes)}, each once", str(shape))
+    return found
+
+
+def all_of(shapes: Sequence[Shape | None], count: int | None, name: str) -> list[Shape]:
+    """The shapes of everything that an operation takes, none of them left out.
+
+    Args:
+        shapes: as it is given them.
+        count: how many it takes; None for one or more.
+        name: of the operation.
+
+    Raises:
+        ShapeError: another number.
+
+    Example:
+        >>> all_of([(2, 3), (3,)], 2, "sum")
+        [(2, 3), (3,)]
+    """
+    found = [shape for shape in shapes if shape is not None]
+    if len(found) != len(shapes) or (len(found) != count if count is not None else not found):
+        raise ShapeError(
+            "another number of inputs", name, "one or more" if count is None else str(count), str(tuple(shapes))
+        )
+    return found
+
+
+def broadcast(shapes: Sequence[Shape], name: str = "") -> Shape:
     """The shape that arrays of several shapes take together, as NumPy broadcasts.
 
     Raises:
@@ -85,7 +135,7 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
     try:
         return tuple(np.broadcast_shapes(*shapes))
     except ValueError as error:
-        raise ShapeError("the shapes do not go together", got=", ".join(map(str, shapes))) from error
+        raise ShapeError("the shapes do not go together", name, got=", ".join(map(str, shapes))) from error
 
 
 def float64(value: Array) -> Array:

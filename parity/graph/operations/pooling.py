@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from parity.errors import ShapeError
-from parity.graph.operations.convolution import Padding, paddings, spatial_axes, window_count, windows
-from parity.graph.operations.operation import Plain, Shape
+from parity.graph.operations.convolution import Padding, paddings, spatial_axes, window_counts, windows
+from parity.graph.operations.operation import Plain, Shape, all_of
 from parity.reference import Rounding
 
 
@@ -43,15 +43,10 @@ class Pooling(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        if shape is None or len(shape) != len(self.sizes) + 2:
-            raise ShapeError("another number of axes", self.name, str(len(self.sizes) + 2), str(shape))
-        found = list(shape)
-        places = spatial_axes(len(shape), self.channels_last)
-        options = zip(places, self.pads(shape), self.sizes, self.strides, self.dilations, strict=True)
-        for axis, pad, size, stride, dilation in options:
-            found[axis] = window_count(shape[axis], pad, size, stride, dilation)
-        return (tuple(found),)
+        (shape,) = all_of(shapes, 1, self.name)
+        options = (self.sizes, self.strides, self.dilations)
+        lengths = window_counts(shape, self.channels_last, self.padding, options, self.name)
+        return ((shape[0], *lengths, shape[-1]) if self.channels_last else (*shape[:2], *lengths),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """It in float64."""
@@ -67,7 +62,7 @@ class Pooling(Plain):
         counted = np.pad(np.ones_like(x), around, constant_values=float(self.counts_padding))
         seen, counts = windows(np.pad(x, around), *options), windows(counted, *options).sum(axis=inner)
         found = seen.sum(axis=inner) / counts
-        terms = int(np.prod(self.sizes))
+        terms = math.prod(self.sizes)
         return (rounding.total(found, lambda: (seen**2).sum(axis=inner) / counts**2, terms, self.name),)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from parity.errors import ShapeError
-from parity.graph.operations.operation import Plain, Shape, normalized
+from parity.graph.operations.operation import Plain, Shape, all_of, axes_of
 from parity.reference import Rounding
 
 
@@ -32,14 +32,23 @@ Size: TypeAlias = int | Length
 """A length that is known, or that of an axis of an input; -1 for what is left over."""
 
 
+def _first(shapes: tuple[Shape | None, ...], name: str) -> Shape:
+    """The shape of the first of several inputs."""
+    if not shapes or shapes[0] is None:
+        raise ShapeError("another number of inputs", name, "one or more", str(shapes))
+    return shapes[0]
+
+
 def _sizes(sizes: tuple[Size, ...], shapes: tuple[Shape | None, ...], name: str) -> tuple[int, ...]:
     found = []
     for size in sizes:
         if isinstance(size, Length):
-            shape = shapes[size.input]
-            if shape is None or size.axis >= len(shape):
+            shape = shapes[size.input] if 0 <= size.input < len(shapes) else None
+            if shape is None or not 0 <= size.axis < len(shape):
                 raise ShapeError("no such axis", name, f"axis {size.axis} of input {size.input}", str(shape))
             found.append(shape[size.axis] * size.times)
+        elif size < -1:
+            raise ShapeError("no length", name, "a length, or -1", str(size))
         else:
             found.append(size)
     return tuple(found)
@@ -58,10 +67,10 @@ class Transpose(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        if shape is None or len(shape) != len(self.axes):
+        (shape,) = all_of(shapes, 1, self.name)
+        if len(shape) != len(self.axes):
             raise ShapeError("another number of axes", self.name, str(len(self.axes)), str(shape))
-        return (tuple(shape[axis] for axis in self.axes),)
+        return (tuple(shape[axis] for axis in axes_of(self.axes, shape, self.name)),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """The axes in that order."""
@@ -81,7 +90,10 @@ class Reshape(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        sizes, total = _sizes(self.sizes, shapes, self.name), math.prod(shapes[0] or ())
+        total = math.prod(_first(shapes, self.name))
+        sizes = _sizes(self.sizes, shapes, self.name)
+        if sizes.count(-1) > 1:
+            raise ShapeError("more than one length is left over", self.name, "one -1 at most", str(sizes))
         known = math.prod(size for size in sizes if size != -1)
         if (known == 0 or total % known) if -1 in sizes else total != known:
             raise ShapeError("the numbers do not fill the shape", self.name, str(sizes), str(shapes[0]))
@@ -105,9 +117,9 @@ class ExpandDims(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        rank = len(shape or ()) + len(self.axes)
-        places, rest = {normalized(axis, rank) for axis in self.axes}, iter(shape or ())
+        (shape,) = all_of(shapes, 1, self.name)
+        rank = len(shape) + len(self.axes)
+        places, rest = axes_of(self.axes, (1,) * rank, self.name), iter(shape)
         return (tuple(1 if axis in places else next(rest) for axis in range(rank)),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
@@ -128,9 +140,8 @@ class Squeeze(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        assert shape is not None
-        gone = {normalized(axis, len(shape)) for axis in self.axes}
+        (shape,) = all_of(shapes, 1, self.name)
+        gone = axes_of(self.axes, shape, self.name)
         if any(shape[axis] != 1 for axis in gone):
             raise ShapeError(
                 "an axis that is not of length one", self.name, f"axes {self.axes} of length 1", str(shape)
@@ -155,9 +166,9 @@ class Concatenate(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        given = [shape for shape in shapes if shape is not None]
-        axis = normalized(self.axis, len(given[0]))
-        rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in given}
+        given = all_of(shapes, None, self.name)
+        (axis,) = axes_of((self.axis,), given[0], self.name)
+        rest = {(*shape[:axis], -1, *shape[axis + 1 :]) for shape in given}
         if len(rest) != 1:
             raise ShapeError("the shapes do not go together", self.name, f"alike but in axis {axis}", str(given))
         return ((*given[0][:axis], sum(shape[axis] for shape in given), *given[0][axis + 1 :]),)
@@ -180,10 +191,10 @@ class Stack(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        given = [shape for shape in shapes if shape is not None]
+        given = all_of(shapes, None, self.name)
         if len(set(given)) != 1:
             raise ShapeError("the shapes are not all the same", self.name, str(given[0]), str(given))
-        axis = normalized(self.axis, len(given[0]) + 1)
+        (axis,) = axes_of((self.axis,), (len(given), *given[0]), self.name)
         return ((*given[0][:axis], len(given), *given[0][axis:]),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
@@ -210,8 +221,10 @@ class Slice(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        assert shape is not None
+        (shape,) = all_of(shapes, 1, self.name)
+        axes_of(tuple(dict.fromkeys(axis for axis, *_ in self.parts)), shape, self.name)
+        if not all(step for *_, step in self.parts):
+            raise ShapeError("a step of zero", self.name, "any other", str(self.parts))
         return (tuple(len(range(*part.indices(n))) for part, n in zip(self._index(len(shape)), shape, strict=True)),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
@@ -234,9 +247,8 @@ class Select(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        assert shape is not None
-        axis = normalized(self.axis, len(shape))
+        (shape,) = all_of(shapes, 1, self.name)
+        (axis,) = axes_of((self.axis,), shape, self.name)
         if not -shape[axis] <= self.index < shape[axis]:
             raise ShapeError("no such place in the axis", self.name, f"index {self.index} of axis {axis}", str(shape))
         return ((*shape[:axis], *shape[axis + 1 :]),)
@@ -259,15 +271,17 @@ class Take(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        shape, numbers = shapes
-        assert shape is not None
-        assert numbers is not None
-        axis = normalized(self.axis, len(shape))
+        shape, numbers = all_of(shapes, 2, self.name)
+        (axis,) = axes_of((self.axis,), shape, self.name)
         return ((*shape[:axis], *numbers, *shape[axis + 1 :]),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """The places."""
         x, places = values
+        length = x.shape[self.axis]
+        if places.dtype.kind not in "iu" or (places.size and not -length <= places.min() <= places.max() < length):
+            got = f"{places.dtype} from {places.min()} to {places.max()}" if places.size else str(places.dtype)
+            raise ShapeError("no such places in the axis", self.name, f"integers below {length}", got)
         return (np.take(x, places, axis=self.axis),)
 
 
@@ -284,8 +298,8 @@ class Flip(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives: that of what it takes."""
-        (shape,) = shapes
-        assert shape is not None
+        (shape,) = all_of(shapes, 1, self.name)
+        axes_of(self.axes, shape, self.name)
         return (shape,)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
@@ -310,15 +324,19 @@ class Pad(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        if shape is None or len(shape) != len(self.pads):
+        (shape,) = all_of(shapes, 1, self.name)
+        if len(shape) != len(self.pads):
             raise ShapeError("another number of axes", self.name, str(len(self.pads)), str(shape))
+        for length, pad in zip(shape, self.pads, strict=True):
+            most = {"reflect": max(length - 1, 0), "edge": max(pad) if length else 0}.get(self.mode, max(pad))
+            if min(pad) < 0 or max(pad) > most:
+                raise ShapeError("padding that the array cannot give", self.name, f"0 to {most}", f"{pad} of {shape}")
         return (tuple(length + sum(pad) for length, pad in zip(shape, self.pads, strict=True)),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
         """The array with it."""
-        options = {"constant_values": self.value} if self.mode == "constant" else {}
-        return (np.pad(values[0], self.pads, self.mode, **options),)
+        options: dict[str, Any] = {"constant_values": self.value} if self.mode == "constant" else {}
+        return (np.pad(values[0], self.pads, self.mode, **options) if self.pads else values[0],)
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,9 +354,10 @@ class Repeat(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        (shape,) = shapes
-        assert shape is not None
-        axis = normalized(self.axis, len(shape))
+        (shape,) = all_of(shapes, 1, self.name)
+        (axis,) = axes_of((self.axis,), shape, self.name)
+        if self.times < 0:
+            raise ShapeError("less than no times", self.name, "0 or more", str(self.times))
         return ((*shape[:axis], shape[axis] * self.times, *shape[axis + 1 :]),)
 
     def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
@@ -359,7 +378,9 @@ class Expand(Plain):
 
     def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
         """Of what it gives."""
-        own, sizes = shapes[0] or (), _sizes(self.sizes, shapes, self.name)
+        own, sizes = _first(shapes, self.name), _sizes(self.sizes, shapes, self.name)
+        if len(sizes) < len(own):
+            raise ShapeError("another number of axes", self.name, f"at least {len(own)}", str(sizes))
         aligned = (1,) * (len(sizes) - len(own)) + own
         found = tuple(old if size == -1 else size for old, size in zip(aligned, sizes, strict=True))
         if any(old not in (1, size) for old, size in zip(aligned, found, strict=True)):
@@ -372,6 +393,27 @@ class Expand(Plain):
         return (np.broadcast_to(values[0], shape),)
 
 
+@dataclass(frozen=True, eq=False)
+class Range(Plain):
+    """The integers 0, 1, 2, ...; takes the inputs whose axes `size` names.
+
+    Args:
+        name: unique among the operations of a graph.
+        size: how many; an axis of an input.
+    """
+
+    size: Length
+
+    def shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """Of what it gives."""
+        return (_sizes((self.size,), shapes, self.name),)
+
+    def compute(self, *values: Any, rounding: Rounding) -> tuple[Any, ...]:
+        """The integers."""
+        (shape,) = self.shapes(*(None if value is None else value.shape for value in values))
+        return (np.arange(shape[0]),)
+
+
 __all__ = [
     "Concatenate",
     "Expand",
@@ -379,6 +421,7 @@ __all__ = [
     "Flip",
     "Length",
     "Pad",
+    "Range",
     "Repeat",
     "Reshape",
     "Select",

@@ -1,0 +1,132 @@
+"""Keras: run whole models, and show what is inside them."""
+
+from __future__ import annotations
+
+import importlib
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from parity.errors import MissingFrameworkError, ShapeError
+from parity.frameworks import Settings, quiet_import
+from parity.graph.graph import Graph, Wire
+from parity.recurrent import Array
+from parity.result import Result, Returned
+
+with quiet_import():
+    import keras
+
+ENGINE = "keras"
+
+
+class KerasGraphRunner:
+    """Runs a Keras model on inputs by the graph's names; see `parity.graph.judging.GraphRunner`.
+
+    Args:
+        model: a live one, whose inputs and outputs stand in the graph's order.
+        graph: what it computes, with `Node.source` naming its layers.
+        settings: where it runs.
+
+    Raises:
+        MissingFrameworkError: device "cuda" where the backend sees none.
+    """
+
+    engine = ENGINE
+
+    def __init__(self, model: keras.Model, graph: Graph, settings: Settings) -> None:
+        self._model, self._graph, self._settings = model, graph, settings
+        if settings.device == "cuda" and not _has_gpu():
+            raise MissingFrameworkError(
+                "the engine 'keras' has no CUDA device",
+                expected="an NVIDIA GPU, its driver, and a CUDA build of the backend",
+                got=f"keras {keras.__version__} on {keras.backend.backend()} without a GPU",
+                remedy="use device='cpu'",
+            )
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Result:
+        """Run; the outputs have the graph's names."""
+        values = keras.tree.flatten(self._called(self._model, inputs))
+        if len(values) != len(self._graph.outputs):
+            names = ", ".join(self._graph.outputs)
+            raise ShapeError(
+                "another number of outputs than the model was read with", self._graph.name, names, str(len(values))
+            )
+        outputs = dict(zip(self._graph.outputs, map(_array, values), strict=True))
+        returned = tuple(Returned(name, array.shape, str(array.dtype)) for name, array in outputs.items())
+        return Result(ENGINE, outputs, {}, returned, self._describe())
+
+    def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
+        """What every layer at the top of the model gives, by the graph's wires."""
+        places = self._places()
+        if not places:
+            return {}
+        inner = keras.Model(self._model.inputs, list(places.values()))
+        found = keras.tree.flatten(self._called(inner, inputs))
+        return dict(zip(places, map(_array, found), strict=True))
+
+    def _places(self) -> dict[Wire, Any]:
+        """The tensor of the model that each wire of the graph stands for, call by call of each layer."""
+        nodes = defaultdict(list)
+        for node in self._graph.nodes:
+            if node.source:
+                nodes[node.source].append(node)
+        functional = getattr(self._model, "_functional", None) or self._model
+        own = {id(call) for calls in functional._nodes_by_depth.values() for call in calls}
+        given = {id(tensor) for tensor in self._model.inputs}
+        found: dict[Wire, Any] = {}
+        for layer in self._model.layers:
+            # A layer may belong to another model, too.
+            calls = [call for call in layer._inbound_nodes if id(call) in own]
+            if len(calls) != len(nodes[layer.name]):
+                continue
+            for node, call in zip(nodes[layer.name], calls, strict=True):
+                for index, tensor in enumerate(call.output_tensors):
+                    if id(tensor) not in given:
+                        found[Wire(node.name, index)] = tensor
+        return found
+
+    def _called(self, model: keras.Model, inputs: Mapping[str, Array]) -> Any:
+        with self._device():
+            tensors = [
+                keras.ops.convert_to_tensor(inputs[one.name], dtype=tensor.dtype)
+                for one, tensor in zip(self._graph.inputs, self._model.inputs, strict=True)
+            ]
+            structure = getattr(self._model, "_inputs_struct", None)
+            given = tensors[0] if len(tensors) == 1 else tensors
+            if isinstance(structure, dict) and model is self._model:
+                given = dict(zip(structure, tensors, strict=True))
+            return model(given, training=False)
+
+    def _device(self) -> AbstractContextManager[Any]:
+        if self._settings.device == "cpu":
+            return nullcontext()
+        if keras.backend.backend() == "tensorflow":
+            tensorflow = importlib.import_module("tensorflow")
+            tensorflow.config.experimental.enable_tensor_float_32_execution(self._settings.tf32)
+        device: AbstractContextManager[Any] = keras.device("gpu:0")
+        return device
+
+    def _describe(self) -> dict[str, str]:
+        backend = keras.backend.backend()
+        return {
+            "keras": keras.__version__,
+            "backend": f"{backend} {importlib.import_module(backend).__version__}",
+            "device": self._settings.device,
+            "dtype": str(self._model.compute_dtype),
+        }
+
+
+def _has_gpu() -> bool:
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return bool(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
+    if backend == "torch":
+        return bool(importlib.import_module("torch").cuda.is_available())
+    return any(device.platform == "gpu" for device in importlib.import_module("jax").devices())
+
+
+def _array(tensor: Any) -> Array:
+    return np.asarray(keras.ops.convert_to_numpy(tensor))

@@ -1,0 +1,133 @@
+"""LSTM, GRU and RNN nodes, in the shapes of ONNX around a layer that takes and gives the batch first.
+
+Source: the ONNX operator specification of LSTM, GRU and RNN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from parity.conventions import onnx_returns
+from parity.errors import UnsupportedError
+from parity.frameworks.onnx.constants import Constant
+from parity.frameworks.onnx.options import options_of
+from parity.frameworks.onnx.trace import RECURRENT_OPS
+from parity.frameworks.onnx.weights import POSITIONS, Weight, is_float, layer_of
+from parity.frameworks.onnx.whole.reading_moves import picked, positions
+from parity.frameworks.onnx.whole.reading_step import Step, same_length
+from parity.frameworks.onnx.whole.reading_values import Sizes, Spread, Unknown, Value
+from parity.graph import Wire
+from parity.graph.operations import Stack
+from parity.layouts import STATES
+from parity.network import Recurrent
+
+_STEPS = ("batch", "time")
+
+
+def _recurrent(step: Step) -> Sequence[Value]:
+    kind = RECURRENT_OPS[step.op]
+    options = options_of(kind, step.attributes, step.where)
+    arrays = _weights(step)
+    made = layer_of(step.layer(kind, *POSITIONS.values()), kind, options, arrays, step.attributes, step.where)
+    operation = step.reading.shared(made, step.origins(*POSITIONS.values()))
+    assert isinstance(operation, Recurrent)
+    axes = {value.quantity: value.axes.split() for value in onnx_returns(kind, options.layout)}
+    own = [axis for axis in axes["sequence"] if axis in _STEPS]
+    x = step.transposed(step.value(0), [*(own.index(axis) for axis in _STEPS), 2])
+    mask = _mask(step, x)
+    states = _states(step, operation, axes["h"])
+    found = step.call(operation, x, *((mask, *states) if states else (mask,) if mask is not None else ()), source=True)
+    if not isinstance(found, Wire):
+        raise step.refused("a recurrent layer over a constant is not converted", "a value that the model computes")
+    return [
+        _returned(step, operation, found, value.quantity, value.axes.split()) if _is_used(step, at) else Unknown()
+        for at, value in enumerate(onnx_returns(kind, options.layout))
+    ]
+
+
+def _is_used(step: Step, position: int) -> bool:
+    name = step.node.output[position] if position < len(step.node.output) else ""
+    return bool(name) and step.reading.uses[name] > 0
+
+
+def _weights(step: Step) -> dict[str, Weight]:
+    """The weights, by the operator's own names."""
+    arrays: dict[str, Weight] = {}
+    problems = []
+    for name, position in POSITIONS.items():
+        if not step.has(position):
+            continue
+        constant = step.inputs[position]
+        if isinstance(constant, Constant) and is_float(constant):
+            arrays[name] = Weight(constant)
+            if constant.dtype.itemsize == 2:
+                step.reading.stored.add(constant.dtype.name)
+        else:
+            what = f"{name} is not a constant of floating-point numbers"
+            error = step.refused(what, "an initializer or a Constant node", step.node.input[position])
+            problems += error.problems
+    if problems:
+        raise UnsupportedError(problems)
+    return arrays
+
+
+def _mask(step: Step, x: Value) -> Value | None:
+    """Which steps are valid, (batch, time), from the lengths of the sequences; None where all are."""
+    if not step.has(4):
+        return None
+    lengths, time = step.value(4), step.shape(x)[1]
+    if isinstance(lengths, (Sizes, Spread)):
+        listed = lengths.listed if isinstance(lengths, Sizes) else [lengths.length]
+        if all(same_length(time, length) for length in listed):
+            return None
+        raise step.refused("sequence_lens computed from lengths of axes", "the length of the sequence, or an input")
+    if isinstance(lengths, Constant) and isinstance(time, int) and step.reading.is_uniform(lengths, time):
+        return None
+    counts = step.expanded(step.cast(lengths, "int"), [1])
+    return step.elementwise("less", positions(step, time), counts)
+
+
+def _states(step: Step, layer: Recurrent, axes: Sequence[str]) -> list[Value]:
+    """Initial states in the layer's order, or none where all of them are zero."""
+    given: dict[str, Value] = {}
+    for at, state in enumerate(STATES[layer.spec.kind], 5):
+        if step.has(at) and not step.reading.is_uniform(step.value(at), 0.0):
+            given[state] = step.value(at)
+    if not given:
+        return []
+    place = axes.index("direction")
+    found = []
+    for direction in range(len(layer.spec.directions)):
+        for state in STATES[layer.spec.kind]:
+            value = given.get(state)
+            if value is None:
+                other = picked(step, next(iter(given.values())), place, direction)
+                found.append(step.elementwise("multiply", other, 0.0))
+            else:
+                found.append(picked(step, value, place, direction))
+    return found
+
+
+def _returned(step: Step, layer: Recurrent, wire: Wire, quantity: str, axes: Sequence[str]) -> Value:
+    """A value as the node gives it, from what the layer gives batch first."""
+    place = axes.index("direction")
+    if quantity == "sequence":
+        order = [axis for axis in axes if axis in _STEPS]
+        if not layer.bidirectional:
+            y = step.transposed(wire, [*(_STEPS.index(axis) for axis in order), 2])
+            return step.expanded(y, [place])
+        batch, time, _ = step.shape(wire)
+        split = step.reshaped(wire, [batch, time, len(layer.spec.directions), layer.spec.state_size])
+        full = (*_STEPS, "direction", "hidden")
+        return step.transposed(split, [full.index(axis) for axis in axes])
+    states = [
+        Wire(wire.node, index)
+        for index, value in enumerate(layer.values)
+        if index >= len(layer.given) and value.quantity == quantity
+    ]
+    if len(states) == 1:
+        return step.expanded(states[0], [place])
+    return step.call(Stack(step.name(f"state_{quantity}"), place), *states)
+
+
+HANDLERS: dict[str, Callable[[Step], Sequence[Value]]] = dict.fromkeys(RECURRENT_OPS, _recurrent)

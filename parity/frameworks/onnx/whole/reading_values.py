@@ -1,0 +1,202 @@
+"""What a tensor of an ONNX graph is while the graph is read: a constant, a value of the graph to be, or lengths of axes.
+
+Lengths are followed through the arithmetic that exporters write (Shape, Gather, Concat, Mul, ...), so that a Reshape or an Expand can
+name the axis that it means. A length that differs from call to call is tried at several lengths of the inputs at once (`PROBES`): two
+lengths are the same where they are the same at all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.frameworks.onnx.constants import Constant
+from parity.graph import Wire
+
+Tried: TypeAlias = tuple[int | None, ...]
+"""A length at each of the probes; None where the model cannot take that probe."""
+
+PROBES = 3
+"""How many lengths are tried: long ones, longer ones, short ones."""
+
+_LONG = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)
+_LONGER = (20011, 20021, 20023, 20029, 20047, 20051, 20063, 20071, 20089, 20101, 20107, 20113, 20117, 20123, 20129)
+_SHORT = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61)
+
+
+def probes_of(words: list[str]) -> dict[str, tuple[int, ...]]:
+    """Lengths with which each word is tried.
+
+    Example:
+        >>> probes_of(["batch", "time"])["time"]
+        (1013, 20021, 7)
+    """
+    return {
+        word: (
+            _LONG[at % len(_LONG)] + 3000 * (at // len(_LONG)),
+            _LONGER[at % len(_LONGER)] + 30000 * (at // len(_LONGER)),
+            _SHORT[at % len(_SHORT)] + 60 * (at // len(_SHORT)),
+        )
+        for at, word in enumerate(words)
+    }
+
+
+class UndecidedError(Exception):
+    """A question about a length whose answer differs from call to call."""
+
+
+@dataclass(frozen=True)
+class Sym:
+    """A length that differs from call to call.
+
+    Args:
+        tried: it at each probe.
+        place: an axis of a value that has this length, if one is known.
+        times: how many times that axis's length it is.
+    """
+
+    tried: Tried
+    place: tuple[Wire, int] | None = None
+    times: int = 1
+
+    def same(self, other: Tried) -> bool:
+        """Whether another length is the same, at two probes at least."""
+        pairs = [(a, b) for a, b in zip(self.tried, other, strict=True) if a is not None and b is not None]
+        return len(pairs) > 1 and all(a == b for a, b in pairs)
+
+    def _with(self, other: object, function: Callable[[int, int], int]) -> Sym:
+        values = other.tried if isinstance(other, Sym) else (_whole(other),) * len(self.tried)
+        pairs = zip(self.tried, values, strict=True)
+        return Sym(tuple(None if a is None or b is None else function(a, b) for a, b in pairs))
+
+    def __mul__(self, other: object) -> Sym | int:
+        if not isinstance(other, Sym):
+            number = _whole(other)
+            found = self._with(number, lambda a, b: a * b)
+            return 0 if number == 0 else Sym(found.tried, self.place, self.times * number)
+        return self._with(other, lambda a, b: a * b)
+
+    def __add__(self, other: object) -> Sym | int:
+        if not isinstance(other, Sym) and _whole(other) == 0:
+            return self
+        return _settled(self._with(other, lambda a, b: a + b))
+
+    def __sub__(self, other: object) -> Sym | int:
+        if not isinstance(other, Sym) and _whole(other) == 0:
+            return self
+        return _settled(self._with(other, lambda a, b: a - b), self, other)
+
+    def __rsub__(self, other: object) -> Sym | int:
+        return _settled(self._with(other, lambda a, b: b - a))
+
+    def __floordiv__(self, other: object) -> Sym | int:
+        if isinstance(other, Sym):
+            return _settled(self._with(other, lambda a, b: a // b), self, other)
+        number = _whole(other)
+        found = self._with(number, lambda a, b: a // b)
+        if self.place is not None and self.times % number == 0:
+            return Sym(found.tried, self.place, self.times // number)
+        return found
+
+    def __mod__(self, other: object) -> Sym | int:
+        number = _whole(other)
+        if self.place is not None and self.times % number == 0:
+            return 0
+        return self._with(number, lambda a, b: a % b)
+
+    def __rmul__(self, other: object) -> Sym | int:
+        return self * other
+
+    def __radd__(self, other: object) -> Sym | int:
+        return self + other
+
+    def equals(self, other: object) -> bool:
+        """Whether this length is that number or that other length.
+
+        Raises:
+            UndecidedError: it differs from call to call.
+        """
+        if isinstance(other, Sym):
+            if self.same(other.tried):
+                return True
+            raise UndecidedError
+        if _whole(other) <= 0:  # an axis is at least one long wherever a model computes anything
+            return False
+        raise UndecidedError
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    raise UndecidedError
+
+
+def _settled(found: Sym, *of: object) -> Sym | int:
+    """A length, or a number where two lengths of one meaning cancel."""
+    known = {value for value in found.tried if value is not None}
+    both = len(of) == 2 and all(isinstance(one, Sym) for one in of)
+    return known.pop() if both and len(known) == 1 else found
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """Whole numbers of which some are lengths that differ from call to call: an array of int and `Sym`."""
+
+    array: NDArray[np.object_]
+
+    @property
+    def listed(self) -> list[int | Sym]:
+        """Its numbers in order."""
+        return [one if isinstance(one, Sym) else int(one) for one in self.array.ravel()]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One length, for every sample of a batch.
+
+    Args:
+        length: it.
+    """
+
+    length: int | Sym
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """A truth value that depends on a length.
+
+    Args:
+        words: the question.
+    """
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A tensor behind a node that could not be read."""
+
+
+Value: TypeAlias = Constant | Wire | Sizes | Spread | Undecided | Unknown
+
+
+def objects(value: Value | None) -> NDArray[np.object_] | None:
+    """Whole numbers or truth values as Python objects, which lengths can stand among; None for anything else."""
+    if isinstance(value, Sizes):
+        return value.array
+    if isinstance(value, Constant) and value.size <= 256 and value.dtype.kind in "iub":
+        return np.asarray(value.read()).astype(object)
+    return None
+
+
+def sizes_of(array: Any, name: str) -> Constant | Sizes:
+    """Objects as a value: a constant where no length is among them."""
+    found = np.asarray(array, object)
+    if any(isinstance(one, Sym) for one in found.ravel()):
+        return Sizes(found)
+    truth = found.size > 0 and all(isinstance(one, (bool, np.bool_)) for one in found.ravel())
+    return Constant.of_array(found.astype(np.bool_ if truth else np.int64), name)

@@ -1,0 +1,64 @@
+"""Code that parity wrote, imported as a module."""
+
+from __future__ import annotations
+
+import importlib.util
+import linecache
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from parity.errors import FormatError, UnsupportedError
+from parity.graph.code_files import SOURCE, CodeTarget, write_files
+from parity.graph.graph import Graph
+
+_NAME = "parity_written_"
+"""Begins the names of modules that parity wrote."""
+
+
+def is_written(model: object) -> bool:
+    """Whether the class of a live model stands in code that parity wrote.
+
+    Example:
+        >>> is_written(3)
+        False
+    """
+    return type(model).__module__.startswith(_NAME)
+
+
+def imported(path: Path) -> ModuleType:
+    """A module that parity wrote, imported from its file; its source stays readable when the file is gone.
+
+    Args:
+        path: of the file.
+    """
+    name = f"{_NAME}{abs(hash(path.absolute())):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise FormatError("this is no Python module", str(path), "a file that ends in .py", path.name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    text = path.read_text(encoding="utf-8")
+    linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
+    spec.loader.exec_module(module)
+    return module
+
+
+def loaded(folder: Path) -> Any:
+    """What the `load()` of a folder that parity wrote gives: the model with its weights."""
+    return imported(folder / SOURCE).load()
+
+
+def built(graph: Graph, target: CodeTarget) -> Any:
+    """A graph as a live model: its code, written to a passing folder, imported and loaded.
+
+    Raises:
+        UnsupportedError: the model is not kept exactly in the target, or has layers that are stubs.
+    """
+    if graph.problems:
+        raise UnsupportedError(list(graph.problems))
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(graph, target, Path(folder))
+        return loaded(Path(folder))

@@ -1,0 +1,211 @@
+"""Whole models in several engines, on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parity.errors import EngineError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
+from parity.files.npz_file import read_inputs
+from parity.frameworks import (
+    ENGINES,
+    KERAS_BACKENDS,
+    Settings,
+    engine_error,
+    family,
+    framework,
+    raised_by_framework,
+)
+from parity.graph.graph import Graph, Wire
+from parity.graph.inputs import check_graph_inputs, random_graph_inputs
+from parity.graph.judging import GraphRunner, ReferenceRunner, judge_graph, named
+from parity.graph.lengths import lengths_for
+from parity.judge import REFERENCE, Judgement
+from parity.recurrent import Array
+from parity.result import Inputs, Result
+from parity.sources import Opened
+
+Progress = Callable[[str], None]
+
+BATCH, TIME = 3, 17
+"""Samples and steps of random inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What `compare_graphs` gives.
+
+    Args:
+        participants: label -> (source, engine), in order.
+        inputs: what every engine got, by the first graph's names.
+        judgement: the rows and what they rest on.
+        origin: where the inputs come from: "random", "given", or a path.
+        notes: engines that were left out, and what these inputs cannot show.
+    """
+
+    participants: dict[str, tuple[Opened, str]]
+    inputs: dict[str, Array]
+    judgement: Judgement
+    origin: str
+    notes: tuple[str, ...]
+
+
+def compare_graphs(
+    opened: Sequence[Opened],
+    inputs: Inputs | str | Path | None = None,
+    engines: Sequence[str] | None = None,
+    batch: int | None = None,
+    time: int | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    layers: bool = False,
+) -> Compared:
+    """Run whole models on the same inputs and judge their outputs; see `parity.compare`.
+
+    Raises:
+        ShapeError: inputs that do not fit, or models that cannot be compared at all.
+        UnsupportedError: a model cannot be converted exactly to an engine that was asked for, or it has stubs.
+        MissingFrameworkError: an engine that was asked for, or a source's own, is not installed.
+    """
+    say = progress or (lambda _: None)
+    settings = settings or Settings()
+    graphs = [source.graph for source in opened]
+    first = graphs[0]
+    _check_alike(opened, graphs)
+    origin, given = _given(first, inputs, batch or BATCH, time or TIME, seed)
+    participants: dict[str, tuple[Opened, str]] = {}
+    runners: dict[str, GraphRunner] = {}
+    notes: list[str] = []
+    for source, graph, engine in _wanted(opened, graphs, engines):
+        say(f"{engine}: load {source.label}")
+        try:
+            made = _loaded(source, graph, engine, settings)
+        except (MissingFrameworkError, UnsupportedError) as error:
+            if engines or engine == source.engine:
+                raise
+            notes.append(f"{engine} left out: {error.problems[0].what}")
+            continue
+        label = engine if len(opened) == 1 else f"{source.label} ({engine})"
+        while label in participants:
+            label += "'"
+        participants[label] = (source, engine)
+        runners[label] = made if graph is first else _Renamed(made, first, graph)
+    if not runners:
+        remedy = "pip install 'keras-torch-parity[all]'"
+        raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy=remedy)
+    say("reference and floor")
+    judgement = judge_graph(first, runners, given, seed, say, layers)
+    return Compared(participants, given, judgement, origin, (*notes, *_told_by(judgement), *_blind(given)))
+
+
+def _check_alike(opened: Sequence[Opened], graphs: Sequence[Graph]) -> None:
+    first = graphs[0]
+    for source, graph in zip(opened[1:], graphs[1:], strict=True):
+        pair = f"{opened[0].label} and {source.label}"
+        if len(graph.inputs) != len(first.inputs) or len(graph.outputs) != len(first.outputs):
+            expected, got = (f"{len(g.inputs)} inputs, {len(g.outputs)} outputs" for g in (first, graph))
+            raise ShapeError("the models differ in their inputs or outputs", pair, expected, got)
+
+
+def _given(
+    graph: Graph, inputs: Inputs | str | Path | None, batch: int, time: int, seed: int
+) -> tuple[str, dict[str, Array]]:
+    if inputs is None:
+        return "random", random_graph_inputs(graph, lengths_for(graph, batch, time), seed)
+    if isinstance(inputs, (str, Path)):
+        return str(inputs), check_graph_inputs(graph, read_inputs(Path(inputs)))
+    return "given", check_graph_inputs(graph, inputs)
+
+
+def _wanted(
+    opened: Sequence[Opened], graphs: Sequence[Graph], engines: Sequence[str] | None
+) -> Iterator[tuple[Opened, Graph, str]]:
+    for source, graph in zip(opened, graphs, strict=True):
+        own = [source.engine or REFERENCE] if len(opened) > 1 else list(ENGINES)
+        for engine in engines or own:
+            yield source, graph, engine
+
+
+def _loaded(source: Opened, graph: Graph, engine: str, settings: Settings) -> GraphRunner:
+    """A runner; where the engine itself fails as it loads, one that says so when it is run."""
+    if engine == REFERENCE:
+        return ReferenceRunner(graph)
+    if engine in KERAS_BACKENDS:
+        remedy = "engines=['keras'] runs it on the backend of this process; KERAS_BACKEND chooses it"
+        raise UnsupportedError("whole models run on the Keras backend of this process", engine, "keras", engine, remedy)
+    module = framework(engine)
+    try:
+        live = _live(source, graph, engine, module)
+        made: GraphRunner = module.whole_runner(live, graph, settings)
+    except EngineError as error:
+        return _Failed(engine, error)
+    except ParityError:
+        raise
+    except Exception as error:
+        if not raised_by_framework(error):
+            raise
+        return _Failed(engine, engine_error(engine, error))
+    return made
+
+
+def _live(source: Opened, graph: Graph, engine: str, module: Any) -> Any:
+    """The source itself where it is that engine's own, else its conversion."""
+    if family(engine) != source.engine or (source.path is None and source.live is None):
+        return module.build_whole(graph)
+    return source.live if source.path is None else module.load_whole(source.path, graph)
+
+
+class _Failed:
+    """Stands for an engine that could not load its source."""
+
+    def __init__(self, engine: str, error: EngineError) -> None:
+        self.engine, self._error = engine, error
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Result:
+        """Raise what went wrong."""
+        raise self._error
+
+    def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
+        """Raise what went wrong."""
+        raise self._error
+
+
+class _Renamed:
+    """Runs another model under the first one's names of inputs and outputs, matched by position."""
+
+    def __init__(self, inner: GraphRunner, first: Graph, own: Graph) -> None:
+        self.engine, self._inner = inner.engine, inner
+        self._inputs = {f.name: o.name for f, o in zip(first.inputs, own.inputs, strict=True)}
+        self._outputs = dict(zip(own.outputs, first.outputs, strict=True))
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Result:
+        """Run, and rename what comes out."""
+        return named(self._inner({self._inputs[name]: array for name, array in inputs.items()}), self._outputs)
+
+    def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
+        """Nothing: the values inside are those of another graph."""
+        return {}
+
+
+def _told_by(judgement: Judgement) -> Iterator[str]:
+    """What a reader should know of the runs."""
+    for label, text in judgement.failures.items():
+        yield f"{label} failed: {text}"
+    for name, band in judgement.floor.bands.items():
+        if not band.reference.any():
+            yield f"{name} is zero everywhere: what is wrong behind it cannot show"
+
+
+def _blind(inputs: Mapping[str, Array]) -> Iterator[str]:
+    """What a wrong mapping could hide behind on these inputs."""
+    for name, array in inputs.items():
+        if array.dtype.kind == "f" and not array.any():
+            yield f"input '{name}' is zero everywhere: the weights behind it cannot show"
+    if all(len(array) == 1 for array in inputs.values() if array.ndim):
+        yield "a batch of one: mixed-up samples cannot show"
+
+
+__all__ = ["BATCH", "TIME", "Compared", "compare_graphs"]

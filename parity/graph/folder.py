@@ -1,0 +1,128 @@
+"""A whole model as code: a folder with readable source, the weights beside it, and the report that proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parity.errors import MissingFrameworkError, ParityError
+from parity.files.target import plain_errors, unfinished_folder
+from parity.frameworks import ENGINES, framework
+from parity.graph.code_files import SOURCE, WEIGHTS, CodeTarget, write_files
+from parity.sources import Opened
+
+if TYPE_CHECKING:
+    from parity.findings import Findings
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenCode:
+    """A folder that was written.
+
+    Args:
+        folder: its path.
+        files: in it.
+        notes: what else to know of the code.
+        stubs: layers that raise until somebody writes them.
+        comparison: what the proof found; None where nothing was run.
+        unproved: why nothing was run; "" where it was.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    stubs: tuple[str, ...] = ()
+    comparison: Findings | None = None
+    unproved: str = ""
+
+
+def write_code(
+    opened: Opened,
+    target: CodeTarget,
+    folder: Path,
+    partial: bool = False,
+    overwrite: bool = False,
+    verify: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> WrittenCode:
+    """Write a model as source code and weights, run it beside the source, and write the report.
+
+    Args:
+        opened: the source.
+        target: the framework of the code.
+        folder: to be made; it appears whole or not at all.
+        partial: whether layers that are not known become stubs, which raise until somebody writes them.
+        overwrite: whether files of the same names in an existing folder may be replaced.
+        verify: whether the code is run and judged against the reference and the source, which needs the target's framework.
+        progress: called with a line for every step of the work.
+
+    Raises:
+        UnsupportedError: the model is not kept exactly.
+        ParityError: the folder is there already, or what was written does not compute the same.
+    """
+    graph = opened.graph_with_stubs if partial else opened.graph
+    with plain_errors(folder, "written"), unfinished_folder(folder, overwrite) as part:
+        code = write_files(graph, target, part)
+        comparison, unproved = None, "not asked for"
+        if code.stubs:
+            unproved = f"{', '.join(code.stubs)} to be filled in"
+        elif verify:
+            comparison, unproved = _proved(opened, target, folder, part, progress)
+        if comparison is not None:
+            comparison.save_html(part / REPORT)  # type: ignore[attr-defined]
+        files = tuple(sorted(file.name for file in part.iterdir()))
+    return WrittenCode(folder, files, code.notes, code.stubs, comparison, unproved)
+
+
+def _proved(
+    opened: Opened, target: CodeTarget, folder: Path, part: Path, progress: Callable[[str], None] | None
+) -> tuple[Findings | None, str]:
+    """The comparison of what was written with the source, or why there is none.
+
+    Raises:
+        ParityError: it does not compute the same.
+    """
+    from parity.comparison import compare
+
+    engine = next(engine for engine, module in ENGINES.items() if module == ("onnx" if target == "onnx" else target))
+    try:
+        module = framework(engine)
+        live = module.load_written(part)
+    except MissingFrameworkError as error:
+        return None, error.problems[0].what
+    label = f"{folder.name}/{WEIGHTS['onnx'] if target == 'onnx' else SOURCE}"
+    written = Opened(label, replace(opened.network, graph=opened.graph), engine, live=live)
+    source, why = _runnable(opened)
+    compared = compare(replace(source, network=written.network), written, progress=progress)
+    if compared.verdict == "disagree":
+        remedy = "nothing was kept; please report this with the source file"
+        raise ParityError(
+            "what was written does not compute the same",
+            str(folder),
+            f"the function of {opened.label}",
+            compared.sentence,
+            remedy,
+        )
+    return replace(compared, notes=(*compared.notes, *why)), ""
+
+
+def _runnable(opened: Opened) -> tuple[Opened, tuple[str, ...]]:
+    """The source, to be run by its own framework where that is installed and opens it, else by the reference alone."""
+    if opened.engine is None or (opened.path is None and opened.live is None):
+        return replace(opened, engine=None), ()
+    if opened.live is not None:
+        return opened, ()
+    try:
+        live = framework(opened.engine).load_whole(opened.path, opened.graph)
+    except ParityError as error:
+        return replace(opened, engine=None), (
+            f"the source was not run by {opened.engine} itself: {error.problems[0].what}",
+        )
+    return replace(opened, live=live, path=None), ()
+
+
+__all__ = ["REPORT", "WrittenCode", "write_code"]

@@ -1,0 +1,187 @@
+"""Runs of a whole model in several engines against the reference and its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Protocol
+
+import numpy as np
+
+from parity.errors import ParityError
+from parity.floor import Floor
+from parity.frameworks import engine_error, raised_by_framework
+from parity.graph.floors import GIVEN, REPLICAS, layer_graph, measure
+from parity.graph.graph import Graph, Node, Wire
+from parity.graph.operations.stub import Stub
+from parity.judge import REFERENCE, Judgement, Row, failure, row_of
+from parity.recurrent import Array
+from parity.result import Result, Returned
+
+
+class GraphRunner(Protocol):
+    """Runs a live model of one engine."""
+
+    @property
+    def engine(self) -> str:
+        """Its name."""
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Result:
+        """Run on inputs by the graph's names; the result's outputs have the graph's names."""
+
+    def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
+        """Values inside the model that the engine can show, from one run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Running:
+    """A `GraphRunner` put together from two functions.
+
+    Args:
+        engine: its name.
+        run: gives the outputs by the graph's names.
+        inside: gives the values inside the model that the engine can show.
+        facts: versions, device, dtype.
+    """
+
+    engine: str
+    run: Callable[[Mapping[str, Array]], dict[str, Array]]
+    inside: Callable[[Mapping[str, Array]], dict[Wire, Array]]
+    facts: Mapping[str, str]
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Result:
+        """Run."""
+        outputs = self.run(inputs)
+        returned = tuple(Returned(name, array.shape, str(array.dtype)) for name, array in outputs.items())
+        return Result(self.engine, outputs, {}, returned, dict(self.facts))
+
+    def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
+        """The values inside."""
+        return self.inside(inputs)
+
+
+class ReferenceRunner:
+    """Runs a graph in float64."""
+
+    engine = REFERENCE
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Result:
+        """Run."""
+        settings = {"numpy": np.__version__, "device": "cpu", "dtype": "float64"}
+        return Result(REFERENCE, self._graph.run(inputs), {}, settings=settings)
+
+    def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
+        """Every value."""
+        return self._graph.values(inputs)
+
+
+def judge_graph(
+    graph: Graph,
+    runners: Mapping[str, GraphRunner],
+    inputs: Mapping[str, Array],
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    layers: bool = False,
+) -> Judgement:
+    """Run everything on the same inputs and judge it: the outputs of the run, and on request every layer by itself.
+
+    An engine that fails does not keep the others from being judged; see `parity.judge.judge`.
+
+    Args:
+        graph: what the reference computes.
+        runners: what is judged, by label.
+        inputs: by name.
+        seed: of the rounding signs.
+        progress: called with a line for every step of the work.
+        layers: whether every layer is judged, too, each on the very inputs that it got, so that a fault does not smear over what follows.
+    """
+    floor = measure(graph, inputs, {f"output {name}": wire for name, wire in graph.outputs.items()}, REPLICAS, seed)
+    results: dict[str, Result] = {}
+    failures: dict[str, str] = {}
+    layer_rows: list[Row] = []
+    for label, runner in runners.items():
+        if progress:
+            progress(f"{label}: run")
+        try:
+            results[label] = runner(inputs)
+            if layers:
+                layer_rows += layer_rows_of(graph, label, runner.seen(inputs), inputs, seed)
+        except ParityError as error:
+            failures[label] = failure(error)
+        except Exception as error:
+            if not raised_by_framework(error):
+                raise
+            failures[label] = failure(engine_error(runner.engine, error))
+    rows = [*_output_rows(graph, floor, results), *layer_rows]
+    return Judgement(tuple(rows), floor, None, results, failures=failures)
+
+
+def _output_rows(graph: Graph, floor: Floor, results: Mapping[str, Result]) -> Iterator[Row]:
+    for name in graph.outputs:
+        band = floor.bands[f"output {name}"]
+        shown = {label: result.outputs[name] for label, result in results.items() if name in result.outputs}
+        for label, array in shown.items():
+            yield row_of("run", band, (label, array), (REFERENCE, band.reference))
+        for left, right in combinations(shown.items(), 2):
+            yield row_of("run", band, left, right)
+
+
+def layer_rows_of(
+    graph: Graph, label: str, seen: Mapping[Wire, Array], inputs: Mapping[str, Array], seed: int = 0
+) -> list[Row]:
+    """Every layer that an engine shows, judged against the reference on the very inputs that the layer got.
+
+    Args:
+        graph: what the reference computes.
+        label: of the engine.
+        seen: values inside the model, as the engine computed them.
+        inputs: of the model.
+        seed: of the rounding signs.
+
+    Returns:
+        Rows in the order of the layers; a layer whose inputs the engine does not show is judged together with those before it.
+    """
+    known = {Wire(one.name): np.asarray(inputs[one.name]) for one in graph.inputs} | dict(seen)
+    rows = []
+    for node in graph.nodes:
+        for wire in (wire for wire in seen if wire.node == node.name):
+            if isinstance(node.operation, Stub):
+                continue
+            part = layer_graph(graph, wire, {key: value for key, value in known.items() if key.node != node.name})
+            name = _title(node, wire)
+            given = {f"{GIVEN}{taken}": value for taken, value in known.items()}
+            band = measure(part, given, {name: wire}, REPLICAS // 2, seed).bands[name]
+            rows.append(row_of("layer", band, (label, seen[wire]), (REFERENCE, band.reference)))
+    return rows
+
+
+def _title(node: Node, wire: Wire) -> str:
+    name = node.source or node.name
+    return f"layer {name}" if wire.index == 0 else f"layer {name}, value {wire.index}"
+
+
+def first_differing_layer(rows: tuple[Row, ...], label: str) -> Row | None:
+    """The first layer, in the order of the data, at which an engine disagrees with the reference; None if every layer agrees.
+
+    Args:
+        rows: of a judgement with layers.
+        label: of the engine.
+    """
+    return next((row for row in rows if row.rule == "layer" and row.left == label and row.verdict == "disagree"), None)
+
+
+def named(result: Result, names: Mapping[str, str]) -> Result:
+    """A result with its outputs under other names.
+
+    Args:
+        result: of an engine.
+        names: from its own names to others, in order; what is not in it is left out.
+    """
+    return replace(result, outputs={other: result.outputs[own] for own, other in names.items()})
+
+
+__all__ = ["GraphRunner", "ReferenceRunner", "Running", "first_differing_layer", "judge_graph", "layer_rows_of", "named"]

@@ -1,0 +1,71 @@
+"""How every class of layer is read: the table, and what is said of classes that are not in it."""
+
+from __future__ import annotations
+
+from parity.errors import UnsupportedError
+from parity.graph.keras import (
+    activation,
+    attention,
+    convolution,
+    dense,
+    merging,
+    normalization,
+    operations,
+    pooling,
+    recurrent,
+    shaping,
+    wrapping,
+)
+from parity.graph.keras.call import Reader
+from parity.network.keras.options import Config, is_own
+
+LAYERS: dict[str, Reader] = {
+    **activation.READERS,
+    **attention.READERS,
+    **convolution.READERS,
+    **dense.READERS,
+    **merging.READERS,
+    **normalization.READERS,
+    **pooling.READERS,
+    **recurrent.READERS,
+    **shaping.READERS,
+    **wrapping.READERS,
+}
+"""The layers of `keras.layers` that are read, by class."""
+
+_REMEDIES = {
+    "Lambda": "say it with layers or keras.ops: the code of a Lambda is never run",
+    "TFOpLambda": "build the model with Keras 3, whose operations are read",
+    "SlicingOpLambda": "build the model with Keras 3, whose operations are read",
+    "TensorFlowOpLayer": "build the model with Keras 3, whose operations are read",
+}
+_REMEDY = "parity.register says what it computes; or convert the parts around it by themselves"
+_CUSTOM = "parity.register says what it computes"
+
+
+def reader_of(layer: Config, where: str) -> Reader:
+    """How a layer or an operation is read.
+
+    Raises:
+        UnsupportedError: its class is not read.
+    """
+    class_name, module = str(layer.get("class_name")), str(layer.get("module"))
+    registered = layer.get("registered_name")
+    if operations.is_operation(layer):
+        if class_name in operations.OPERATIONS:
+            return operations.OPERATIONS[class_name]
+        known = ", ".join(sorted(operations.OPERATIONS))
+        raise UnsupportedError("this operation is not converted", where, known, class_name, "say it with these")
+    if is_own(layer) and class_name in LAYERS:
+        return LAYERS[class_name]
+    if not module.startswith("keras.layers") or registered not in (None, class_name):
+        got = f"{class_name} of module {module}, registered as {registered}"
+        raise UnsupportedError("a custom layer class is not known", where, "a class of keras.layers", got, _CUSTOM)
+    if class_name not in LAYERS or class_name in ("Aligned", "RecurrentCell"):
+        known = ", ".join(name for name in LAYERS if name not in ("Aligned", "RecurrentCell"))
+        remedy = _REMEDIES.get(class_name, _REMEDY)
+        raise UnsupportedError("this layer class is not converted", where, known, class_name, remedy)
+    return LAYERS[class_name]
+
+
+__all__ = ["LAYERS", "reader_of"]

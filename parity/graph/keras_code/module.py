@@ -1,0 +1,134 @@
+"""A whole module: docstring, imports, what `build()` needs beside Keras, `build()` and `load()`."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+from parity.graph.graph import Graph, GraphInput, Wire
+from parity.graph.keras_code.text import Group, call, plain, statement, text, texts
+from parity.graph.keras_code.writing import Value, Writing
+
+_LOAD = '''\
+def load(path: str | Path | None = None) -> keras.Model:
+    """The model with its weights, from model.weights.h5 beside this file by default."""
+    model = build()
+    model.load_weights(path or WEIGHTS)
+    return model
+'''
+
+_FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX"}
+
+
+def module(writing: Writing, body: list[str], outputs: list[Value]) -> str:
+    """The source of the module.
+
+    Args:
+        writing: with the snippets and definitions that the body needs.
+        body: of `build()`, up to its return.
+        outputs: of the model, in order.
+    """
+    parts = [snippet(name) for name in writing.snippets]
+    parts += ["\n".join(lines) + "\n" for lines in writing.definitions.values()]
+    parts += [_build(writing, body, outputs), _LOAD]
+    code = "\n\n".join(parts)
+    return f"{_docstring(writing)}\n{_imports(code)}\n\n{code}"
+
+
+def snippet(name: str) -> str:
+    """A class for a module, from the file of that name.
+
+    Example:
+        >>> snippet("parameter").splitlines()[1].startswith("class Parameter")
+        True
+    """
+    source = (files("parity.graph.keras_code.snippets") / f"{name}.py").read_text("utf-8")
+    start = source.index("\n@")
+    return re.sub(r"  # (type: ignore|noqa).*", "", source[start + 1 :])
+
+
+def _imports(code: str) -> str:
+    """The imports that the code needs, and the place of the weights."""
+    used = [name for name in ("layers", "ops") if re.search(rf"(?<![\w.]){name}\.", code)]
+    lines = [
+        *(["from collections.abc import Callable"] if "Callable[" in code else []),
+        "from pathlib import Path",
+        *(["from typing import Any"] if re.search(r"\bAny\b", code) else []),
+        "",
+        "import keras",
+        *([f"from keras import {', '.join(used)}"] if used else []),
+        "",
+        'WEIGHTS = Path(__file__).with_name("model.weights.h5")',
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _docstring(writing: Writing) -> str:
+    graph = writing.graph
+    origin = _FRAMEWORKS.get(graph.origin)
+    lines = [
+        f'"""The model {plain(graph.name, 40)} in Keras 3{f", converted from {origin}" if origin else ""}.',
+        "",
+        "Inputs:",
+    ]
+    lines += [f"    {plain(one.name, 40)}: {_described(writing, one)}" for one in graph.inputs]
+    lines += ["", "Outputs:"]
+    for name, wire in graph.outputs.items():
+        shape = writing.shape_comment(wire)
+        lines.append(f"    {plain(name, 60)}: {shape}" if shape else f"    {plain(name, 60)}")
+    lines += ["", "The weights are in model.weights.h5 beside this file; load() reads them."]
+    odd = odd_batches(graph, writing)
+    if odd:
+        lines += [f"{odd}", "Call the model with whole batches: predict() splits and joins them along axis 0."]
+    if graph.stubs:
+        lines += ["build() raises until these classes are filled in:"]
+        lines += [f"    {name}" for name in writing.stub_classes.values()]
+    return "\n".join([*lines, '"""', ""])
+
+
+def odd_batches(graph: Graph, writing: Writing) -> str:
+    """Which inputs and outputs have not the batch on axis 0, in words; "" if all have."""
+    given = {one.name: one.shape[:1] for one in graph.inputs}
+    taken = {name: (writing.axes.get(wire) or ("batch",))[:1] for name, wire in graph.outputs.items()}
+    names = [plain(name, 40) for name, first in {**given, **taken}.items() if first != ("batch",)]
+    return f"Axis 0 is not the batch in {', '.join(names)}." if names and "batch" in graph.words else ""
+
+
+def _described(writing: Writing, given: GraphInput) -> str:
+    shape = writing.shape_comment(Wire(given.name))
+    kinds = {"int64": "integers", "bool": "truth values"}
+    if given.dtype not in kinds:
+        return shape
+    below = f" below {given.below}" if given.below else ""
+    return f"{shape}, {kinds[given.dtype]}{below}"
+
+
+def inputs_of(writing: Writing) -> list[str]:
+    """The statements that make the model's inputs."""
+    lines: list[str] = []
+    for one in writing.graph.inputs:
+        lengths = [None if isinstance(length, str) else length for length in one.shape]
+        kind = {"int64": "int32", "bool": "bool", "float64": "float64"}.get(one.dtype, writing.dtype)
+        batch = lengths[:1] == [None]
+        shape = str(tuple(lengths[1:])) if batch else f"batch_shape={tuple(lengths)}"
+        title = writing.unique(one.name)
+        dtype = [] if kind == "float32" else [f"dtype={text(kind)}"]
+        target = writing.input_variable(one.name)
+        lines += statement(target, call("keras.Input", shape, *dtype, f"name={text(title)}"))
+        writing.values[Wire(one.name)] = Value(target, (writing.calls.input(),))
+    return lines
+
+
+def _build(writing: Writing, body: list[str], outputs: list[Value]) -> str:
+    names = [str(writing.values[Wire(one.name)]) for one in writing.graph.inputs]
+    given: str | Group = names[0] if len(names) == 1 else texts(names)
+    taken: str | Group = str(outputs[0]) if len(outputs) == 1 else texts([str(value) for value in outputs])
+    name = re.sub(r"[^A-Za-z0-9_\-]+", "_", writing.graph.name).strip("_") or "model"
+    model = call("keras.Model", given, taken, f"name={text(name)}")
+    head = 'def build() -> keras.Model:\n    """The model, its weights not loaded."""\n'
+    returned = statement("", Group(f"return {model.start}", model.items))
+    return head + "\n".join([*body, *returned]) + "\n"
+
+
+__all__ = ["inputs_of", "module", "odd_batches", "snippet"]

@@ -1,0 +1,88 @@
+"""Layers that are not converted: a class of the module that raises until the user fills it in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from parity.deferred import Blocks, blocks_of
+from parity.graph.graph import Node
+from parity.graph.keras_code.text import Group, call, plain, statement, text
+from parity.graph.keras_code.writing import Made, Value, Writing
+from parity.graph.operations import Stub
+
+
+def write_stub(writing: Writing, node: Node) -> None:
+    """A call of the stub's class."""
+    stub = node.operation
+    assert isinstance(stub, Stub)
+    name = writing.stub_class(stub)
+    if name not in writing.definitions:
+        writing.definitions[name] = _definition(name, stub)
+    values = [writing.value(wire, tensor=True) for wire in node.inputs if wire is not None]
+    made = Made(name, tuple(writing.more(writing.title(node))), _weights(stub), own=True)
+    target = writing.target(node)
+    several = [target, *(writing.variable(f"{writing.identifier(node)}_{i}") for i in range(1, stub.outputs))]
+    arguments = [str(writing.without_mask(value)) for value in values]
+    calls = [one for value in values for one in value.calls]
+    called = writing.apply(made, (id(stub), ""), ", ".join(several), arguments, calls)
+    writing.give(node, *(Value(one, (called,)) for one in several))
+
+
+def _floats(stub: Stub) -> dict[str, Any]:
+    return {name: held for name, held in stub.arrays.held.items() if held.dtype.kind == "f"}
+
+
+def _weights(stub: Stub) -> dict[str, list[Blocks]]:
+    held = [blocks_of(array) for array in _floats(stub).values()]
+    return {"vars": held} if held else {}
+
+
+def _definition(name: str, stub: Stub) -> list[str]:
+    """The class, with what is known of the layer in comments."""
+    lines = [
+        "@keras.saving.register_keras_serializable(package=__name__)",
+        f"class {name}(layers.Layer):",
+        f'    """To be filled in: the layer \'{plain(stub.name, 40)}\' of class {plain(stub.class_name, 40)}."""',
+        "",
+    ]
+    if stub.options:
+        lines += ["    # Its options in the source:"]
+        lines += [f"    #     {plain(key, 40)} = {plain(repr(value), 60)}" for key, value in stub.options.items()]
+        lines.append("")
+    weights = _floats(stub)
+    if weights:
+        lines += [
+            "    def __init__(self, **kwargs):",
+            "        super().__init__(**kwargs)",
+            "        self.source_weights = [",
+        ]
+        for key, held in weights.items():
+            shape = tuple(int(length) for length in held.shape)
+            group = call("self.add_weight", f"shape={shape}", f"name={text(_weight_name(key))}")
+            lines += [one if one.endswith(",") else f"{one}," for one in _item(group)]
+        lines += ["        ]", ""]
+    given = "a tuple of values" if stub.outputs > 1 else "a value"
+    lines += [
+        "    def call(self, *inputs):",
+        f"        # Takes its inputs one by one and returns {given}.",
+        *statement(
+            "",
+            Group("raise NotImplementedError(", (text(f"fill in: what {plain(stub.class_name, 40)} computes"),)),
+            indent=8,
+        ),
+    ]
+    return lines
+
+
+def _weight_name(name: str) -> str:
+    """A name that Keras allows."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", name)[:40].strip("_") or "weight"
+
+
+def _item(group: Group) -> list[str]:
+    flat = f"            {group},"
+    return [flat] if len(flat) <= 88 else group.over_lines(12, after=",")
+
+
+__all__ = ["write_stub"]

@@ -1,0 +1,166 @@
+"""What is known of every value of a graph without running it: lengths and kinds of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from parity.errors import ParityError
+from parity.graph.builder import PROBES
+from parity.graph.graph import Graph, Node, Wire
+from parity.graph.operations import (
+    Activation,
+    BatchNormalization,
+    Cast,
+    Concatenate,
+    Constant,
+    Convolution,
+    Elementwise,
+    Expand,
+    ExpandDims,
+    Flip,
+    GroupNormalization,
+    LayerNormalization,
+    Pad,
+    Pooling,
+    Range,
+    Reduction,
+    Repeat,
+    Reshape,
+    Select,
+    Slice,
+    Softmax,
+    Squeeze,
+    Stack,
+    Take,
+    Transpose,
+)
+from parity.graph.operations.elementwise import TRUTHS
+from parity.graph.operations.stub import Stub
+from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
+
+Lengths: TypeAlias = tuple[tuple[int, int], ...]
+"""Of every axis, at two trials: alike for one that is known."""
+
+Kind: TypeAlias = Literal["float32", "int64", "bool"]
+
+_SHAPING = (
+    Concatenate, Expand, ExpandDims, Flip, Pad, Repeat, Reshape, Select, Slice, Squeeze, Stack, Take, Transpose, Dropout
+)  # fmt: skip
+_FLOATS = (Softmax, Activation, Pooling)
+_WEIGHTED = (
+    BatchNormalization, Bidirectional, Convolution, Dense, Embedding, GroupNormalization, LayerNormalization, Masking, Recurrent
+)  # fmt: skip
+
+
+_SAME_RANK = (
+    Activation, BatchNormalization, Cast, Concatenate, Dropout, Elementwise, Flip, GroupNormalization, LayerNormalization, Pad,
+    Repeat, Slice, Softmax,
+)  # fmt: skip
+
+
+def lengths_of(graph: Graph) -> dict[Wire, Lengths]:
+    """Lengths of every value, at two choices for "batch", "time", ...; nothing where the graph does not take these.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> graph = build.graph({"y": build.transpose(build.input("x", ("batch", 4)), (1, 0))})
+        >>> lengths_of(graph)[Wire("x")][1]
+        (4, 4)
+    """
+    trials = [
+        {word: 2520 * (trial + 2) + PROBES.get(word, 0) + 17 * index for index, word in enumerate(graph.words)}
+        for trial in range(2)
+    ]
+    try:
+        first, second = (graph.shapes(trial) for trial in trials)
+    except ParityError:
+        return {}
+    return {wire: tuple(zip(shape, second[wire], strict=True)) for wire, shape in first.items()}
+
+
+def ranks_of(graph: Graph, lengths: Mapping[Wire, Lengths]) -> dict[Wire, int]:
+    """How many axes every value has, where that is certain, also of many behind a stub.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> graph = build.graph({"y": build.transpose(build.input("x", ("batch", 4)), (1, 0))})
+        >>> ranks_of(graph, {})[Wire("transpose")]
+        2
+    """
+    found = {Wire(given.name): len(given.shape) for given in graph.inputs}
+    found.update({wire: len(known) for wire, known in lengths.items()})
+    for node in graph.nodes:
+        operation = node.operation
+        if isinstance(operation, (Convolution, Pooling)):
+            found[Wire(node.name)] = len(operation.sizes) + 2
+        elif isinstance(operation, Transpose):
+            found[Wire(node.name)] = len(operation.axes)
+        elif isinstance(operation, _SAME_RANK) and all(wire in found for wire in node.inputs if wire is not None):
+            found[Wire(node.name)] = max((found[wire] for wire in node.inputs if wire is not None), default=0)
+    return found
+
+
+def kinds_of(graph: Graph) -> dict[Wire, Kind]:
+    """What numbers every value has, where that is certain.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> x = build.input("x", ("batch", 4), "int64")
+        >>> kinds_of(build.graph({"y": build.cast(x, "bool")}))[Wire("cast")]
+        'bool'
+    """
+    found: dict[Wire, Kind] = {}
+    for given in graph.inputs:
+        kind = _known(given.dtype)
+        if kind is not None:
+            found[Wire(given.name)] = kind
+    for node in graph.nodes:
+        kind = _kind(node, found)
+        if kind is not None:
+            found[Wire(node.name)] = kind
+    return found
+
+
+def _known(dtype: str) -> Kind | None:
+    return (
+        "float32" if dtype.startswith("float") else "int64" if dtype == "int64" else "bool" if dtype == "bool" else None
+    )
+
+
+def _kind(node: Node, found: Mapping[Wire, Kind]) -> Kind | None:
+    operation, kinds = node.operation, {found.get(wire) for wire in node.inputs if wire is not None}
+    (alike,) = kinds if len(kinds) == 1 else (None,)
+    if isinstance(operation, Cast):
+        return operation.dtype
+    if isinstance(operation, Constant):
+        return _known(str(np.dtype(operation.held("value").dtype)))
+    if isinstance(operation, Elementwise):
+        return "bool" if operation.function in TRUTHS else "float32" if alike == "float32" else None
+    if isinstance(operation, Reduction):
+        return (
+            "bool"
+            if operation.function in ("any", "all")
+            else "int64"
+            if operation.function == "argmax"
+            else "float32"
+            if alike == "float32"
+            else None
+        )
+    if isinstance(operation, Stub):
+        return None
+    if isinstance(operation, Range):
+        return "int64"
+    if isinstance(operation, _WEIGHTED):
+        return "float32"
+    if isinstance(operation, _SHAPING):
+        return found.get(node.inputs[0]) if isinstance(operation, (Expand, Reshape, Take)) and node.inputs[0] else alike
+    return "float32" if isinstance(operation, _FLOATS) and alike == "float32" else None
+
+
+__all__ = ["Kind", "Lengths", "kinds_of", "lengths_of", "ranks_of"]

@@ -1,0 +1,99 @@
+"""Whole Keras models as graphs, in float64, against Keras itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from tests.keras_graphs_cases import CASES, VOCABULARY
+
+from parity.frameworks.keras.twins import layer_at
+from parity.graph import Graph
+from parity.graph.keras import graph_from_keras
+
+BATCH, TIME = 4, 7
+LENGTHS = {"batch": BATCH, "time": TIME, "height": 8, "width": 9, "length": 5}
+ROUNDED = 2e-7
+"""Constants of formulas are float32, as Keras has them in a float32 model."""
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    floats, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(floats)
+    keras.config.set_dtype_policy(policy)
+
+
+def fill(model: keras.Model, random: np.random.Generator) -> None:
+    """Random numbers for every weight, moving averages among them."""
+    for weight in model.weights:
+        if str(weight.dtype).startswith("float"):
+            value = random.normal(0, 0.5, weight.shape)
+            weight.assign(np.abs(value) + 0.3 if "variance" in weight.path else value)
+
+
+def graph_of(model: keras.Model, **options: Any) -> Graph:
+    """The graph of a live model."""
+    serialized = keras.saving.serialize_keras_object(model)
+    return graph_from_keras(serialized, lambda path: layer_at(model, path).get_weights(), **options)
+
+
+def values_for(graph: Graph, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Inputs of a graph: integers with padding behind, before, between and everywhere; floats called "gaps" with such steps."""
+    found = {}
+    for given in graph.inputs:
+        shape = tuple(LENGTHS[n] if isinstance(n, str) else n for n in given.shape)
+        if given.dtype == "int64":
+            value = random.integers(1, VOCABULARY, shape)
+        elif given.dtype == "bool":
+            value = random.random(shape) < 0.7
+        else:
+            value = random.normal(size=shape)
+        if given.dtype == "int64" or given.name == "gaps":
+            gap: Any = 0 if given.dtype == "int64" else random.choice([0.0, 0.5])
+            value[0, 5:], value[1, :2], value[2, 3:5], value[3] = gap, gap, gap, gap
+        found[given.name] = value
+    return found
+
+
+def flat(outputs: Any) -> list[np.ndarray]:
+    """What Keras gives, in order."""
+    return [np.asarray(keras.ops.convert_to_numpy(one)) for one in keras.tree.flatten(outputs)]
+
+
+def of_keras(model: keras.Model, values: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What Keras computes, in order; a dict in the order of its names."""
+    given = [values[one.name] for one in model.inputs]
+    outputs = model(given[0] if len(given) == 1 else given)
+    return [value for key in outputs for value in flat(outputs[key])] if isinstance(outputs, dict) else flat(outputs)
+
+
+def checked(model: keras.Model, random: np.random.Generator, **options: Any) -> tuple[Graph, dict[str, np.ndarray]]:
+    """The graph of a model that gives the same as the model."""
+    graph = graph_of(model, **options)
+    values = values_for(graph, random)
+    expected, got = of_keras(model, values), graph.run(values)
+    assert len(expected) == len(got)
+    for (name, own), wanted in zip(got.items(), expected, strict=True):
+        assert own.shape == wanted.shape, name
+        np.testing.assert_allclose(own, wanted, rtol=ROUNDED, atol=ROUNDED, err_msg=name)
+    return graph, values
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_the_graph_computes_what_keras_does(name: str, random: np.random.Generator) -> None:
+    keras.utils.clear_session()
+    inputs, outputs = CASES[name]()
+    model = keras.Model(inputs, outputs)
+    fill(model, random)
+    graph, values = checked(model, random)
+    shapes = graph.shapes(LENGTHS)
+    for wire, value in graph.values(values).items():
+        assert shapes[wire] == value.shape

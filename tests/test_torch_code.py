@@ -1,0 +1,821 @@
+"""The source of torch modules: every operation and every option of a recurrent layer, written, linted, imported, run and compared."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from parity.cell import Cell, plain_cell
+from parity.conventions import MERGE_MODES
+from parity.functions import FUNCTIONS, Function
+from parity.graph import Builder, Graph, Wire
+from parity.graph.operations import (
+    ELEMENTWISE,
+    BatchNormalization,
+    Convolution,
+    Flip,
+    GroupNormalization,
+    LayerNormalization,
+    Length,
+    Pad,
+    Pooling,
+    Select,
+    Slice,
+    Stub,
+    Take,
+    UnitNormalization,
+)
+from parity.graph.torch_code import torch_code
+from parity.graph.torch_code.names import MODULE_NAMES
+from parity.layouts import GATES, PEEPHOLES, SLOTS
+from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
+from parity.recurrent import RecurrentSpec, Weights
+from tests.torch_code_running import SOURCES, check, lint, outputs, written
+
+BOTH = ("forward", "backward")
+WAYS = (("forward",), ("backward",), BOTH)
+SIGNED = {"sqrt", "rsqrt", "log", "log1p", "power"}
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def linted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever the tests of this file wrote is linted in the end, all at once."""
+    SOURCES.clear()
+    yield
+    folder = tmp_path_factory.mktemp("sources")
+    for number, source in enumerate(dict.fromkeys(SOURCES)):
+        (folder / f"model_{number}.py").write_text(source, encoding="utf-8")
+    lint(folder)
+
+
+Build = Callable[[Builder, Wire, np.random.Generator], Wire]
+
+
+def graph_of(make: Build, rng: np.random.Generator, shape: tuple[int | str, ...] = ("batch", "time", 6)) -> Graph:
+    """A model of one input, whose weight of float64 makes the module compute in it."""
+    build = Builder("model", "keras")
+    x = build.input("x", shape)
+    scaled = build.multiply(
+        x, build.weight("scale", rng.uniform(0.5, 2.0, shape[-1] if isinstance(shape[-1], int) else 1))
+    )
+    return build.graph({"y": make(build, scaled, rng)})
+
+
+def given(graph: Graph, rng: np.random.Generator, batch: int = 4, time: int = 9) -> dict[str, Any]:
+    """Inputs of lengths that were not probed."""
+    lengths = {"batch": batch, "time": time}
+    found: dict[str, Any] = {}
+    for one in graph.inputs:
+        shape = [lengths.get(n, 5) if isinstance(n, str) else n for n in one.shape]
+        found[one.name] = rng.integers(0, one.below or 5, shape) if one.dtype == "int64" else rng.normal(size=shape)
+    return found
+
+
+def same(
+    make: Build, tmp_path: Path, rng: np.random.Generator, shape: tuple[int | str, ...] = ("batch", "time", 6)
+) -> str:
+    graph = graph_of(make, rng, shape)
+    return check(graph, given(graph, rng), tmp_path).source
+
+
+# ---- element by element
+
+
+@pytest.mark.parametrize("function", ELEMENTWISE)
+def test_elementwise(function: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    row = ELEMENTWISE[function]
+
+    def make(build: Builder, x: Wire, rng: np.random.Generator) -> Wire:
+        x = build.activation("softplus", x) if function in SIGNED else x
+        other = build.weight("other", rng.uniform(0.2, 2.0, (1, 6)))
+        if function.startswith("logical"):
+            truths = [build.elementwise("greater", x, 0.1), build.elementwise("less", x, other)]
+            return build.elementwise(function, *truths[: row.arity])
+        if function == "where":
+            return build.elementwise("where", build.elementwise("greater", x, other), x, other)
+        count = row.arity or 3
+        return build.elementwise(function, *[x, other, x][:count])
+
+    same(make, tmp_path, rng)
+
+
+@pytest.mark.parametrize(
+    "function", [name for name, row in ELEMENTWISE.items() if row.arity in (None, 2) and "logical" not in name]
+)
+@pytest.mark.parametrize("value", [0.3, -0.3, 2])
+def test_numbers_stand_in_the_code(function: str, value: float, tmp_path: Path, rng: np.random.Generator) -> None:
+    for side in range(2):
+
+        def make(build: Builder, x: Wire, _: np.random.Generator, side: int = side) -> Wire:
+            x = build.activation("softplus", x) if function in SIGNED else x
+            number = abs(value) if function == "power" else value
+            return build.elementwise(function, *((x, number) if side == 0 else (number, x)))
+
+        source = same(make, tmp_path / str(side), rng)
+        assert "register_buffer" not in source
+
+
+def test_where_takes_numbers_and_conditions_of_floats(tmp_path: Path, rng: np.random.Generator) -> None:
+    def make(build: Builder, x: Wire, _: np.random.Generator) -> Wire:
+        condition = build.elementwise("floor", x)
+        one = build.elementwise("where", condition, x, -0.25)
+        two = build.elementwise("where", build.elementwise("less", x, 0.0), 0.1, 0.7)
+        return build.add(one, two)
+
+    same(make, tmp_path, rng)
+
+
+def test_operators_have_the_brackets_they_need(tmp_path: Path, rng: np.random.Generator) -> None:
+    def make(build: Builder, x: Wire, rng: np.random.Generator) -> Wire:
+        a, b = build.weight("a", rng.normal(size=6)), build.weight("b", rng.normal(size=6))
+        one = build.subtract(a, build.subtract(b, x))
+        two = build.divide(x, build.multiply(build.add(b, 3.5), 2.0))
+        three = build.elementwise("power", build.elementwise("negative", build.add(x, one)), 2.0)
+        four = build.elementwise("equal", build.elementwise("greater", x, a), build.elementwise("less", b, x))
+        return build.add(build.multiply(one, two), three, build.cast(four, "float32"), two, two, one, one, one)
+
+    same(make, tmp_path, rng)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_activations(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    row = FUNCTIONS[name]
+    parameters = {(row.alpha, row.beta), row.keras_parameters}
+    parameters |= {(None if row.alpha is None else 0.3, None if row.beta is None else 0.4)}
+    for index, (alpha, beta) in enumerate(sorted(parameters, key=str)):
+        if (alpha is None) != (row.alpha is None):
+            continue
+
+        def make(build: Builder, x: Wire, _: np.random.Generator, alpha: Any = alpha, beta: Any = beta) -> Wire:
+            wide = build.multiply(x, build.weight("wide", np.array([0.1, 1.0, 5.0, 9.0, 20.0, 40.0])))
+            return build.activation(Function(name, alpha, beta), wide)
+
+        same(make, tmp_path / str(index), rng)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_softmax(axis: int, log: bool, tmp_path: Path, rng: np.random.Generator) -> None:
+    same(lambda build, x, _: build.softmax(x, axis, log), tmp_path, rng)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "float32"])
+def test_cast(dtype: Any, tmp_path: Path, rng: np.random.Generator) -> None:
+    same(lambda build, x, _: build.cast(x, dtype), tmp_path, rng)
+
+
+@pytest.mark.parametrize("function", ["sum", "mean", "max", "min", "prod", "any", "all", "argmax", "logsumexp", "norm"])
+@pytest.mark.parametrize(("axes", "keepdims"), [((1,), False), ((-1,), True), ((1, 2), False), ((0, 2), True)])
+def test_reductions(function: Any, axes: Any, keepdims: bool, tmp_path: Path, rng: np.random.Generator) -> None:
+    if function == "argmax" and len(axes) > 1:
+        axes = axes[:1]
+    same(lambda build, x, _: build.reduce(function, x, axes, keepdims), tmp_path, rng)
+
+
+def test_means_of_integers(tmp_path: Path, rng: np.random.Generator) -> None:
+    same(lambda build, x, _: build.mean(build.elementwise("greater", x, 0.0), 1), tmp_path, rng)
+
+
+# ---- products
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6,), (1, 6, 4)])
+def test_matmul(shape: tuple[int, ...], tmp_path: Path, rng: np.random.Generator) -> None:
+    same(lambda build, x, rng: build.matmul(x, build.weight("w", rng.normal(size=shape))), tmp_path, rng)
+
+
+def test_attention_of_products(tmp_path: Path, rng: np.random.Generator) -> None:
+    def make(build: Builder, x: Wire, _: np.random.Generator) -> Wire:
+        scores = build.divide(build.matmul(x, build.transpose(x, (0, 2, 1))), 2.5)
+        return build.matmul(build.softmax(scores), x)
+
+    source = same(make, tmp_path, rng)
+    assert "multiply @ multiply.transpose(1, 2) / 2.5" in source
+
+
+def test_einsum(tmp_path: Path, rng: np.random.Generator) -> None:
+    same(
+        lambda build, x, rng: build.einsum("btd,dhe->bhte", x, build.weight("w", rng.normal(size=(6, 2, 3)))),
+        tmp_path,
+        rng,
+    )
+    same(lambda build, x, _: build.einsum("btd,bsd->bts", x, x), tmp_path / "two", rng)
+
+
+# ---- shaping
+
+B, T = Length(0, 0), Length(0, 1)
+SHAPES: dict[str, Build] = {
+    "transpose": lambda b, x, _: b.transpose(x, (1, 0, 2)),
+    "permute": lambda b, x, _: b.transpose(x, (2, 0, 1)),
+    "flatten": lambda b, x, _: b.reshape(b.slice(x, 1, None, 4), (B, 24)),
+    "flatten front": lambda b, x, _: b.reshape(x, (-1, 6)),
+    "unflatten": lambda b, x, _: b.reshape(x, (B, T, 2, 3)),
+    "unflatten middle": lambda b, x, _: b.reshape(b.transpose(x, (0, 2, 1)), (B, 2, 3, Length(0, 2))),
+    "regroup": lambda b, x, _: b.reshape(x, (B, 3, -1, 2)),
+    "by length": lambda b, x, _: b.reshape(x, (Length(0, 1), Length(0, 0, 2), 3)),
+    "of another": lambda b, x, _: b.reshape(b.reshape(x, (-1, 6)), (Length(1, 0), Length(1, 1), 3, 2), x),
+    "expand dims": lambda b, x, _: b.expand_dims(x, (1, -1)),
+    "expand dim": lambda b, x, _: b.expand_dims(x, -2),
+    "squeeze": lambda b, x, _: b.squeeze(b.expand_dims(b.elementwise("exp", x), (1, 3)), (1, 3)),
+    "concatenate": lambda b, x, _: b.concatenate([x, b.slice(x, 2, 1, 3), x]),
+    "concatenate time": lambda b, x, _: b.concatenate([x, b.slice(x, 1, 2)], 1),
+    "stack": lambda b, x, _: b.stack([x, b.elementwise("exp", x)], 2),
+    "slice": lambda b, x, _: b.slice(x, 1, 1, -2, 3),
+    "slice last": lambda b, x, _: b.slice(x, -1, -4),
+    "slices": lambda b, x, _: b.call(Slice("s", ((0, 1, None, 1), (2, None, 4, 2))), x),
+    "slices from the end": lambda b, x, _: b.call(Slice("s", ((-2, 1, None, 1), (-1, None, 4, 2))), x),
+    "select": lambda b, x, _: b.select(x, 1, -1),
+    "select feature": lambda b, x, _: b.select(x, -1, 2),
+    "select batch": lambda b, x, _: b.select(x, 0, 1),
+    "flip": lambda b, x, _: b.call(Flip("f", (1,)), x),
+    "flips": lambda b, x, _: b.call(Flip("f", (0, -1)), x),
+    "repeat": lambda b, x, _: b.repeat(x, 1, 3),
+    "expand": lambda b, x, _: b.expand(b.select(x, 1, 0), (Length(1, 1), -1, -1), x),
+    "expand time": lambda b, x, _: b.expand(b.expand_dims(b.select(x, 1, 0), 1), (-1, 5, -1)),
+    "pad": lambda b, x, _: b.call(Pad("p", ((0, 0), (2, 1), (0, 0))), x),
+    "pad value": lambda b, x, _: b.call(Pad("p", ((0, 0), (0, 3), (1, 0)), -1.5), x),
+    "pad reflect": lambda b, x, _: b.call(Pad("p", ((0, 0), (2, 1), (0, 0)), mode="reflect"), x),
+    "pad edges": lambda b, x, _: b.call(Pad("p", ((0, 0), (2, 1), (1, 3)), mode="edge"), x),
+    "pad edge": lambda b, x, _: b.call(Pad("p", ((2, 1), (0, 0), (0, 0)), mode="edge"), x),
+    "pad four": lambda b, x, _: b.call(
+        Pad("p", ((0, 0), (2, 1), (0, 0), (0, 0)), mode="reflect"), b.reshape(x, (B, T, 2, 3))
+    ),
+    "take": lambda b, x, _: b.call(Take("t", -1), x, b.constant(np.array([[3, 0], [5, 5]]))),
+    "take time": lambda b, x, _: b.call(Take("t", 1), x, b.constant(np.array([-1, 2]))),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shaping(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    same(SHAPES[name], tmp_path, rng)
+
+
+ENDS = (None, 0, 1, 3, 20, -1, -2, -9, -20)
+
+
+def test_slices_of_every_kind(tmp_path: Path) -> None:
+    build = Builder("model")
+    x = build.input("x", ("batch", 9))
+    parts: dict[str, Wire] = {}
+    for start, stop, step in product(ENDS, ENDS, (1, 2, -1, -2)):
+        if range(*slice(start, stop, step).indices(9)):
+            parts[f"y{len(parts)}"] = build.slice(x, 1, start, stop, step)
+    graph = build.graph(parts)
+    assert len(parts) > 100
+    check(graph, {"x": np.arange(18.0).reshape(2, 9)}, tmp_path)
+
+
+# ---- constants
+
+
+def test_constants(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("model")
+    x = build.input("x", ("batch", 4))
+    table = build.constant(rng.normal(size=(1, 4)))
+    number = build.constant(0.3)
+    order = build.constant(np.array([2, 0, 1]))
+    truths = build.constant(np.array([True, False, True, True]))
+    chosen = build.call(Take("take", 1), build.elementwise("where", truths, x, table), order)
+    graph = build.graph({"y": chosen, "number": number, "w": build.add(x, build.weight("w", rng.normal(size=4)))})
+    code = check(graph, {"x": rng.normal(size=(3, 4))}, tmp_path)
+    assert {str(blocks.dtype) for blocks in code.weights.values()} == {"float64", "int64", "bool"}
+
+
+# ---- layers
+
+_same = "same"
+CONVOLUTIONS = [
+    # sizes, strides, dilations, padding, groups
+    ((3,), (1,), (1,), _same, 1),
+    ((4,), (1,), (1,), _same, 1),
+    ((3,), (2,), (1,), _same, 1),
+    ((3,), (1,), (2,), ((4, 0),), 1),
+    ((3,), (2,), (1,), ((1, 1),), 2),
+    ((2,), (3,), (1,), ((0, 0),), 1),
+    ((3, 2), (1, 1), (1, 1), _same, 1),
+    ((3, 2), (2, 3), (1, 1), _same, 2),
+    ((3, 2), (1, 2), (2, 1), ((1, 1), (0, 2)), 1),
+    ((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), 1),
+]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(("sizes", "strides", "dilations", "padding", "groups"), CONVOLUTIONS)
+def test_convolutions(
+    sizes: Any,
+    strides: Any,
+    dilations: Any,
+    padding: Any,
+    groups: int,
+    last: bool,
+    tmp_path: Path,
+    rng: np.random.Generator,
+) -> None:
+    spatial: Any = ("time", "height")[: len(sizes)]
+    shape: Any = ("batch", *spatial, 4) if last else ("batch", 4, *spatial)
+    for bias in (rng.normal(size=6), None):
+        build = Builder("model")
+        kernel = rng.normal(size=(*sizes, 4 // groups, 6))
+        layer = Convolution("conv", kernel, bias, strides, dilations, padding, groups, last)
+        graph = build.graph({"y": build.activation("relu", build.call(layer, build.input("x", shape)))})
+        for number, lengths in enumerate(((9, 8), (10, 11), (12, 7))):
+            own = dict(zip(spatial, lengths, strict=False))
+            sized = [3 if n == "batch" else own.get(n, n) if isinstance(n, str) else n for n in shape]
+            check(graph, {"x": rng.normal(size=sized)}, tmp_path / f"{number}{bias is None}")
+
+
+POOLINGS = [
+    ((2,), (2,), (1,), ((0, 0),)),
+    ((3,), (2,), (1,), _same),
+    ((3,), (1,), (1,), _same),
+    ((2,), (1,), (1,), _same),
+    ((3,), (2,), (2,), ((0, 0),)),
+    ((3,), (2,), (2,), ((2, 1),)),
+    ((3,), (2,), (1,), ((2, 2),)),
+    ((3,), (2,), (1,), ((1, 1),)),
+    ((3, 2), (2, 1), (1, 1), ((1, 1), (0, 1))),
+    ((3, 2), (2, 3), (1, 1), _same),
+]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("function", ["max", "average", "average, padding counted"])
+@pytest.mark.parametrize(("sizes", "strides", "dilations", "padding"), POOLINGS)
+def test_pooling(
+    sizes: Any,
+    strides: Any,
+    dilations: Any,
+    padding: Any,
+    function: str,
+    last: bool,
+    tmp_path: Path,
+    rng: np.random.Generator,
+) -> None:
+    spatial: Any = ("time", "height")[: len(sizes)]
+    shape: Any = ("batch", *spatial, 4) if last else ("batch", 4, *spatial)
+    kind: Any = function.split(",", maxsplit=1)[0]
+
+    def make(build: Builder, x: Wire, _: np.random.Generator) -> Wire:
+        return build.call(Pooling("pool", kind, sizes, strides, dilations, padding, last, "counted" in function), x)
+
+    for number, time in enumerate((9, 10)):
+        build = Builder("model")
+        x = build.input("x", shape)
+        scale = build.weight("scale", rng.normal(size=(1,)))
+        graph = build.graph({"y": make(build, build.multiply(x, scale), rng)})
+        check(graph, given(graph, rng, 3, time), tmp_path / str(number))
+
+
+@pytest.mark.parametrize("which", ["both", "gamma", "beta", "none"])
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [(("batch", 6), -1), (("batch", "time", 6), -1), (("batch", 6, "time"), 1), (("batch", "time", 5, 6), -1),
+     (("batch", 6, 5, "time"), 1), (("batch", "time", 2, 3, 6), -1), (("batch", 6, 2, "time"), 1), ((6, "time"), 0),
+     (("batch", 2, 3, 2, "time", 6), -1), (("batch", 2, 6, 2, "time", 3), 2)],
+)  # fmt: skip
+def test_batch_normalization(which: str, shape: Any, axis: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    gamma = rng.normal(size=6) if which in ("both", "gamma") else None
+    beta = rng.normal(size=6) if which in ("both", "beta") else None
+    layer = BatchNormalization("norm", rng.normal(size=6), rng.uniform(0.5, 2, 6), gamma, beta, 1e-3, axis)
+    build = Builder("model")
+    graph = build.graph({"y": build.call(layer, build.input("x", shape))})
+    check(graph, given(graph, rng), tmp_path)
+
+
+@pytest.mark.parametrize("which", ["both", "gamma", "beta", "none"])
+@pytest.mark.parametrize(("axes", "rms"), [(1, False), (2, False), (1, True)])
+def test_layer_normalization(which: str, axes: int, rms: bool, tmp_path: Path, rng: np.random.Generator) -> None:
+    shape = (5, 6)[-axes:]
+    gamma = rng.normal(size=shape) if which in ("both", "gamma") else None
+    beta = rng.normal(size=shape) if which in ("both", "beta") else None
+    layer = LayerNormalization("norm", gamma, beta, 1e-3, axes, rms)
+    same(lambda build, x, _: build.call(layer, x), tmp_path, rng, ("batch", "time", 5, 6))
+
+
+def test_layer_normalization_over_time(tmp_path: Path, rng: np.random.Generator) -> None:
+    layer = LayerNormalization("norm", None, None, 1e-3, 2)
+    same(lambda build, x, _: build.call(layer, x), tmp_path, rng)
+
+
+@pytest.mark.parametrize("which", ["both", "gamma", "beta", "none"])
+@pytest.mark.parametrize(("shape", "axis"), [(("batch", "time", 6), -1), (("batch", 6, "time"), 1), (("batch", 6), -1)])
+def test_group_normalization(which: str, shape: Any, axis: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    gamma = rng.normal(size=6) if which in ("both", "gamma") else None
+    beta = rng.normal(size=6) if which in ("both", "beta") else None
+    build = Builder("model")
+    x = build.multiply(build.input("x", shape), build.weight("scale", rng.normal(size=(1,))))
+    layer = GroupNormalization("norm", gamma, beta, 1e-3, 3 if len(shape) > 2 else 2, axis)
+    graph = build.graph({"y": build.call(layer, x)})
+    check(graph, given(graph, rng), tmp_path)
+
+
+@pytest.mark.parametrize(("axes", "epsilon"), [((-1,), 1e-12), ((1,), 1e-3), ((1, 2), 1e-12)])
+def test_unit_normalization(axes: Any, epsilon: float, tmp_path: Path, rng: np.random.Generator) -> None:
+    same(lambda build, x, _: build.call(UnitNormalization("unit", axes, epsilon), x), tmp_path, rng)
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "sigmoid", "tanh", "softmax"])
+def test_dense(activation: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    for bias in (rng.normal(size=4), None):
+        layer = Dense("dense", rng.normal(size=(6, 4)), bias, activation)
+
+        def make(build: Builder, x: Wire, _: np.random.Generator, layer: Dense = layer) -> Wire:
+            return build.call(layer, x)
+
+        same(make, tmp_path / str(bias is None), rng)
+
+
+def test_shared_layers_are_one_module(tmp_path: Path, rng: np.random.Generator) -> None:
+    layer = Dense("dense", rng.normal(size=(6, 6)), rng.normal(size=6))
+    source = same(lambda build, x, _: build.call(layer, build.activation("tanh", build.call(layer, x))), tmp_path, rng)
+    assert source.count("nn.Linear") == 1
+
+
+def test_embedding_masking_dropout(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("model")
+    tokens = build.input("tokens", ("batch", "time"), "int64", 9)
+    rows = build.call(Embedding("embedding", rng.normal(size=(9, 3)), True), tokens)
+    x = build.input("x", ("batch", "time", 3))
+    masked = build.call(Dropout("dropout", 3, 0.3), build.call(Masking("masking", 3, 0.7), x))
+    mask = build.reduce("any", build.elementwise("not_equal", x, 0.7), -1, name="masking_mask")
+    graph = build.graph({"rows": rows, "masked": masked, "mask": mask})
+    inputs = given(graph, rng)
+    inputs["x"][:, 2:4] = np.float32(0.7)
+    code = check(graph, inputs, tmp_path)
+    assert code.source.split("def load")[0].count("!=") == 1
+
+
+def test_masking_alone(tmp_path: Path, rng: np.random.Generator) -> None:
+    graph = graph_of(lambda build, x, _: build.call(Masking("masking", 6, 0.0), x), rng)
+    inputs = given(graph, rng)
+    inputs["x"][:, 2:4] = 0.0
+    check(graph, inputs, tmp_path)
+
+
+# ---- recurrent layers
+
+
+def weights_of(
+    rng: np.random.Generator, spec: RecurrentSpec, bias: bool = True, peepholes: bool = False
+) -> tuple[Weights, ...]:
+    gates, hidden, state = len(GATES[spec.kind]), spec.hidden_size, spec.state_size
+    return tuple(
+        Weights(
+            rng.normal(size=(gates, hidden, spec.input_size)),
+            rng.normal(size=(gates, hidden, state)),
+            rng.normal(size=(gates, hidden)) if bias else None,
+            rng.normal(size=(gates, hidden)) if bias else None,
+            rng.normal(size=(len(PEEPHOLES[spec.kind]), hidden)) if peepholes else None,
+            rng.normal(size=(state, hidden)) if spec.projection_size else None,
+        )
+        for _ in spec.directions
+    )
+
+
+def recurrent(rng: np.random.Generator, kind: Any = "lstm", ways: Any = ("forward",), **options: Any) -> Recurrent:
+    projection, bias = options.pop("projection", None), options.pop("bias", True)
+    peepholes, (inputs, units) = options.pop("peepholes", False), options.pop("sizes", (6, 5))
+    spec = RecurrentSpec(kind, inputs, units, ways, projection)
+    return Recurrent(options.pop("name", "rnn"), spec, weights_of(rng, spec, bias, peepholes), **options)
+
+
+def masks(rng: np.random.Generator, batch: int = 6, time: int = 9) -> np.ndarray:
+    """Right and left padded, with holes, full, and empty."""
+    mask = rng.integers(0, 2, (batch, time)).astype(bool)
+    mask[0], mask[1], mask[2, :4], mask[2, 4:], mask[3, :4], mask[3, 4:] = True, False, True, False, False, True
+    return mask
+
+
+def check_recurrent(
+    layer: Any, rng: np.random.Generator, folder: Path, masked: bool = False, states: bool = False
+) -> str:
+    build = Builder("model")
+    x = build.input("x", ("batch", "time", layer.input_size))
+    takes: list[Wire | None] = [x]
+    inputs: dict[str, Any] = {"x": rng.normal(size=(6, 9, layer.input_size))}
+    takes.append(build.input("mask", ("batch", "time"), "bool") if masked else None)
+    inputs |= {"mask": masks(rng)} if masked else {}
+    if states:
+        for index, (_, state) in enumerate(product(layer.spec.directions, layer.spec.states)):
+            size = layer.spec.state_shape(state, 1)[-1]
+            takes.append(build.input(f"start_{index}", ("batch", size)))
+            inputs[f"start_{index}"] = rng.normal(size=(6, size))
+    node = build.call(layer, *takes)
+    count = len(layer.values) if isinstance(layer, Recurrent) else 2 if layer.merge_mode is None else 1
+    graph = build.graph({f"value_{index}": Wire(node.node, index) for index in range(count)})
+    source = check(graph, inputs, folder).source
+    alone = build.graph({"y": node})
+    check(alone, inputs, folder / "alone")
+    return source
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+@pytest.mark.parametrize("ways", WAYS)
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_recurrent_layers_are_torchs_own(
+    kind: Any, ways: Any, sequences: bool, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for number, (reverse, states) in enumerate(product((False, True), repeat=2)):
+        layer = recurrent(rng, kind, ways, return_sequences=sequences, reverse=reverse, bias=number != 1)
+        source = check_recurrent(layer, rng, tmp_path / str(number), states=states)
+        assert f"nn.{kind.upper()}(6, 5, " in source
+
+
+@pytest.mark.parametrize("mode", MERGE_MODES)
+@pytest.mark.parametrize("sequences", [True, False])
+def test_merge_modes(mode: Any, sequences: bool, tmp_path: Path, rng: np.random.Generator) -> None:
+    for number, (reverse, masked) in enumerate(product((False, True), repeat=2)):
+        layer = recurrent(rng, "gru", BOTH, return_sequences=sequences, reverse=reverse, merge_mode=mode)
+        check_recurrent(layer, rng, tmp_path / str(number), masked=masked)
+
+
+@pytest.mark.parametrize("fill", ["zero", "repeat"])
+@pytest.mark.parametrize("ways", WAYS)
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_masks(kind: Any, ways: Any, fill: Any, tmp_path: Path, rng: np.random.Generator) -> None:
+    for number, (reverse, sequences, states) in enumerate(product((False, True), repeat=3)):
+        layer = recurrent(rng, kind, ways, return_sequences=sequences, reverse=reverse, fill=fill)
+        source = check_recurrent(layer, rng, tmp_path / str(number), masked=True, states=states)
+        assert f"nn.{kind.upper()}(6, 5, " in source
+
+
+def test_no_step_valid(tmp_path: Path, rng: np.random.Generator) -> None:
+    layer = recurrent(rng, "lstm", BOTH)
+    build = Builder("model")
+    x, mask = build.input("x", ("batch", "time", 6)), build.input("mask", ("batch", "time"), "bool")
+    graph = build.graph({"y": build.call(layer, x, mask)})
+    check(graph, {"x": rng.normal(size=(3, 4, 6)), "mask": np.zeros((3, 4), bool)}, tmp_path)
+
+
+def test_projection_and_relu(tmp_path: Path, rng: np.random.Generator) -> None:
+    for number, masked in enumerate((False, True)):
+        layer = recurrent(rng, "lstm", BOTH, projection=3)
+        assert "proj_size=3" in check_recurrent(layer, rng, tmp_path / f"a{number}", masked=masked, states=True)
+        layer = recurrent(rng, "rnn", BOTH, cells=(Cell((Function("relu"),)),) * 2)
+        assert 'nonlinearity="relu"' in check_recurrent(layer, rng, tmp_path / f"b{number}", masked=masked)
+
+
+HARD = Function("hard_sigmoid", 0.2, 0.5)
+CELLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "reset before": ("gru", {"cell": Cell((Function("sigmoid"), Function("tanh")), reset_after=False)}),
+    "reset before, hard, no bias": ("gru", {"cell": Cell((HARD, Function("relu")), reset_after=False), "bias": False}),
+    "gru with clip": ("gru", {"cell": Cell((Function("sigmoid"), Function("softsign")), clip=0.4)}),
+    "hard sigmoid of Keras 3": ("lstm", {"cell": Cell((Function("hard_sigmoid", 1 / 6, 0.5), Function("tanh"), Function("tanh")))}),
+    "linear": ("lstm", {"cell": Cell((HARD, Function("affine", 1.0, 0.0), Function("affine", 0.3, 0.1)))}),
+    "peepholes": ("lstm", {"peepholes": True}),
+    "peepholes, projection": ("lstm", {"peepholes": True, "projection": 3, "bias": False}),
+    "wide projection": ("lstm", {"projection": 8}),
+    "clip": ("lstm", {"cell": Cell((Function("sigmoid"), Function("tanh"), Function("tanh")), clip=0.4)}),
+    "coupled": ("lstm", {"cell": Cell((Function("sigmoid"), HARD, Function("softplus")), clip=0.9, input_forget=True), "peepholes": True}),
+    "rnn": ("rnn", {"cell": Cell((Function("leaky_relu", 0.2),))}),
+    "rnn with clip": ("rnn", {"cell": Cell((HARD,), clip=1.5), "bias": False}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ways", WAYS)
+@pytest.mark.parametrize("name", CELLS)
+def test_cells_that_torch_has_not(name: str, ways: Any, tmp_path: Path, rng: np.random.Generator) -> None:
+    kind, options = CELLS[name]
+    options = dict(options)
+    cell = options.pop("cell", None)
+    cells = () if cell is None else (cell,) * len(ways)
+    for number, (masked, states, fill) in enumerate(
+        ((False, False, "zero"), (True, False, "zero"), (True, True, "repeat"))
+    ):
+        layer = recurrent(
+            rng, kind, ways, cells=cells, fill=fill, return_sequences=number != 1, reverse=number == 2, **options
+        )
+        check_recurrent(layer, rng, tmp_path / str(number), masked, states)
+
+
+# A recurrence of exponentials has no bounds.
+@pytest.mark.parametrize("function", [name for name in FUNCTIONS if name != "exponential"])
+def test_functions_in_cells(function: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    row = FUNCTIONS[function]
+    own = Function(function, None if row.alpha is None else 0.3, None if row.beta is None else 0.4)
+    layer = recurrent(rng, "gru", cells=(Cell((Function("sigmoid"), own)),))
+    check_recurrent(layer, rng, tmp_path)
+
+
+def test_every_slot_is_tested() -> None:
+    assert {len(SLOTS[kind]) for kind in ("lstm", "gru", "rnn")} == {1, 2, 3}
+
+
+def test_unlike_cells_in_two_directions(tmp_path: Path, rng: np.random.Generator) -> None:
+    cells = (plain_cell("gru"), Cell((HARD, Function("tanh")), reset_after=False))
+    for number, mode in enumerate(MERGE_MODES):
+        layer = recurrent(rng, "gru", BOTH, cells=cells, merge_mode=mode)
+        source = check_recurrent(layer, rng, tmp_path / str(number), masked=number % 2 == 0, states=True)
+        assert "nn.GRU(" in source
+
+
+@pytest.mark.parametrize("mode", MERGE_MODES)
+def test_unlike_directions(mode: Any, tmp_path: Path, rng: np.random.Generator) -> None:
+    for number, (masked, sequences) in enumerate(product((False, True), repeat=2)):
+        forward = (
+            recurrent(rng, "lstm", name="below"),
+            recurrent(rng, "gru", sizes=(5, 4), name="above", return_sequences=sequences, fill="repeat"),
+        )
+        backward = (
+            recurrent(
+                rng, "rnn", ("backward",), sizes=(6, 4), name="back", return_sequences=sequences, cells=(Cell((HARD,)),)
+            ),
+        )
+        check_recurrent(Bidirectional("both", forward, backward, mode), rng, tmp_path / str(number), masked)
+
+
+def test_float_masks(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("model")
+    x, mask = build.input("x", ("batch", "time", 6)), build.input("mask", ("batch", "time"), "int64", 2)
+    graph = build.graph({"y": build.call(recurrent(rng), x, build.cast(mask, "bool"))})
+    check(graph, {"x": rng.normal(size=(6, 9, 6)), "mask": masks(rng).astype(np.int64)}, tmp_path)
+
+
+# ---- stacks and states
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("ways", [("forward",), BOTH])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_stacks_are_one_module(kind: Any, ways: Any, masked: bool, tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("model", "torch")
+    value = build.input("x", ("batch", "time", 6))
+    mask = build.input("mask", ("batch", "time"), "bool") if masked else None
+    width, kinds = 5 * len(ways), 2 if kind == "lstm" else 1
+    starts = [build.input(f"start_{state}", (3 * len(ways), "batch", 5)) for state in range(kinds)]
+    states: list[list[Wire]] = [[] for _ in range(kinds)]
+    for depth in range(3):
+        layer = recurrent(rng, kind, ways, sizes=(6 if depth == 0 else width, 5), name=f"rnn_l{depth}", fill="repeat")
+        own = [
+            build.select(starts[state], 0, depth * len(ways) + way)
+            for way in range(len(ways))
+            for state in range(kinds)
+        ]
+        value = build.call(layer, value, mask, *own)
+        node = value.node
+        for way, state in product(range(len(ways)), range(kinds)):
+            states[state].append(Wire(node, 1 + way * kinds + state))
+        if depth < 2:
+            value = build.call(Dropout(f"dropout_{depth}", width, 0.25), value)
+    outputs_ = {"y": value} | {f"state_{state}": build.stack(wires) for state, wires in enumerate(states)}
+    graph = build.graph(outputs_ | {"inner": states[0][0]})
+    inputs = {"x": rng.normal(size=(6, 9, 6)), "mask": masks(rng)}
+    inputs |= {f"start_{state}": rng.normal(size=(3 * len(ways), 6, 5)) for state in range(kinds)}
+    source = check(graph, inputs if masked else {k: v for k, v in inputs.items() if k != "mask"}, tmp_path).source
+    assert source.count("num_layers=3, batch_first=True, dropout=0.25") == 1
+    assert "torch.stack(" not in source.split("def load")[0]
+    assert "start_0[" not in source
+
+
+def test_layers_that_are_no_stack_stay_apart(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("model", "torch")
+    x = build.input("x", ("batch", "time", 5))
+    below = build.call(recurrent(rng, sizes=(5, 5), name="rnn_l0"), x)
+    above = build.call(recurrent(rng, sizes=(5, 5), name="rnn_l1"), below)
+    graph = build.graph({"y": build.add(below, above)})
+    source = check(graph, given(graph, rng), tmp_path).source
+    assert source.count("nn.LSTM(") == 2
+
+
+def test_states_are_handed_over_whole(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("model")
+    x, y = build.input("x", ("batch", "time", 6)), build.input("y", ("batch", "steps", 6))
+    first = build.call(recurrent(rng, name="encoder", ways=BOTH), x).node
+    second = build.call(
+        recurrent(rng, name="decoder", ways=BOTH), y, None, *(Wire(first, index) for index in range(1, 5))
+    )
+    graph = build.graph({"z": second})
+    source = check(graph, given(graph, rng), tmp_path).source
+    assert "_, (h, c) = self.encoder(x)" in source
+    assert "self.decoder(y, (h, c))" in source
+
+
+# ---- stubs, names, refusals
+
+
+def test_stubs_raise_until_they_are_written(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("evil", "keras")
+    x = build.input("x", ("batch", "time", 6))
+    options = {"text": 'a"""\nimport os\\', "units": 3, 'k"""': None}
+    stub = Stub("my/stub", 'Odd"""Layer\n', options, {'k"er\nnel': rng.normal(size=(6, 3))}, outputs=2)
+    node = build.call(stub, x, x)
+    last = build.call(Dense("dense", rng.normal(size=(3, 2))), node)
+    build.activation("relu", Wire(node.node, 1))
+    graph = build.graph({"y": last, "z": build.softmax(Wire(node.node, 1))})
+    code, module = written(graph, tmp_path)
+    assert code.stubs == ("my/stub",)
+    with pytest.raises(NotImplementedError, match="fill in"):
+        module.load()(torch.ones(2, 3, 6))
+
+
+HOSTILE = [
+    '"""\nimport os\n',
+    "class",
+    "forward",
+    "a-b",
+    "a b",
+    "\\",
+    "größe",
+    "x",
+    "self",
+    "torch",
+    "1",
+    "T_destination",
+    "load",
+    "Outputs",
+]
+
+
+def test_names_from_files_do_no_harm(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder('model"""\nimport os #', '"""\n')
+    value = build.input('in"""put', ("batch", "time", 6))
+    other = build.input("torch", ("batch", "time", 6))
+    build.input("self", ("batch",))
+    value = build.add(value, other, name="F")
+    parts: dict[str, Wire] = {}
+    for name in HOSTILE:
+        value = build.call(Dense(name, rng.normal(size=(6, 6))), value, source=name)
+        parts[f"{name} out"] = value
+    graph = build.graph(parts)
+    code = check(graph, given(graph, rng), tmp_path)
+    tree = ast.parse(code.source)
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert "os" not in imported
+
+
+def test_module_names_are_torchs() -> None:
+    assert {name for name in dir(torch.nn.Module()) if not name.startswith("_")} <= MODULE_NAMES
+
+
+def test_compiles_under_python_3_10(rng: np.random.Generator) -> None:
+    graph = graph_of(lambda build, x, _: build.softmax(x), rng)
+    ast.parse(torch_code(graph).source, feature_version=(3, 10))
+
+
+def test_float32_within_noise(tmp_path: Path, rng: np.random.Generator) -> None:
+    from parity.graph.noise import Float32Noise
+
+    def single(layer: Recurrent) -> Recurrent:
+        members = ("kernel", "recurrent", "bias_input", "bias_recurrent")
+        narrow = [
+            one.with_held(**{name: one.held(name).astype(np.float32) for name in members}) for one in layer.weights
+        ]
+        return Recurrent(layer.name, layer.spec, tuple(narrow))
+
+    build = Builder("model")
+    x = build.input("x", ("batch", "time", 6))
+    y = build.call(single(recurrent(rng, "lstm", BOTH)), x)
+    y = build.call(
+        Dense("dense", rng.normal(size=(10, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)), y
+    )
+    graph = build.graph({"y": build.softmax(y)})
+    inputs = {"x": rng.normal(size=(4, 9, 6)).astype(np.float32)}
+    _, module = written(graph, tmp_path)
+    found, exact = outputs(module, graph, inputs)["y"], graph.run(inputs)["y"]
+    assert found.dtype == np.float32
+    spread = np.max([np.abs(graph.run(inputs, Float32Noise(seed))["y"] - exact) for seed in range(8)], axis=0).max()
+    assert 0 < np.abs(found - exact).max() <= 4 * spread
+
+
+def test_weights_are_those_of_the_module(tmp_path: Path, rng: np.random.Generator) -> None:
+    graph = graph_of(lambda build, x, rng: build.call(recurrent(rng, "gru", BOTH), x), rng)
+    code, module = written(graph, tmp_path)
+    state = module.load().state_dict()
+    assert {name: tuple(value.shape) for name, value in state.items()} == {n: b.shape for n, b in code.weights.items()}
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="cut short"):
+        module.load()
+    (tmp_path / "no.safetensors").write_bytes(b"this is no such file at all")
+    with pytest.raises(ValueError, match=re.escape("no.safetensors")):
+        module.load(tmp_path / "no.safetensors")
+
+
+def test_values_that_are_computed_once(tmp_path: Path, rng: np.random.Generator) -> None:
+    def make(build: Builder, x: Wire, rng: np.random.Generator) -> Wire:
+        shared = build.call(Dense("shared", rng.normal(size=(6, 6))), x)
+        return build.add(build.activation("tanh", shared), build.multiply(shared, build.activation("sigmoid", shared)))
+
+    assert same(make, tmp_path, rng).count("self.shared(") == 1
+
+
+def test_select_of_a_row(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("model")
+    states = build.input("states", (2, "batch", 3))
+    both = build.call(Select("a", 0, 1), states)
+    graph = build.graph({"y": build.add(both, build.weight("w", rng.normal(size=3))), "z": build.select(states, -3, 0)})
+    check(graph, {"states": rng.normal(size=(2, 4, 3))}, tmp_path)
