@@ -20,7 +20,15 @@ from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
-from parity.running import as_torch_takes_it, call_without_batch, check_inputs, check_mask, random_inputs, runner
+from parity.running import (
+    as_torch_takes_it,
+    call_without_batch,
+    check_inputs,
+    check_mask,
+    check_no_more,
+    random_inputs,
+    runner,
+)
 from parity.sources import Opened, Source, open_source
 from parity.weights_apart import weights_apart
 from parity.worker import ProcessRunner, warm
@@ -110,7 +118,8 @@ def compare(
     example = None if isinstance(inputs, (str, Path)) else inputs
     opened = tuple(open_source(source, partial=True, inputs=example) for source in sources)
     if layers or any(_is_graph(source) for source in opened):
-        _check_no_states(initial_state, lengths, mask)
+        more = {"initial_state": initial_state, "lengths": lengths, "mask": mask}
+        check_no_more([name for name, value in more.items() if value is not None])
         return _of_graphs(opened, inputs, engines, (batch, time, seed), Settings(device, "float32", tf32), say, layers)
     for source in opened:
         source.network.whole()
@@ -151,17 +160,6 @@ def compare(
 def _is_graph(source: Opened) -> bool:
     """Whether a model is more than a chain of layers, and known as a whole."""
     return source.network.graph is not None and not source.network.graph.problems
-
-
-def _check_no_states(initial_state: object, lengths: ArrayLike | None, mask: ArrayLike | None) -> None:
-    """Of a whole model, states, lengths and masks are inputs of its own, or made by its layers."""
-    given = {"initial_state": initial_state, "lengths": lengths, "mask": mask}
-    names = [name for name, value in given.items() if value is not None]
-    if names:
-        remedy = "give them as inputs of the model, if it has such; a mask that a layer makes comes from the inputs"
-        raise ParityError(
-            "these are for chains of recurrent layers", "compare", "inputs alone", ", ".join(names), remedy
-        )
 
 
 def _of_graphs(

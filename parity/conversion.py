@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from parity.errors import ParityError, UnsupportedError
 from parity.files import read_file, weights_alone, write_file
+from parity.files.target import plain_errors, unfinished
 from parity.forms import form_in
 from parity.frameworks import framework
 from parity.identity import identical, same_weights
 from parity.network import Network
+from parity.sources import Opened
 
 if TYPE_CHECKING:
     from parity.findings import Findings
@@ -67,6 +69,8 @@ def write_converted(
     if target.exists() and Path(source_path).exists() and target.samefile(source_path):
         remedy = "give the new file another name"
         raise ParityError("the target is the source itself", str(target), "another file", "the same one", remedy)
+    if network.graph is not None and target.suffix.lower() == ".onnx":
+        return _write_whole(network, source_path, target, overwrite, verify)
     if weights_alone(target):
         _check_plain(network, target)
     proof = ""
@@ -76,6 +80,29 @@ def write_converted(
         proof = _proof(network, written, part, source_path, target)
 
     write_file(network, target, overwrite, _check if verify else None)
+    return Written(target, proof)
+
+
+def _write_whole(
+    network: Network, source_path: str | Path, target: Path, overwrite: bool, verify: bool
+) -> Written:
+    """A model that is more than a chain of layers, as the one file that holds such: `.onnx`.
+
+    Raises:
+        UnsupportedError: layers that are not known, or what ONNX cannot say.
+        ParityError: the target is there already, or does not compute the same.
+    """
+    source = Opened(str(source_path), network, None)
+    onnx = framework("onnxruntime")
+    with plain_errors(target, "written"), unfinished(target, overwrite) as part:
+        part.write_bytes(onnx.build_whole(source.graph).SerializeToString())
+        proof = ""
+        if verify and importlib.util.find_spec("onnxruntime") is None:
+            proof = "not run, for ONNX Runtime is not installed"
+        elif verify:
+            written = Opened(target.name, network, "onnxruntime", live=onnx.load(part))
+            _check_agreement("ONNX Runtime", _compared(source, written), source_path, target)
+            proof = "ONNX Runtime computes from it what the float64 reference computes from the source"
     return Written(target, proof)
 
 

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from parity.engines import runner_here
-from parity.errors import Problem, ShapeError
+from parity.errors import ParityError, Problem, ShapeError
 from parity.frameworks import KERAS_BACKENDS, Runner, Settings, call, framework
+from parity.graph.inputs import check_graph_inputs
+from parity.graph.running import graph_runner
 from parity.judge import REFERENCE
 from parity.network import Network
 from parity.network.embedding import Embedding
@@ -64,8 +66,13 @@ def run(
         >>> result.sequence.shape, result.h_n.shape
         ((2, 7, 5), (1, 1, 2, 5))
     """
-    opened = open_source(source)
+    opened = open_source(source, partial=True, inputs=inputs)
     settings = Settings(device, dtype, tf32)
+    if opened.network.graph is not None:
+        chains_only = {"initial_state": initial_state, "lengths": lengths, "mask": mask}
+        more = [name for name, value in chains_only.items() if value is not None]
+        return run_graph(opened, inputs, engine, settings, more)
+    opened.network.whole()
     given, lengths, unbatched = as_torch_takes_it(opened.network, inputs, lengths)
     x = check_inputs(opened.network, given, dtype)
     chosen = engine or opened.engine or REFERENCE
@@ -76,6 +83,39 @@ def run(
     if unbatched:
         call_without_batch(made)
     return call(made, x, states, valid)
+
+
+def run_graph(opened: Opened, inputs: Inputs, engine: str | None, settings: Settings, more: Sequence[str]) -> Result:
+    """Run a model that is more than a chain of layers.
+
+    Args:
+        opened: the source.
+        inputs: of all its inputs.
+        engine: by default the source's own.
+        settings: where and how precisely.
+        more: options that are for chains of layers alone, and were given.
+
+    Raises:
+        ParityError: such options.
+        UnsupportedError: the model has layers that are not known, or cannot be converted exactly.
+    """
+    check_no_more(more)
+    graph = opened.graph
+    dtype = "float64" if (engine or opened.engine or REFERENCE) == REFERENCE else settings.dtype
+    return graph_runner(opened, engine or opened.engine or REFERENCE, settings)(
+        check_graph_inputs(graph, inputs, dtype)
+    )
+
+
+def check_no_more(more: Sequence[str]) -> None:
+    """Of a whole model, states, lengths and masks are inputs of its own, or made by its layers.
+
+    Raises:
+        ParityError: any of them is given beside the inputs.
+    """
+    if more:
+        remedy = "give them as inputs of the model, if it has such; a mask that a layer makes comes from the inputs"
+        raise ParityError("these are for chains of recurrent layers", ", ".join(more), "inputs alone", remedy=remedy)
 
 
 def call_without_batch(made: Runner) -> None:

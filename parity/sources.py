@@ -194,9 +194,9 @@ def _converted(source: Source, inputs: Any, engine: str, *options: Any) -> Any:
     """A source as a live object of an engine: a chain of layers, or a whole model as the code that parity writes for it."""
     opened = open_source(source, partial=True, inputs=inputs)
     module = framework(engine)
-    if opened.network.graph is not None:
-        return module.build_whole(opened.graph, *options)
-    return module.build(opened.network.whole(), *options)
+    if opened.network.graph is None and (opened.network.whole().bare or engine == "onnxruntime"):
+        return module.build(opened.network, *options)
+    return module.build_whole(opened.graph, *options)
 
 
 def to_torch(source: Source, inputs: Any = None) -> Any:

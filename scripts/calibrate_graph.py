@@ -12,19 +12,14 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
+from drawing import DRAWS, Draw
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from graph_draws import DRAWS, Draw
 
 from parity.floor import in_floors
 from parity.graph import Builder

@@ -153,6 +153,20 @@ def _shared_recurrent(build: Builder, random: Random) -> dict[str, Wire]:
     return {"a": build.call(dense, first), "b": build.call(dense, second), "c": build.call(dense, third)}
 
 
+def _namesakes(build: Builder, random: Random) -> dict[str, Wire]:
+    """Two layers whose inner layers have the same names, one of them called twice."""
+    x = build.input("x", ("batch", "time", 4))
+
+    def both(name: str) -> Bidirectional:
+        there = recurrent(random, "lstm", "there", units=2)
+        back = recurrent(random, "gru", "back", units=2, directions=("backward",), reverse=False)
+        return Bidirectional(name, (there,), (back,), "concat")
+
+    first, second = both("first"), both("second")
+    y = build.call(second, build.call(first, x, None), None)
+    return {"y": build.call(first, y, None)}
+
+
 def _stack(build: Builder, random: Random) -> dict[str, Wire]:
     """Recurrent layers one behind the other, a skip around one, time-major at the end."""
     x = build.input("x", ("batch", "time", 4))
@@ -524,6 +538,7 @@ def _free_cases() -> Iterator[tuple[str, Case]]:
 CASES: dict[str, Case] = {
     **dict(_recurrent_cases()),
     "shared": _shared_recurrent,
+    "namesakes": _namesakes,
     "stack": _stack,
     "tagger": _tagger,
     "masking": _masking,

@@ -39,7 +39,7 @@ def distance(graph: Graph, inputs: Mapping[str, Any], judge: Mapping[str, Any]) 
     assert list(graph.outputs) == list(judge)
     exact = graph.run(inputs)
     replicas = [graph.run(inputs, Float32Noise(seed)) for seed in range(REPLICAS)]
-    worst = 0.0
+    worst: float = 0.0
     for name, wanted in judge.items():
         found = exact[name]
         assert found.shape == wanted.shape, (name, found.shape, wanted.shape)
@@ -47,8 +47,9 @@ def distance(graph: Graph, inputs: Mapping[str, Any], judge: Mapping[str, Any]) 
             worst = max(worst, 0.0 if np.array_equal(found, wanted) else np.inf)
             continue
         spread = max(float(np.abs(replica[name] - found).max(initial=0.0)) for replica in replicas)
-        least = np.finfo(np.float32).eps * float(np.abs(found).max(initial=0.0))
-        worst = max(worst, float(np.abs(found - wanted).max(initial=0.0)) / max(spread, least, 1e-30))
+        least = float(np.finfo(np.float32).eps) * float(np.abs(found).max(initial=0.0))
+        error = float(np.abs(found - wanted).max(initial=0.0))
+        worst = max(worst, error / max(spread, least, 1e-30))
     return worst
 
 
@@ -98,7 +99,7 @@ def exported(
     torch.onnx.export(
         module.eval(),
         tuple(inputs),
-        file,
+        file,  # type: ignore[arg-type]
         input_names=list(names),
         output_names=list(outputs),
         dynamic_axes={name: dict(one) for name, one in (axes or {}).items()},

@@ -298,7 +298,7 @@ CASES: dict[str, Case] = {
     "Pad off": one("Pad", weights={"p": integers(0, -1, 0, 0, 1, 0)}),
     "Pad axes": Case([node("Pad", "x", "p", "", "a")], {"p": integers(2, 1), "a": integers(1)}, opset=18),
     "Dropout": one("Dropout"),
-    "Resize": Case([node("Resize", "x", "", "s", mode="nearest")], {"s": np.float32([1, 1, 3])}, STEPS),
+    "Resize": Case([node("Resize", "x", "", "s", mode="nearest")], {"s": np.array([1, 1, 3], np.float32)}, STEPS),
     "Resize floor": Case(
         [
             node(
@@ -311,10 +311,10 @@ CASES: dict[str, Case] = {
                 nearest_mode="floor",
             )
         ],
-        {"s": np.float32([1, 1, 2])},
+        {"s": np.array([1, 1, 2], np.float32)},
         STEPS,
     ),
-    "Upsample": Case([node("Upsample", "x", "s")], {"s": np.float32([1, 1, 2])}, STEPS, opset=9),
+    "Upsample": Case([node("Upsample", "x", "s")], {"s": np.array([1, 1, 2], np.float32)}, STEPS, opset=9),
     "ConstantOfShape": Case(
         [
             node("Shape", "x", y="s"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_what_does_something_stays() -> None:
         ((Length(0, 1, 4), Length(0, 0)), (Length(0, 1), Length(0, 0)), True),
     ],
 )
-def test_reshapes_of_reshapes(inner: tuple, outer: tuple, merges: bool) -> None:
+def test_reshapes_of_reshapes(inner: Any, outer: Any, merges: bool) -> None:
     build = Builder("model")
     x = build.input("x", ("batch", "time", 4))
     value = build.reshape(x, inner)
@@ -215,13 +216,13 @@ def test_a_graph_with_a_stub_is_simplified_around_it() -> None:
 
 
 def convolution(
-    random: np.random.Generator, name: str, taken: int, given: int, rank: int = 3, last: bool = True, **options: object
+    random: np.random.Generator, name: str, taken: int, given: int, rank: int = 3, last: bool = True, **options: Any
 ) -> Convolution:
     axes = rank - 2
     kernel = random.standard_normal((*(3, 2)[:axes], taken, given))
     return Convolution(
         name, kernel, random.standard_normal(given), (1,) * axes, (1,) * axes, "same", channels_last=last, **options
-    )  # type: ignore[arg-type]
+    )
 
 
 def batch_norm(random: np.random.Generator, name: str, size: int, axis: int = -1) -> BatchNormalization:
@@ -355,7 +356,7 @@ def _random_node(build: Builder, wires: list[Wire], random: np.random.Generator,
         return build.call(convolution(random, f"conv{number}", channels, 4, rank, last), x) if channels < 20 else None
     if choice == 3 and rank in (3, 4):
         sizes = (2,) * (rank - 2)
-        mode = "max" if random.integers(2) else "average"
+        mode: Any = "max" if random.integers(2) else "average"
         return build.call(
             Pooling(
                 f"pool{number}",
@@ -413,10 +414,10 @@ def _random_node(build: Builder, wires: list[Wire], random: np.random.Generator,
     if choice == 18:
         other = wires[int(random.integers(len(wires)))]
         axes = build.rank(other)
-        sizes = [Length(0, a) for a in range(rank)]
+        places = [Length(0, a) for a in range(rank)]
         if build.shape(other)[-1] == shape[-1]:
-            sizes[-1] = Length(1, axes - 1)
-        return build.reshape(x, sizes, other)
+            places[-1] = Length(1, axes - 1)
+        return build.reshape(x, places, other)
     return None
 
 

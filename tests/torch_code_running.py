@@ -5,20 +5,26 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from parity.deferred import Array
 from parity.files.safetensors_file import write
-from parity.graph import Graph
+from parity.graph import Builder, Graph, Wire
 from parity.graph.code import Code
 from parity.graph.torch_code import torch_code
+from parity.layouts import GATES, PEEPHOLES
+from parity.network import Recurrent
+from parity.recurrent import RecurrentSpec, Weights
 
 RUFF = Path(sys.executable).with_name("ruff")
+BOTH: Any = ("forward", "backward")
+
 SOURCES: list[str] = []
 """What was written so far."""
 
@@ -82,3 +88,74 @@ def lint(folder: Path) -> None:
             [RUFF, *command, "--isolated", "--no-cache", folder], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout[:10000]
+
+
+def lint_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever the tests of a file wrote is linted in the end, all at once."""
+    SOURCES.clear()
+    yield
+    folder = tmp_path_factory.mktemp("sources")
+    for number, source in enumerate(dict.fromkeys(SOURCES)):
+        (folder / f"model_{number}.py").write_text(source, encoding="utf-8")
+    lint(folder)
+
+
+Build = Callable[[Builder, Wire, np.random.Generator], Wire]
+
+
+def graph_of(make: Build, rng: np.random.Generator, shape: tuple[int | str, ...] = ("batch", "time", 6)) -> Graph:
+    """A model of one input, whose weight of float64 makes the module compute in it."""
+    build = Builder("model", "keras")
+    x = build.input("x", shape)
+    scaled = build.multiply(
+        x, build.weight("scale", rng.uniform(0.5, 2.0, shape[-1] if isinstance(shape[-1], int) else 1))
+    )
+    return build.graph({"y": make(build, scaled, rng)})
+
+
+def given(graph: Graph, rng: np.random.Generator, batch: int = 4, time: int = 9) -> dict[str, Any]:
+    """Inputs of lengths that were not probed."""
+    lengths = {"batch": batch, "time": time}
+    found: dict[str, Any] = {}
+    for one in graph.inputs:
+        shape = [lengths.get(n, 5) if isinstance(n, str) else n for n in one.shape]
+        found[one.name] = rng.integers(0, one.below or 5, shape) if one.dtype == "int64" else rng.normal(size=shape)
+    return found
+
+
+def same(
+    make: Build, tmp_path: Path, rng: np.random.Generator, shape: tuple[int | str, ...] = ("batch", "time", 6)
+) -> str:
+    graph = graph_of(make, rng, shape)
+    return check(graph, given(graph, rng), tmp_path).source
+
+
+def weights_of(
+    rng: np.random.Generator, spec: RecurrentSpec, bias: bool = True, peepholes: bool = False
+) -> tuple[Weights, ...]:
+    gates, hidden, state = len(GATES[spec.kind]), spec.hidden_size, spec.state_size
+    return tuple(
+        Weights(
+            rng.normal(size=(gates, hidden, spec.input_size)),
+            rng.normal(size=(gates, hidden, state)),
+            rng.normal(size=(gates, hidden)) if bias else None,
+            rng.normal(size=(gates, hidden)) if bias else None,
+            rng.normal(size=(len(PEEPHOLES[spec.kind]), hidden)) if peepholes else None,
+            rng.normal(size=(state, hidden)) if spec.projection_size else None,
+        )
+        for _ in spec.directions
+    )
+
+
+def recurrent(rng: np.random.Generator, kind: Any = "lstm", ways: Any = ("forward",), **options: Any) -> Recurrent:
+    projection, bias = options.pop("projection", None), options.pop("bias", True)
+    peepholes, (inputs, units) = options.pop("peepholes", False), options.pop("sizes", (6, 5))
+    spec = RecurrentSpec(kind, inputs, units, ways, projection)
+    return Recurrent(options.pop("name", "rnn"), spec, weights_of(rng, spec, bias, peepholes), **options)
+
+
+def masks(rng: np.random.Generator, batch: int = 6, time: int = 9) -> np.ndarray:
+    """Right and left padded, with holes, full, and empty."""
+    mask = rng.integers(0, 2, (batch, time)).astype(bool)
+    mask[0], mask[1], mask[2, :4], mask[2, 4:], mask[3, :4], mask[3, 4:] = True, False, True, False, False, True
+    return mask

@@ -82,6 +82,23 @@ def layers() -> Iterator[Case]:
     yield "Embedding-padding_idx", nn.Sequential(nn.Embedding(20, 8, padding_idx=0), nn.Linear(8, 3)), ("tokens",)
 
 
+def _written(x: Tensor) -> Tensor:
+    """A tensor that is filled piece by piece."""
+    found = torch.zeros(x.size(0), 4, 8, dtype=x.dtype)
+    for step in range(4):
+        found[:, step] = x[:, step] * (step + 1)
+    found[:, 1:3, 0] = 7.0
+    found[..., 5:] += 1
+    return found
+
+
+def _without_gradient(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        y = x * 2
+    return y + x
+
+
+# ruff: noqa: E501  one function, one line
 FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "scalars": lambda x: (2 - x) * 3 / 7 + 1 - x * 0.1,
     "alpha": lambda x: torch.add(x, x * x, alpha=0.3) - torch.sub(x, 2.5, alpha=2),
@@ -130,8 +147,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "created": lambda x: (torch.zeros(x.size(0), 3) + 1, torch.ones_like(x) * 2, x.new_full((x.size(1),), 0.5), x.new_zeros(x.shape) + x),
     "length_as_number": lambda x: x.sum(1) / x.size(1),
     "types": lambda x: (x.long(), x.to(torch.int64) + 1, x.double().to(x.dtype), x.detach().clone().contiguous(), (x * 3).int() // 2),
-    "writes": lambda x: _written(x),
-    "no_grad": lambda x: _without_gradient(x),
+    "writes": _written,
+    "no_grad": _without_gradient,
     "glu_pieces": lambda x: F.glu(x, -1) + F.softmax(x, 1)[..., :4],
     "interpolate": lambda x: F.interpolate(x, scale_factor=2),
     "addmm": lambda x: torch.addmm(x[0], x[0], x[0].t() @ x[0], beta=0.5, alpha=2) + torch.baddbmm(x, x, x.mT @ x)[0],
@@ -139,22 +156,6 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "named": lambda x: {"first": x * 2, "rest": (x + 1, x - 1)},
     "nothing": lambda x: (x, None, x * 2),
 }  # fmt: skip
-
-
-def _written(x: Tensor) -> Tensor:
-    """A tensor that is filled piece by piece."""
-    found = torch.zeros(x.size(0), 4, 8, dtype=x.dtype)
-    for step in range(4):
-        found[:, step] = x[:, step] * (step + 1)
-    found[:, 1:3, 0] = 7.0
-    found[..., 5:] += 1
-    return found
-
-
-def _without_gradient(x: Tensor) -> Tensor:
-    with torch.no_grad():
-        y = x * 2
-    return y + x
 
 
 def functions() -> Iterator[Case]:

@@ -26,8 +26,8 @@ class TextRecogniser(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logarithms of probabilities, (time, batch, classes)."""
         x = self.features(image)
-        b, c, h, w = x.size()
-        assert h == 1, "the height of the features must be 1"
+        height = x.size(2)
+        assert height == 1, "the height of the features must be 1"
         x, _ = self.first(x.squeeze(2).permute(2, 0, 1))
         t, b, h = x.size()
         x = self.between(x.view(t * b, h)).view(t, b, -1)
@@ -281,3 +281,47 @@ class Positioned(nn.Module):
         x = x + self.table[:, : x.size(1)]
         y, _ = self.gru(x, self.start.expand(-1, x.size(0), -1).contiguous())
         return y
+
+
+class Attending(nn.Module):
+    """Attention with a mask of padded steps, and its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What is attended to, and how much."""
+        y, weights = self.attention(x, x, x, key_padding_mask=mask)
+        z, _ = self.attention(y, x, x, key_padding_mask=mask, need_weights=False)
+        return z, weights
+
+
+class Decoding(nn.Module):
+    """A decoder layer of a transformer, its batch told by two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        """(batch, time, 8)."""
+        return self.layer(x, memory)
+
+
+class VoiceDetector(nn.Module):
+    """Silero: a spectrum by convolution, an encoder, one step of a cell whose states come stacked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrum = nn.Conv1d(1, 18, 16, stride=8, bias=False)
+        self.encoder = nn.Sequential(nn.Conv1d(9, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 6, 3, stride=2, padding=1))
+        self.rnn = nn.LSTMCell(6, 6)
+        self.decoder = nn.Sequential(nn.Dropout(0.1), nn.ReLU(), nn.Conv1d(6, 1, 1), nn.Sigmoid())
+
+    def forward(self, chunk: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The probability of speech (batch, 1), and the states (2, batch, 6)."""
+        x = self.spectrum(F.pad(chunk.unsqueeze(1), (0, 8), "reflect"))
+        x = torch.sqrt(x[:, :9] ** 2 + x[:, 9:] ** 2)
+        h, c = self.rnn(self.encoder(x).mean(-1), (state[0], state[1]))
+        return self.decoder(h.unsqueeze(-1)).squeeze(1).mean(1, keepdim=True), torch.stack([h, c])

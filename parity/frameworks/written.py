@@ -6,13 +6,20 @@ import importlib.util
 import linecache
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import xxhash
+
 from parity.errors import FormatError, UnsupportedError
+from parity.forms import Form
 from parity.graph.code_files import SOURCE, CodeTarget, write_files
 from parity.graph.graph import Graph
+from parity.recurrent import Array
 
 _NAME = "parity_written_"
 """Begins the names of modules that parity wrote."""
@@ -51,8 +58,13 @@ def loaded(folder: Path) -> Any:
     return imported(folder / SOURCE).load()
 
 
-def built(graph: Graph, target: CodeTarget) -> Any:
-    """A graph as a live model: its code, written to a passing folder, imported and loaded.
+def built(graph: Graph, target: CodeTarget, weights: Callable[[Any], Iterable[Array]]) -> Any:
+    """A graph as a live model: its code, written to a passing folder, imported and loaded. It remembers the graph; see `remembered`.
+
+    Args:
+        graph: without stubs.
+        target: the framework.
+        weights: gives those of a live model.
 
     Raises:
         UnsupportedError: the model is not kept exactly in the target, or has layers that are stubs.
@@ -60,5 +72,42 @@ def built(graph: Graph, target: CodeTarget) -> Any:
     if graph.problems:
         raise UnsupportedError(list(graph.problems))
     with tempfile.TemporaryDirectory() as folder:
-        write_files(graph, target, Path(folder))
-        return loaded(Path(folder))
+        code = write_files(graph, target, Path(folder))
+        model = loaded(Path(folder))
+    model.parity_form = Form(notes=code.notes)
+    model.parity_origin = Origin(graph, _digest(weights(model)))
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a live model that parity wrote comes from.
+
+    Args:
+        graph: what it computes.
+        digest: of its weights, as they were then.
+    """
+
+    graph: Graph
+    digest: bytes
+
+
+def remembered(model: Any, weights: Callable[[Any], Iterable[Array]]) -> Graph | None:
+    """The graph of a live model that parity wrote, if its weights are still the same; else None: then it has to be read anew.
+
+    Args:
+        model: anything.
+        weights: gives those of a live model.
+    """
+    origin = getattr(model, "parity_origin", None)
+    if not isinstance(origin, Origin) or _digest(weights(model)) != origin.digest:
+        return None
+    return origin.graph
+
+
+def _digest(arrays: Iterable[Array]) -> bytes:
+    state = xxhash.xxh3_128()
+    for array in arrays:
+        state.update(f"{array.shape}{array.dtype}".encode())
+        state.update(np.ascontiguousarray(array).tobytes())
+    return state.digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from parity.conventions import Value
+from parity.errors import UnsupportedError
 from parity.graph.builder import Builder
 from parity.graph.graph import Graph, Wire
 from parity.network import Bidirectional, Embedding, Layer, Masking, Network, Recurrent
@@ -34,10 +35,11 @@ def graph_of_chain(network: Network) -> Graph:
     steps = "time" if network.time is None else network.time
     tokens = network.tokens
     first = network.layers[0]
+    name = network.input_name or "input"
     value = (
-        build.input("input", ("batch", steps), "int64", tokens)
+        build.input(name, ("batch", steps), "int64", tokens)
         if tokens
-        else build.input("input", ("batch", steps, first.input_size))
+        else build.input(name, ("batch", steps, first.input_size))
     )
     given: dict[str, Wire] = {}
     mask: Wire | None = None
@@ -83,11 +85,21 @@ def _outputs(network: Network, given: dict[str, Wire]) -> dict[str, Wire]:
 
 
 def _state(layers: dict[str, Layer], given: dict[str, Wire], name: str, value: Value) -> Wire:
-    """A value of a recurrent layer that is an output of the model."""
-    layer = layers[name]
-    assert isinstance(layer, Recurrent)
-    names = [own.name for own in layer.values]
-    return Wire(given[name].node, names.index(value.name))
+    """A value of a recurrent layer that is an output of the model.
+
+    Raises:
+        UnsupportedError: a state of one of two unlike directions, which such a layer does not hand over in a graph.
+    """
+    layer = layers.get(name)
+    if isinstance(layer, Recurrent):
+        return Wire(given[name].node, [own.name for own in layer.values].index(value.name))
+    for both in layers.values():
+        if not isinstance(both, Bidirectional) or both.merge_mode is not None:
+            continue
+        lasts = [stack[-1].name for stack in both.stacks]
+        if name in lasts and value.quantity in ("sequence", "last"):
+            return Wire(given[both.name].node, lasts.index(name))
+    raise UnsupportedError("a state of one of two unlike directions as an output", name, "a sequence", value.name)
 
 
 __all__ = ["graph_of_chain"]

@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parity.errors import EngineError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
 from parity.files.npz_file import read_inputs
-from parity.frameworks import (
-    ENGINES,
-    KERAS_BACKENDS,
-    Settings,
-    engine_error,
-    family,
-    framework,
-    raised_by_framework,
-)
+from parity.frameworks import ENGINES, Settings, engine_error, raised_by_framework
 from parity.graph.graph import Graph, Wire
 from parity.graph.inputs import check_graph_inputs, random_graph_inputs
-from parity.graph.judging import GraphRunner, ReferenceRunner, judge_graph, named
+from parity.graph.judging import GraphRunner, judge_graph, named
 from parity.graph.lengths import lengths_for
+from parity.graph.matching import values_as
+from parity.graph.running import graph_runner
 from parity.judge import REFERENCE, Judgement
 from parity.recurrent import Array
 from parity.result import Inputs, Result
@@ -82,7 +75,7 @@ def compare_graphs(
     for source, graph, engine in _wanted(opened, graphs, engines):
         say(f"{engine}: load {source.label}")
         try:
-            made = _loaded(source, graph, engine, settings)
+            made = _loaded(source, engine, settings)
         except (MissingFrameworkError, UnsupportedError) as error:
             if engines or engine == source.engine:
                 raise
@@ -129,17 +122,10 @@ def _wanted(
             yield source, graph, engine
 
 
-def _loaded(source: Opened, graph: Graph, engine: str, settings: Settings) -> GraphRunner:
+def _loaded(source: Opened, engine: str, settings: Settings) -> GraphRunner:
     """A runner; where the engine itself fails as it loads, one that says so when it is run."""
-    if engine == REFERENCE:
-        return ReferenceRunner(graph)
-    if engine in KERAS_BACKENDS:
-        remedy = "engines=['keras'] runs it on the backend of this process; KERAS_BACKEND chooses it"
-        raise UnsupportedError("whole models run on the Keras backend of this process", engine, "keras", engine, remedy)
-    module = framework(engine)
     try:
-        live = _live(source, graph, engine, module)
-        made: GraphRunner = module.whole_runner(live, graph, settings)
+        return graph_runner(source, engine, settings)
     except EngineError as error:
         return _Failed(engine, error)
     except ParityError:
@@ -148,14 +134,6 @@ def _loaded(source: Opened, graph: Graph, engine: str, settings: Settings) -> Gr
         if not raised_by_framework(error):
             raise
         return _Failed(engine, engine_error(engine, error))
-    return made
-
-
-def _live(source: Opened, graph: Graph, engine: str, module: Any) -> Any:
-    """The source itself where it is that engine's own, else its conversion."""
-    if family(engine) != source.engine or (source.path is None and source.live is None):
-        return module.build_whole(graph)
-    return source.live if source.path is None else module.load_whole(source.path, graph)
 
 
 class _Failed:
@@ -177,17 +155,22 @@ class _Renamed:
     """Runs another model under the first one's names of inputs and outputs, matched by position."""
 
     def __init__(self, inner: GraphRunner, first: Graph, own: Graph) -> None:
-        self.engine, self._inner = inner.engine, inner
+        self.engine, self._inner, self._first, self._own = inner.engine, inner, first, own
         self._inputs = {f.name: o.name for f, o in zip(first.inputs, own.inputs, strict=True)}
         self._outputs = dict(zip(own.outputs, first.outputs, strict=True))
 
     def __call__(self, inputs: Mapping[str, Array]) -> Result:
         """Run, and rename what comes out."""
-        return named(self._inner({self._inputs[name]: array for name, array in inputs.items()}), self._outputs)
+        return named(self._inner(self._under_own_names(inputs)), self._outputs)
 
     def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
-        """Nothing: the values inside are those of another graph."""
-        return {}
+        """The values of those of its layers that are matched to the first model's, in that one's axes."""
+        exact = self._first.values(inputs)
+        shapes = {wire: array.shape for wire, array in exact.items()}
+        return values_as(self._first, self._own, self._inner.seen(self._under_own_names(inputs)), shapes)
+
+    def _under_own_names(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {self._inputs[name]: array for name, array in inputs.items()}
 
 
 def _told_by(judgement: Judgement) -> Iterator[str]:

@@ -22,6 +22,10 @@ REPLICAS = 16
 """Perturbed runs; every second one keeps its signs from step to step."""
 
 
+_DENORMAL = 4 * float(np.finfo(np.float32).tiny)
+"""Numbers below the smallest normal one are zero in kernels that flush them."""
+
+
 def axis_names(axes: Sequence[int | str]) -> tuple[str, ...]:
     """Names for the axes of a value: the words of its lengths, "unit" for the last one, "axis 1", ... for any other.
 
@@ -88,7 +92,7 @@ def _band(quantity: Quantity, exact: Array, spread: Float64, replicas: int) -> B
     width = reference.shape[-1] if reference.ndim else 1
     size = np.abs(np.where(np.isfinite(reference), reference, 0.0))
     floor = filled(spread, quantity) * widening(replicas * width)
-    floor = floor + 2 * UNIT * (size.max(axis=-1, keepdims=True) if size.ndim else size)
+    floor = floor + 2 * UNIT * (size.max(axis=-1, keepdims=True) if size.ndim else size) + _DENORMAL
     others = tuple(axis for axis, name in enumerate(quantity.axes) if name != "batch")
     scale = size.max(axis=others, keepdims=True) if size.ndim else size
     beyond = ~(np.abs(reference) <= np.finfo(np.float32).max)

@@ -12,6 +12,7 @@ Nothing large is read: shapes and types stand in the file's head. The JSON objec
     details      what else the file says of itself, text by text; "assumed" is what it does not say
     time         the number of steps that it insists on, or null
     partial      whether it cannot be run or converted as a whole; `problems` says why: what, where, expected, got, remedy
+    as_code      whether it is more than a chain of layers, and moves as a whole only as code; with stubs if it is partial
     layers       in order, those that can be computed: name, family, input, output, options, dtype, place, weights (canonical name ->
                  shape); for recurrent ones `recurrent`, a list with `recurrent_facts` of it, or of each layer inside a Bidirectional
     opaque       those that are described only: name, class, options, tensors (name -> shape, dtype), place: how many of `layers` stand
@@ -95,8 +96,9 @@ def description(opened: Opened) -> dict[str, Any]:
         "bare": network.bare,
         "details": details,
         "time": network.time,
-        "partial": bool(network.problems),
-        "problems": [asdict(problem) for problem in network.problems],
+        "partial": bool(network.stopping),
+        "problems": [asdict(problem) for problem in network.stopping],
+        "as_code": network.graph is not None,
         "layers": [_layer(layer, place, network, names) for place, layer in enumerate(network.layers)],
         "opaque": [_opaque(layer) for layer in network.opaque],
         "alone": [layer.name for layer in network.recurrent],

@@ -35,6 +35,10 @@ def show(opened: Opened) -> None:
         _draw(out, _facts(together))
     if shown["partial"]:
         _show_partial(out, shown)
+    elif shown["as_code"]:
+        out.print(Text("\nmore than a chain of layers: it moves as a whole, as code", "bold"))
+    for command in text.as_code(shown):
+        out.print(Text(f"  {command}"), soft_wrap=True)
     _show_cautions(out, shown)
 
 

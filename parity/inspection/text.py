@@ -280,6 +280,20 @@ def commands(shown: Mapping[str, Any]) -> tuple[str, ...]:
     return f"parity convert {path} {target[:60]}.keras {option}", f"parity compare {path} {option}"
 
 
+def as_code(shown: Mapping[str, Any]) -> tuple[str, ...]:
+    """How to convert a whole model that is no chain of layers; one that is partial gets stubs.
+
+    Example:
+        >>> as_code({"as_code": True, "partial": False, "path": "model.keras", "file": "model.keras"})
+        ('parity convert model.keras out/ --to torch', 'parity compare model.keras')
+    """
+    if not shown["as_code"]:
+        return ()
+    path = shlex.quote(printable(shown["path"] or shown["file"], 1000))
+    convert = f"parity convert {path} out/ --to torch"
+    return (f"{convert} --partial",) if shown["partial"] else (convert, f"parity compare {path}")
+
+
 # ---- cautions
 
 

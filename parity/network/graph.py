@@ -58,6 +58,7 @@ class Network:
         opaque: layers that are described, not computed.
         problems: why the network is partial: it holds the layers that could be read, and cannot be run or converted as a chain.
         graph: the whole model as values between operations, where it is no chain of these layers.
+        input_name: what the source calls its input; "" where it has no name.
 
     Example:
         >>> from parity.recurrent import Weights
@@ -75,6 +76,7 @@ class Network:
     opaque: tuple[Opaque, ...] = field(default=(), metadata=ONLY_HERE)
     problems: tuple[Problem, ...] = field(default=(), metadata=ONLY_HERE)
     graph: Any = field(default=None, metadata=ONLY_HERE)
+    input_name: str = field(default="", metadata=ONLY_HERE)
 
     def __post_init__(self) -> None:
         self._check_finite()
@@ -103,7 +105,7 @@ class Network:
         if not self.problems:
             return self
         if self.graph is not None and not self.graph.problems:
-            remedy = "as a whole it goes to code: parity convert SOURCE FOLDER --to torch, keras or onnx, or to_torch, to_keras, to_onnx"
+            remedy = "as a whole it goes to .onnx, or to code: parity convert SOURCE FOLDER --to torch (or keras), to_torch, to_keras"
             raise UnsupportedError([replace(problem, remedy=remedy) for problem in self.problems])
         names = ", ".join(f"'{layer.name}'" for layer in self.recurrent[:8])
         alone = (
@@ -116,6 +118,12 @@ class Network:
                 for problem in self.problems
             ]
         )
+
+    @property
+    def stopping(self) -> tuple[Problem, ...]:
+        """Why it is not known as a whole: what is wrong with its graph where it has one, else with its chain."""
+        found: tuple[Problem, ...] = self.problems if self.graph is None else self.graph.problems
+        return found
 
     def _check_finite(self) -> None:
         """Through a weight that is no number every comparison would be one of NaN with NaN. A deferred one is checked when it is read."""

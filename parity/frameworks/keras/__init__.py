@@ -13,7 +13,7 @@ from parity.frameworks import Settings, quiet_import
 from parity.frameworks.keras.running import ENGINE, KerasRunner
 from parity.frameworks.keras.twins import layer_at, live_layers
 from parity.frameworks.keras.whole import KerasGraphRunner
-from parity.frameworks.written import built, loaded
+from parity.frameworks.written import built, loaded, remembered
 from parity.graph.attaching import network_with_graph
 from parity.graph.graph import Graph
 from parity.graph.keras import graph_from_keras
@@ -51,7 +51,12 @@ def read(source: keras.Layer, inputs: object = None) -> Network:
     serialized = keras.saving.serialize_keras_object(source)
     if isinstance(source, keras.Model):
         given = (serialized, lambda path: layer_at(source, path).get_weights(), source.name)
-        return _with_version(network_with_graph(lambda: network_from_keras(*given), lambda: graph_from_keras(*given)))
+        return _with_version(
+            network_with_graph(
+                lambda: network_from_keras(*given),
+                lambda: remembered(source, lambda model: model.get_weights()) or graph_from_keras(*given),
+            )
+        )
     layers, details = layers_from_keras(serialized, source.get_weights())
     return _with_version(Network(source.name, layers, (), ENGINE, details))
 
@@ -196,7 +201,7 @@ def build_whole(graph: Graph) -> keras.Model:
     Raises:
         UnsupportedError: what Keras cannot say, or layers that are stubs.
     """
-    return built(graph, "keras")
+    return built(graph, "keras", lambda model: model.get_weights())
 
 
 def load_written(folder: Path) -> keras.Model:

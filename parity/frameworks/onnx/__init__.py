@@ -4,15 +4,17 @@ loading, wire, tensors                  opening files: large tensors stay where 
 graph, trace, options, weights          reading: a graph is followed, node by node
 partial, finding, constants             reading any other graph: its recurrent nodes, wherever they stand
 facts                                   what a model says of itself
-building, cells, scanning, masks, functions, nodes    building
+building, cells, giving, scanning, masks, functions, nodes, single    building
 own                                     what parity writes into a model about itself, and when it believes that
 running, instrumenting                  running, with every recurrent layer seen
+whole                                   whole models as graphs: reading, writing, running
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import BinaryIO
@@ -26,12 +28,13 @@ from parity.frameworks.onnx.loading import LARGEST, load, read, read_file
 from parity.frameworks.onnx.own import build_graph, form
 from parity.frameworks.onnx.running import ENGINE, OnnxRunner, onnxruntime, refusals, runner
 from parity.frameworks.onnx.whole import running as whole
+from parity.frameworks.onnx.whole.inside import own_values
 from parity.frameworks.onnx.whole.writing import model_of
 from parity.graph.code_files import WEIGHTS
-from parity.graph.graph import Graph
+from parity.graph.graph import Graph, Wire
 from parity.graph.judging import Running
 from parity.network import Network
-from parity.recurrent import RecurrentSpec
+from parity.recurrent import Array, RecurrentSpec
 
 
 def owns(source: object) -> bool:
@@ -55,7 +58,13 @@ def whole_runner(model: onnx.ModelProto, graph: Graph, settings: Settings) -> Ru
         MissingFrameworkError: onnxruntime is not installed, or has no CUDA provider where device is "cuda".
     """
     run = whole.runner(model, graph, settings)
-    return Running(ENGINE, run, lambda inputs: whole.intermediate(model, graph, inputs), run.facts)
+
+    def inside(inputs: Mapping[str, Array]) -> dict[Wire, Array]:
+        if graph.origin == ENGINE:
+            return own_values(model, graph, inputs, settings)
+        return whole.intermediate(model, graph, inputs, settings=settings)
+
+    return Running(ENGINE, run, inside, run.facts)
 
 
 def load_whole(path: Path, graph: Graph) -> onnx.ModelProto:
@@ -114,7 +123,7 @@ def build(network: Network, opset: int | None = None) -> onnx.ModelProto:
 
     Example:
         >>> from parity.network import Recurrent
-        >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> from parity.recurrent import Array, RecurrentSpec, Weights
         >>> import numpy as np
         >>> weights = Weights(np.ones((1, 5, 3), np.float32), np.ones((1, 5, 5), np.float32))
         >>> model = build(Network("rnn", (Recurrent("rnn", RecurrentSpec("rnn", 3, 5), (weights,)),)), opset=7)

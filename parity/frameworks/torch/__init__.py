@@ -19,7 +19,7 @@ from parity.frameworks.torch import building, reading, running
 from parity.frameworks.torch.running import ENGINE, TorchRunner
 from parity.frameworks.torch.whole import graph_of
 from parity.frameworks.torch.whole import running as wholes
-from parity.frameworks.written import built, loaded
+from parity.frameworks.written import built, loaded, remembered
 from parity.graph.attaching import network_with_graph
 from parity.graph.graph import Graph
 from parity.graph.judging import Running
@@ -45,7 +45,9 @@ def read(source: nn.Module, inputs: Any = None) -> Network:
         >>> [layer.name for layer in network.layers], network.recurrent[1].output_size
         (['lstm_l0', 'lstm_l0_dropout', 'lstm_l1'], 2)
     """
-    return network_with_graph(lambda: reading.read(source), lambda: graph_of(source, inputs))
+    return network_with_graph(
+        lambda: reading.read(source), lambda: remembered(source, _weights) or graph_of(source, inputs)
+    )
 
 
 def build(network: Network) -> nn.Module:
@@ -73,7 +75,13 @@ def build_whole(graph: Graph) -> nn.Module:
     Raises:
         UnsupportedError: what torch cannot say, or layers that are stubs.
     """
-    return built(graph, "torch")
+    module: nn.Module = built(graph, "torch", _weights)
+    return module
+
+
+def _weights(module: nn.Module) -> Iterator[Array]:
+    for tensor in module.state_dict().values():
+        yield tensor.detach().cpu().numpy()
 
 
 def load_written(folder: Path) -> nn.Module:
@@ -84,8 +92,7 @@ def load_written(folder: Path) -> nn.Module:
 
 def load_whole(path: Path, graph: Graph) -> nn.Module:
     """A file of torch holds no code that could be run: the model is built from its graph."""
-    module: nn.Module = build_whole(graph)
-    return module
+    return build_whole(graph)
 
 
 def whole_runner(source: nn.Module, graph: Graph, settings: Settings) -> Running:

@@ -97,7 +97,8 @@ def _steps(call: Call, x: Wire) -> Wire:
         same = build.slice(x, -1, 0, 1)
         return build.call(counting, build.cast(build.elementwise("equal", same, same), "float32"), None)
 
-    return call.model.masks.once(("steps", x), make)
+    found: Wire = call.model.masks.once(("steps", x), make)
+    return found
 
 
 def _heads(call: Call, x: Wire, key: str, weights: Sequence[Any]) -> Wire:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from parity.deferred import Stored
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
-from parity.graph.builder import Builder
+from parity.graph.builder import PROBES, Builder
 from parity.graph.graph import Wire
 from parity.graph.operations import Constant, Shape
 from parity.network.keras.cells import Reading
@@ -178,15 +178,15 @@ class Call:
 
     # ---- what it takes
 
-    def tensors(self, key: str = "inputs") -> list[Tensor]:
-        """The tensors of an argument, in order."""
-        return flat(self.arguments.get(key))
+    def tensors(self, key: str | None = None) -> list[Tensor]:
+        """The tensors of an argument, by default the first, in order."""
+        return flat(next(iter(self.arguments.values()), None) if key is None else self.arguments.get(key))
 
-    def wires(self, key: str = "inputs") -> list[Wire]:
+    def wires(self, key: str | None = None) -> list[Wire]:
         """The values of an argument, in order."""
         return [tensor.wire for tensor in self.tensors(key)]
 
-    def wire(self, key: str = "inputs") -> Wire:
+    def wire(self, key: str | None = None) -> Wire:
         """The one value of an argument.
 
         Raises:
@@ -203,19 +203,30 @@ class Call:
         Raises:
             UnsupportedError: nobody knows it.
         """
-        own = wire is None
-        wire = self.wire(next(iter(self.arguments))) if wire is None else wire
+        asked = self.wire() if wire is None else wire
         try:
-            return self.build.shape(wire)
+            return self.build.shape(asked)
         except ShapeError:
-            built = self.held.layer.get("build_config")
-            shape = built.get("input_shape") if isinstance(built, Mapping) else None
-            if own and isinstance(shape, (list, tuple)) and all(one is None or isinstance(one, int) for one in shape):
-                usual = (3, 1009)
-                return tuple(one if one is not None else usual[min(place, 1)] for place, one in enumerate(shape))
-            raise self.refused(
-                "the shape of what the layer takes is not known", "layers that parity knows before it", str(wire)
-            ) from None
+            built = self._built_for(asked)
+        if built is None:
+            what, expected = "the shape of what the layer takes is not known", "layers that parity knows before it"
+            raise self.refused(what, expected, str(asked))
+        return built
+
+    def _built_for(self, wire: Wire) -> Shape | None:
+        """The shape for which Keras has built the layer, where the configuration says it of the layer or of the tensors it takes."""
+        built, nodes = self.held.layer.get("build_config"), self.held.layer.get("inbound_nodes")
+        stated = built.get("input_shape") if isinstance(built, Mapping) else None
+        several = isinstance(stated, (list, tuple)) and bool(stated) and isinstance(stated[0], (list, tuple))
+        shapes = list(stated) if several and stated else [stated] if stated else list(_shapes_in(nodes))
+        wires = self.wires()
+        if wire not in wires or wires.index(wire) >= len(shapes):
+            return None
+        shape = shapes[wires.index(wire)]
+        if not isinstance(shape, (list, tuple)) or not all(one is None or isinstance(one, int) for one in shape):
+            return None
+        usual = tuple(PROBES.values())
+        return tuple(usual[min(place, 1)] if one is None else one for place, one in enumerate(shape))
 
     def rank(self, wire: Wire | None = None) -> int:
         """How many axes a value has, by default the layer's input."""
@@ -332,10 +343,21 @@ def mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:
 
 def masks_in(value: Any) -> list[Wire | None]:
     """The masks in a nested list of them, in order."""
-    if value is None or isinstance(value, Wire):
-        return [value]
-    items = value.values() if isinstance(value, Mapping) else value
-    return [mask for item in items for mask in masks_in(item)]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [mask for item in value for mask in masks_in(item)]
+    return [value if isinstance(value, Wire) else None]
+
+
+def _shapes_in(value: Any) -> Iterator[Any]:
+    """The shapes that the serialized tensors in a call state, in order."""
+    if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
+        config = value.get("config")
+        yield config.get("shape") if isinstance(config, Mapping) else None
+        return
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
+        yield from _shapes_in(item)
 
 
 def _misfits(

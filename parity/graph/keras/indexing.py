@@ -43,7 +43,9 @@ def _written_out(call: Call, items: list[Any], rank: int) -> list[Any]:
 
 def _cut(call: Call, x: Wire, items: list[Any]) -> Wire:
     build = call.build
-    parts, selected, new = [], [], []
+    parts: list[tuple[int, int | None, int | None, int]] = []
+    selected: list[tuple[int, int]] = []
+    new: list[int] = []
     axis = 0
     for item in items:
         if item is None:

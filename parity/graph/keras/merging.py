@@ -45,7 +45,7 @@ def _subtract(call: Call) -> Outputs:
     wires = [tensor.wire for tensor in _aligned(call)]
     if len(wires) != 2:
         raise call.refused("another number of tensors", "2", str(len(wires)))
-    return call.build.subtract(*wires, name=call.name)
+    return call.build.subtract(wires[0], wires[1], name=call.name)
 
 
 def _over_features(call: Call, mask: Wire) -> Wire:

@@ -18,16 +18,20 @@ from parity.graph.keras.call import Call, Held, Kept, MisfitError, Reader, Tenso
 from parity.graph.keras.layers import reader_of
 from parity.graph.keras.masks import MaskMaker
 from parity.graph.keras.naming import NamingBuilder
+from parity.graph.keras.old import kernels_today, today
+from parity.graph.keras.operations import is_operation
 from parity.graph.keras.tokens import as_tokens
 from parity.graph.operations import Stub
 from parity.network.keras.cells import Reading
 from parity.network.keras.known import weight_names
-from parity.network.keras.options import CLASSES, COMMON, Config, check_options, plain, shown
+from parity.network.keras.options import CELLS, CLASSES, COMMON, Config, check_options, plain, shown
 from parity.network.keras.stored import as_kept, held
 
 _SETTINGS = ("name", "trainable", "dtype", "batch_input_shape", "activity_regularizer", "seed")
 _TRAINING = ("_initializer", "_regularizer", "_constraint")
 """How options end that say something of training alone."""
+
+_OF_PLANS = {**CLASSES, **CELLS}
 
 Weights = Callable[[], "Sequence[Stored] | Mapping[str, Stored]"]
 
@@ -85,6 +89,9 @@ class Model:
             named: the arguments by name.
             outputs: how many values of it are used.
         """
+        if self.reading.hard_sigmoid_of_keras_2:
+            layer = today(layer)
+            stored = kernels_today(layer, stored)
         own = self.layers.setdefault(path, Held(layer, path, stored))
         call = Call(self.build, self.reading, own, name, {}, outputs=outputs, model=self)
         before, outside = len(self.build.nodes), self.build.inside
@@ -94,8 +101,7 @@ class Model:
             function = _users(own)
             reader = None if function else reader_of(own.layer, call.where)
             if reader is not None:
-                self._check(call, reader)
-                found = self._read(call, reader, given, named)
+                found = self._guarded(call, reader, given, named)
             elif function is not None:
                 found = self._read_users(call, function, [*given, *named.values()])
         except MisfitError as error:
@@ -107,6 +113,17 @@ class Model:
         self.build.inside = outside
         self._mark(found, name, before)
         return found
+
+    def _guarded(self, call: Call, reader: Reader, given: Sequence[Any], named: Mapping[str, Any]) -> list[Tensor]:
+        """What a reader makes of a call; options of other types than Keras writes are its user's, not its own, faults."""
+        self._check(call, reader)
+        try:
+            return self._read(call, reader, given, named)
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            got = f"{type(error).__name__}: {error}"[:200]
+            raise FormatError(
+                "options that contradict each other", call.where, "options as Keras writes them", got
+            ) from error
 
     def _refuse(self, call: Call, problems: Sequence[Problem]) -> None:
         for problem in problems:
@@ -121,7 +138,7 @@ class Model:
                 raise UnsupportedError(call.held.cache["checked"])
             return
         problems: list[Problem] = []
-        options = reader.options or CLASSES.get(call.held.class_name, {})
+        options = reader.options or _OF_PLANS.get(call.held.class_name, {})
         config = {key: value for key, value in call.config.items() if not key.endswith(_TRAINING)}
         check_options(config, {**COMMON, **options}, call.where, problems)
         call.held.cache["checked"] = problems
@@ -160,14 +177,7 @@ class Model:
         """In the place of a layer that is not read."""
 
         def make() -> Stub:
-            stored = call.held.stored()
-            if isinstance(stored, Mapping):
-                weights = dict(stored)
-            else:
-                names = _names(call.held.layer)
-                own = names if names and len(names) == len(stored) else [str(n) for n in range(len(stored))]
-                weights = dict(zip(own, stored, strict=True))
-            arrays = {name: held(as_kept(one), call.where) for name, one in weights.items()}
+            arrays = {name: held(as_kept(one), call.where) for name, one in _named(call.held).items()}
             options = {key: plain(value) for key, value in call.config.items() if key not in _SETTINGS}
             shown_options = {key: value for key, value in options.items() if not key.endswith(_TRAINING)}
             return Stub(self.build.unique(call.name), call.held.class_name, shown_options, arrays, call.outputs)
@@ -219,7 +229,8 @@ def _bound(call: Call, reader: Reader, given: Sequence[Any], named: Mapping[str,
         renamed[names[0]] = renamed.pop("inputs")
     own |= {key: value for key, value in renamed.items() if key in names}
     extra |= {key: value for key, value in renamed.items() if key not in names}
-    if own.pop("training", None):
+    own.pop("training", None)
+    if renamed.get("training"):
         raise call.refused("the layer is called as in training", "training=False", "training=True", "leave it out")
     for key, value in extra.items():
         if value is not None and key != "training":
@@ -242,11 +253,22 @@ def _handed_mask(call: Call, reader: Reader, bound: Mapping[str, Any]) -> Any:
     return mapped(tensors[0], lambda tensor: tensor.mask)
 
 
-def _names(layer: Config) -> tuple[str, ...] | None:
+def _named(own: Held) -> dict[str, Stored]:
+    """The weights of a layer that is not read, by Keras's names where they are known; none where the file does not have them."""
+    if is_operation(own.layer):
+        return {}
     try:
-        return weight_names(layer)
+        stored = own.stored()
+    except FormatError:
+        return {}
+    if isinstance(stored, Mapping):
+        return dict(stored)
+    try:
+        names = weight_names(own.layer)
     except (FormatError, TypeError, KeyError):
-        return None
+        names = None
+    known = names if names and len(names) == len(stored) else [str(number) for number in range(len(stored))]
+    return dict(zip(known, stored, strict=True))
 
 
 __all__ = ["Model", "Weights"]

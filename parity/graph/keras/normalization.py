@@ -121,7 +121,7 @@ def _standardized(call: Call) -> Outputs:
     build, x, rank = call.build, call.wire(), call.rank()
     axis = call.config.get("axis", -1)
     axes = () if axis is None else _axes(call)
-    given = [call.config.get(name) for name in ("mean", "variance")]
+    given: list[Any] = [call.config.get(name) for name in ("mean", "variance")]
     if given[0] is None or given[1] is None:
         shape = (None,) * len(axes)
         given = call.weights(("mean", shape), ("variance", shape), ("count", ()))[:2]
@@ -142,7 +142,11 @@ def _standardized(call: Call) -> Outputs:
 READERS: dict[str, Reader] = {
     "BatchNormalization": Reader(
         _batch,
-        {**_SCALED, "momentum": _INERT, "synchronized": _INERT, "renorm": Option((False, None)), "fused": _INERT},
+        {
+            **_SCALED,
+            **dict.fromkeys(("momentum", "synchronized", "fused", "renorm_clipping", "renorm_momentum"), _INERT),
+            "renorm": Option((False, None), "set renorm=False"),
+        },
         ("inputs", "training", "mask"),
         takes_mask=True,
         masks=passed,

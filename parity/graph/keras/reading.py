@@ -14,17 +14,17 @@ from parity.deferred import Stored
 from parity.errors import ShapeError, UnsupportedError
 from parity.graph.graph import Graph
 from parity.graph.keras.call import Call, Tensor
-from parity.graph.keras.counting import weight_counts_of
+from parity.graph.keras.counting import weights_inside
 from parity.graph.keras.model import Model
 from parity.graph.keras.naming import NamingBuilder
 from parity.graph.keras.walk import Walk
-from parity.graph.keras.wrapping import split
 from parity.graph.operations import Activation
 from parity.network import Bidirectional, Recurrent
 from parity.network.keras.cells import Reading
-from parity.network.keras.chain import check_model
+from parity.network.keras.chain import check_model, layers_in
 from parity.network.keras.config import _as_model as as_model
 from parity.network.keras.flat import flattened
+from parity.network.keras.history import modernised
 from parity.network.keras.options import Config
 from parity.network.keras.weights import Weighted
 
@@ -53,7 +53,7 @@ def graph_from_keras(
 
     Raises:
         UnsupportedError: anything that is not kept exactly; all problems of the model at once. If partial: not a model of layers.
-        ShapeError: weights that do not fit the configuration; all at once.
+        ShapeError: weights that do not fit the configuration; all at once. If partial, their layers are stubs.
         FormatError: not a configuration of a Keras model.
 
     Example:
@@ -75,11 +75,11 @@ def graph_from_keras(
     model = Model(build, reading, model_inside)
     walk = Walk(model, flat, arrays)
     outputs = walk.outputs()
-    if model.misfits:
+    if model.misfits and not partial:
         raise ShapeError(model.misfits)
     if reading.problems and not partial:
         raise UnsupportedError(reading.problems)
-    build.problems += reading.problems
+    build.problems += [*reading.problems, *model.misfits]
     build.details.update(_details(model))
     return build.graph(outputs)
 
@@ -94,14 +94,15 @@ def model_inside(call: Call, layer: Config, weights: Sequence[Stored], given: Te
         given: what the model takes.
 
     Raises:
-        UnsupportedError: a layer whose number of weights is not known, so that those of the others are not, either; several outputs.
+        UnsupportedError: weights that cannot be told apart; several outputs.
     """
+    if not all("module" in one for one in layers_in(layer["config"], call.where)):
+        layer = modernised(layer, "2.6" if call.old else "3.0")
     inner = flattened(layer, call.reading.problems)
-    counts = list(weight_counts_of(layer))
-    unknown = [path for path, count in counts if count is None]
-    if unknown and weights:
-        raise call.refused("the weights of a model inside are not told apart", "layers that are known", unknown[0])
-    own = split([(path, count or 0) for path, count in counts], weights)
+    own = weights_inside(layer, weights)
+    if own is None:
+        what, expected = "the weights of a model inside are not told apart", "layers whose weights are known"
+        raise call.refused(what, expected, f"{len(weights)} weights", "use the layers of the model one by one")
     walk = Walk(call.model, inner, lambda path: own.get(path, []), [given], f"{call.held.path}/", f"{call.name}/")
     found = walk.values_given()
     if len(found) != 1:

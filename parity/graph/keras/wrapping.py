@@ -5,19 +5,21 @@ Source: Keras 3 `TimeDistributed.call`, which hands step i of the mask to the la
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from parity.deferred import Stored
 from parity.graph.graph import Wire
 from parity.graph.keras.call import Call, Held, Kept, Outputs, Reader, Tensor, passed
 from parity.graph.operations import Length
 from parity.network.keras.calls import is_model
-from parity.network.keras.chain import class_name_of, field, name_of
+from parity.network.keras.chain import class_name_of, field, layers_in, name_of
 from parity.network.keras.options import Config, Option, plain
 
 _POINTWISE = ("Dense", "Dropout", "Activation", "LeakyReLU", "ELU", "ReLU", "ThresholdedReLU", "Rescaling", "Embedding", "Identity",
               "GaussianNoise", "GaussianDropout", "AlphaDropout")  # fmt: skip
 """Layers that treat every step by itself anyway."""
+
+_LOOKING = ("Multiply", "Maximum", "Minimum", "MultiHeadAttention")
+"""Layers that look at the masks of what they take without being handed them."""
 
 
 def _each_step(call: Call) -> Outputs:
@@ -37,13 +39,21 @@ def _apart(call: Call, layer: Config) -> Outputs:
         mask_rank = call.rank(call.mask)
         if mask_rank > 2:
             mask = build.reshape(call.mask, [-1, *(Length(0, axis) for axis in range(2, mask_rank))])
-        elif is_model(layer) or call.model.takes_mask(layer):
+        elif _uses_mask(call, layer):
             got = "a mask of steps for a layer that takes one of its own"
             raise call.refused("a mask goes into the layer", "no mask before a TimeDistributed", got)
     (found,) = _wires(_inner(call, layer, Tensor(merged), mask))
     rest = call.rank(found) - 1
     after = [Length(0, 1 + axis) for axis in range(rest - 1)] + ([-1] if rest else [])
     return build.reshape(found, [Length(1, 0), Length(1, 1), *after], x, name=call.name)
+
+
+def _uses_mask(call: Call, layer: Config) -> bool:
+    """Whether what a layer or a model computes depends on the mask of what it takes."""
+    if is_model(layer):
+        return any(_uses_mask(call, one) for one in layers_in(layer["config"], name_of(layer)))
+    class_name = class_name_of(layer)
+    return class_name in _LOOKING or (call.model.takes_mask(layer) and class_name != "BatchNormalization")
 
 
 def _wires(found: Outputs) -> list[Wire]:
@@ -63,24 +73,6 @@ def _inner(call: Call, layer: Config, x: Tensor, mask: Wire | None = None) -> Ou
     name = call.name if merged else call.part(str(plain(layer["config"].get("name"))))
     named = {"mask": Tensor(mask)} if mask is not None and call.model.takes_mask(layer) else {}
     return [tensor.wire for tensor in call.model.call(own.layer, own.path, name, own.stored, [x], named, 1)]
-
-
-def split(layers: Sequence[tuple[str, int]], weights: Sequence[Stored]) -> dict[str, list[Stored]]:
-    """The weights of a model in one list, as `model.get_weights()` gives them, for each of its layers.
-
-    Args:
-        layers: path and number of weights of each, in the order of the model.
-        weights: of all.
-
-    Example:
-        >>> import numpy as np
-        >>> {name: len(own) for name, own in split([("a", 2), ("b", 1)], [np.ones(1)] * 3).items()}
-        {'a': 2, 'b': 1}
-    """
-    rest, found = list(weights), {}
-    for path, count in layers:
-        found[path], rest = rest[:count], rest[count:]
-    return found
 
 
 READERS: dict[str, Reader] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from parity.graph.graph import Node, Wire
 from parity.graph.keras_code.functions import activation_layer
 from parity.graph.keras_code.text import Group, call, text
@@ -64,11 +66,12 @@ def _folded(writing: Writing, function: str, values: list[Value], target: str, c
         return last
     if len(values) < 3 or function == "where":
         return writing.function(target, call(f"ops.{function}", *map(str, values)), values, comment)
-    first, *rest = values
-    for place, value in enumerate(rest):
-        group = call(f"ops.{function}", str(first), str(value))
-        first = writing.function(target, group, [first, value], comment if place == len(rest) - 1 else "")
-    return first
+    # One statement: the target may be the variable of one of the values.
+    inner, group = values[0], call(f"ops.{function}", str(values[0]), str(values[1]))
+    for before, value in pairwise(values[1:]):
+        inner = Value(str(group), (writing.noted(function, [inner, before]),))
+        group = call(f"ops.{function}", group, str(value))
+    return writing.function(target, group, [inner, values[-1]], comment)
 
 
 def _operable(values: list[Value], sign: str) -> bool:

@@ -75,7 +75,7 @@ def _docstring(writing: Writing) -> str:
     lines += [f"    {plain(one.name, 40)}: {_described(writing, one)}" for one in graph.inputs]
     lines += ["", "Outputs:"]
     for name, wire in graph.outputs.items():
-        shape = writing.shape_comment(wire)
+        shape = writing.shape_in_words(wire)
         lines.append(f"    {plain(name, 60)}: {shape}" if shape else f"    {plain(name, 60)}")
     lines += ["", "The weights are in model.weights.h5 beside this file; load() reads them."]
     odd = odd_batches(graph, writing)
@@ -96,7 +96,7 @@ def odd_batches(graph: Graph, writing: Writing) -> str:
 
 
 def _described(writing: Writing, given: GraphInput) -> str:
-    shape = writing.shape_comment(Wire(given.name))
+    shape = writing.shape_in_words(Wire(given.name))
     kinds = {"int64": "integers", "bool": "truth values"}
     if given.dtype not in kinds:
         return shape

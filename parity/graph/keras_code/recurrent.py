@@ -74,9 +74,13 @@ def _note_of(writing: Writing, layer: Recurrent) -> None:
 
 def _used(writing: Writing, node: Node, layer: Recurrent) -> bool:
     """Whether anything takes a state of the layer, after this call or another one."""
-    wanted = {*writing.takers, *writing.graph.outputs.values()}
     places = range(len(layer.given), len(layer.values))
-    return any(Wire(one.name, index) in wanted for one in writing.calls_of(node) for index in places)
+    return any(_taken(writing, Wire(one.name, index)) for one in writing.calls_of(node) for index in places)
+
+
+def _taken(writing: Writing, wire: Wire) -> bool:
+    """Whether anything takes a value."""
+    return wire in writing.takers or wire in writing.graph.outputs.values()
 
 
 def _masked(node: Node) -> bool:
@@ -88,7 +92,7 @@ def _ever_masked(writing: Writing, node: Node) -> bool:
 
 
 def _arguments(writing: Writing, node: Node, x: Value, states: Sequence[Value]) -> tuple[list[str | Group], list[int]]:
-    """What a layer is called with, and the calls that gives it, in the order in which Keras sorts keywords."""
+    """What a layer is called with, and the calls that give it, in the order in which Keras sorts keywords."""
     mask = node.inputs[1] if _masked(node) else None
     x = writing.without_mask(x) if mask is None else x
     found: list[str | Group] = [str(x)]
@@ -164,13 +168,16 @@ def _cell_blocks(layer: Recurrent) -> list[Blocks]:
     return found
 
 
-def _states(writing: Writing, node: Node, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What the states are assigned to, and how each is called afterwards."""
-    first = writing.identifier(node)
+def _states(writing: Writing, node: Node, names: Sequence[str], first: int) -> tuple[list[str], list[str]]:
+    """What the states are assigned to, the first of them standing at a place among the values, and how each is called afterwards."""
+    title = writing.identifier(node)
     if len(names) > 2:
-        rest = writing.variable(f"{first}_states")
+        rest = writing.variable(f"{title}_states")
         return [f"*{rest}"], [f"{rest}[{index}]" for index in range(len(names))]
-    own = [writing.variable(f"{first}_{name.removeprefix('state_')}") for name in names]
+    own = []
+    for index, name in enumerate(names):
+        taken = _taken(writing, Wire(node.name, first + index))
+        own.append(writing.variable(f"{title}_{name.removeprefix('state_')}") if taken else "_")
     return own, own
 
 
@@ -189,7 +196,9 @@ def _call(
     needed = _used(writing, node, layer) if isinstance(node.operation, Recurrent) else False
     count = len(layer.values) - len(layer.given)
     states_of = [value.name for value in layer.values[-count:]]
-    own, names = _states(writing, node, states_of) if needed else ([], [])
+    own, names = _states(writing, node, states_of, len(targets)) if needed else ([], [])
+    if needed and not _taken(writing, Wire(node.name)) and len(targets) == 1:
+        targets = ["_"]
     if len(", ".join([*targets, *own])) > _MOST_TARGETS:
         whole = writing.variable(f"{writing.identifier(node)[:20]}_values")
         own, names = [], [f"{whole}[{len(targets) + index}]" for index in range(len(names))]
@@ -203,8 +212,15 @@ def _call(
 
 
 def _write_one(writing: Writing, node: Node, layer: Recurrent, states: Sequence[Value]) -> None:
-    """A layer of one direction."""
+    """A layer of one direction; where nothing takes more than the last h, one that gives that."""
     assert node.inputs[0] is not None
+    if _only_last(writing, node, layer):
+        made = _made(writing, replace(layer, return_sequences=False), False, False, writing.title(node))
+        arguments, calls = _arguments(writing, node, writing.value(node.inputs[0], tensor=True), states)
+        target, comment = writing.target(node, 1, main=1), writing.shape_comment(Wire(node.name, 1))
+        last = Value(target, (writing.apply(made, (id(node.operation), ""), target, arguments, calls, comment),))
+        writing.give(node, last, last)
+        return
     made = _made(writing, layer, _used(writing, node, layer), _ever_masked(writing, node), writing.title(node))
     target = writing.target(node)
     (value,), given = _call(
@@ -214,6 +230,13 @@ def _write_one(writing: Writing, node: Node, layer: Recurrent, states: Sequence[
     if layer.return_sequences and layer.reverse != backward:
         value = _flipped(writing, node, value)
     writing.give(node, value, *given)
+
+
+def _only_last(writing: Writing, node: Node, layer: Recurrent) -> bool:
+    """Whether the state h after the last step is all that is taken: without a mask it is the output of the last step."""
+    values = range(len(layer.values))
+    taken = {i for one in writing.calls_of(node) for i in values if _taken(writing, Wire(one.name, i))}
+    return taken == {len(layer.given)} and not _ever_masked(writing, node)
 
 
 def _write_both(writing: Writing, node: Node, layer: Recurrent, states: Sequence[Value]) -> None:
@@ -255,7 +278,15 @@ def _write_way(
         used = isinstance(whole, Recurrent) and _used(writing, node, whole)
         made = _made(writing, layer, used, _ever_masked(writing, node), writing.title(node, word))
         arguments, calls = _arguments(writing, node, value, states)
-        names = [writing.variable(f"{target}_{state}") for state in layer.spec.states] if used else []
+        places = _places(layer, whole) if isinstance(whole, Recurrent) else ()
+        names = (
+            [
+                writing.variable(f"{target}_{state}") if _taken(writing, Wire(node.name, place)) else "_"
+                for state, place in zip(layer.spec.states, places, strict=True)
+            ]
+            if used
+            else []
+        )
         call_ = writing.apply(made, (id(node.operation), word), ", ".join([target, *names]), arguments, calls)
         value = Value(target, (call_,), _masked(node) and layer.return_sequences)
         given = [Value(name, (call_,)) for name in names]
@@ -264,6 +295,13 @@ def _write_way(
         if layer.return_sequences and turned != (direction == DIRECTIONS[1]):
             value = _flipped(writing, node, value)
     return value, given
+
+
+def _places(way: Recurrent, whole: Recurrent) -> range:
+    """Where the states of one direction stand among the values of the whole layer."""
+    count = len(way.spec.states)
+    start = len(whole.given) + count * whole.spec.directions.index(way.spec.directions[0])
+    return range(start, start + count)
 
 
 def _flipped(writing: Writing, node: Node, value: Value) -> Value:

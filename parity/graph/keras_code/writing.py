@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,8 +15,21 @@ from parity.graph.code import identifiers
 from parity.graph.graph import Graph, Node, Wire
 from parity.graph.keras_code.order import Calls
 from parity.graph.keras_code.text import Group, call, number, statement, text, texts
+from parity.graph.keras_code.values import Made, Value
 from parity.graph.lengths import axes_of
-from parity.graph.operations import Constant, Stub
+from parity.graph.operations import (
+    Activation,
+    Cast,
+    Constant,
+    ExpandDims,
+    Reshape,
+    Select,
+    Slice,
+    Softmax,
+    Squeeze,
+    Stub,
+    Transpose,
+)
 from parity.network.keras.weight_tree import group_name
 
 RESERVED = frozenset(
@@ -30,47 +43,8 @@ _MOST_INLINE = 8
 _LONGEST = 28
 """Letters of a variable."""
 
-
-@dataclass(frozen=True)
-class Value:
-    """A value in the code.
-
-    Args:
-        text: its variable, or a constant.
-        calls: the call that gives it; none for a constant.
-        masked: whether Keras hands a mask on with it.
-    """
-
-    text: str
-    calls: tuple[int, ...] = ()
-    masked: bool = False
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True)
-class Made:
-    """A layer to be written.
-
-    Args:
-        class_name: of it.
-        arguments: of its constructor.
-        weights: its arrays in Keras's order, by the path of what holds them below the layer's group.
-        own: whether the class stands in the module itself.
-        masks: whether a mask that comes with its input does no harm, and goes on to its output.
-    """
-
-    class_name: str
-    arguments: tuple[str | Group, ...] = ()
-    weights: Mapping[str, Sequence[Blocks]] = field(default_factory=dict)
-    own: bool = False
-    masks: bool = False
-
-    @property
-    def group(self) -> Group:
-        """Its construction."""
-        return call(self.class_name if self.own else f"layers.{self.class_name}", *self.arguments)
+_FORMS = (Activation, Cast, ExpandDims, Reshape, Select, Slice, Softmax, Squeeze, Transpose)
+"""What gives a value another form, so that it keeps its name."""
 
 
 class Writing:
@@ -119,20 +93,32 @@ class Writing:
 
     def _named_values(self) -> dict[str, str]:
         """A variable for every input and node: the user's name for the layer where that is not another's."""
-        wanted: dict[str, str] = {}
         outputs = {wire: name for name, wire in reversed(self.graph.outputs.items())}
-        titles = [(one.name, one.name) for one in self.graph.inputs]
-        for node in self.graph.nodes:
+        titles = {one.name: one.name for one in self.graph.inputs}
+        titles |= {
+            node.name: self._described(node) or outputs.get(Wire(node.name), node.name)
+            for node in self.graph.nodes
+            if node.name not in self.activations and not isinstance(node.operation, Constant)
+        }
+        return {
+            name: self.variable("inputs" if title in ("input", "x") else title[-_LONGEST:])
+            for name, title in titles.items()
+        }
+
+    def _described(self, node: Node) -> str:
+        """The user's name for what a node gives: that of its layer, or of the one whose value is only given another form."""
+        place = ""
+        while True:
             leader = self.nodes[self.leader[node.name]] if node.name in self.leader else node
-            titles.append((node.name, node.source or leader.source or outputs.get(Wire(node.name), node.name)))
-        for name, title in titles:
-            taken = title in wanted.values() or name in self.activations
-            wanted[name] = name if taken else title
-        short = {name: "inputs" if title in ("input", "x") else title[-_LONGEST:] for name, title in wanted.items()}
-        found: dict[str, str] = {}
-        for name, title in short.items():
-            found[name] = self.variable(title)
-        return found
+            title = node.source or leader.source
+            before = leader.inputs[0] if leader.inputs else None
+            if title or not isinstance(leader.operation, _FORMS) or before is None:
+                return f"{title}{place}" if title else ""
+            if isinstance(node.operation, Select):
+                place = f"_{'last' if node.operation.index == -1 else abs(node.operation.index)}"
+            if before.node not in self.nodes:
+                return f"{before.node}{place}"
+            node = self.nodes[before.node]
 
     def variable(self, wanted: str) -> str:
         """A new variable."""
@@ -175,16 +161,25 @@ class Writing:
 
     # ---- where things stand
 
-    def target(self, node: Node, index: int = 0) -> str:
-        """The variable of a node's value: x where only the next statement takes it, else one of its own."""
+    def target(self, node: Node, index: int = 0, main: int = 0) -> str:
+        """The variable of a node's value: x where only the next statement takes it, else one of its own.
+
+        Args:
+            node: whose.
+            index: which of its values.
+            main: that which is called as the node is.
+        """
         wire = Wire(node.name, index)
         at = self.position.get(node.name, -1)
         takers = {self.position.get(self.leader.get(one.name, one.name), -1) for one in self.takers.get(wire, [])}
-        given = wire in self.graph.outputs.values()
-        last = at == len(self.steps) - 1
-        if index == 0 and at >= 0 and ((takers == {at + 1} and not given) or (given and last and not takers)):
+        outputs = self.graph.outputs.values()
+        passing = takers == {at + 1} and wire not in outputs
+        last = at == len(self.steps) - 1 and not takers and len(outputs) == 1
+        if index == main and at >= 0 and (passing or last):
             return "x"
-        return self._identifiers[node.name] if index == 0 else self.variable(f"{self._identifiers[node.name]}_{index}")
+        return (
+            self._identifiers[node.name] if index == main else self.variable(f"{self._identifiers[node.name]}_{index}")
+        )
 
     @property
     def position(self) -> dict[str, int]:
@@ -210,7 +205,19 @@ class Writing:
         return None if axes is None else len(axes)
 
     def shape_comment(self, wire: Wire) -> str:
-        """The shape in words."""
+        """The shape in words; "" for one that is not known, or that a value has which the node takes."""
+        node = self.nodes.get(wire.node)
+        axes = self.axes.get(wire)
+        if axes is None or (node and not wire.index and self._same(node, axes)):
+            return ""
+        return self.shape_in_words(wire)
+
+    def _same(self, node: Node, axes: tuple[int | str, ...]) -> bool:
+        given = [self.axes.get(one) for one in node.inputs if one is not None and self.constant(one) is None]
+        return axes in given
+
+    def shape_in_words(self, wire: Wire) -> str:
+        """The shape; "" for one that is not known."""
         axes = self.axes.get(wire)
         if axes is None:
             return ""

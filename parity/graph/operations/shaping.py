@@ -169,7 +169,7 @@ class Concatenate(Plain):
         given = all_of(shapes, None, self.name)
         (axis,) = axes_of((self.axis,), given[0], self.name)
         rest = {(*shape[:axis], -1, *shape[axis + 1 :]) for shape in given}
-        if len(rest) != 1:
+        if len(rest) != 1 or len({len(shape) for shape in given}) != 1:
             raise ShapeError("the shapes do not go together", self.name, f"alike but in axis {axis}", str(given))
         return ((*given[0][:axis], sum(shape[axis] for shape in given), *given[0][axis + 1 :]),)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parity.errors import UnsupportedError
-from parity.graph.code import Code, identifiers
+from parity.graph.code import WIDTH, Code, identifiers
 from parity.graph.graph import Graph, Node, Wire
 from parity.graph.operations import Constant, Stub
 from parity.graph.simplify import channels_first
@@ -18,6 +18,9 @@ from parity.graph.torch_code.shaping import SHAPING_RENDERERS
 from parity.graph.torch_code.stubs import write_stub
 from parity.graph.torch_code.writer import Writer
 from parity.network import Bidirectional, Masking, Recurrent
+
+_MARGIN = 11
+"""Columns of the indent and of " = "."""
 
 _RENDERERS = {**ELEMENTWISE_RENDERERS, **SHAPING_RENDERERS, **LAYER_RENDERERS}
 
@@ -73,7 +76,19 @@ def _write(w: Writer, group: Group) -> None:
     elif isinstance(node.operation, Stub):
         write_stub(w, node)
     elif not isinstance(node.operation, Constant):
-        w.define(Wire(node.name), _RENDERERS[type(node.operation)](w, node))
+        w.define(Wire(node.name), _rendered(w, node))
+
+
+def _rendered(w: Writer, node: Node) -> Expr:
+    """What a node gives, with names for what it takes if it is too long for one line otherwise."""
+    renderer = _RENDERERS[type(node.operation)]
+    found = renderer(w, node)
+    if w.body.width(found.text) + max(map(len, w.wanted(node))) + _MARGIN <= WIDTH:
+        return found
+    for wire in node.inputs:
+        if wire in w.values:
+            w.name(wire)
+    return renderer(w, node)
 
 
 def _fields(names: list[str]) -> dict[str, str]:

@@ -186,7 +186,7 @@ def _in_two(text: str, name: str) -> tuple[str, str, str] | None:
     assert head is not None
     owner, trailer = head[1], f"{head[2] or ''}{text[opening:]}"
     is_whole = last_bracket(owner) is not None and (head[2] or text[opening] == "[")
-    return (owner, name, trailer) if is_whole and not re.search(rf"\b{name}\b", trailer) else None
+    return (owner, name, trailer) if is_whole and not re.search(rf"\b{name}\b", text[opening:]) else None
 
 
 __all__ = ["Body", "variables"]

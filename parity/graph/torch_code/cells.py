@@ -6,10 +6,11 @@ The equations are those of `parity.reference`; gates stand in torch's order, fro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 
-from parity.cell import Cell, plain_cell
+from parity.cell import Cell, peculiarities, plain_cell
 from parity.functions import Function
 from parity.graph.torch_code.elementwise import activated
 from parity.graph.torch_code.expressions import Expr, Level, binary, method
@@ -20,7 +21,7 @@ from parity.layouts import LAYOUTS, PEEPHOLES, SLOTS, STATES, Kind
 from parity.network import Bidirectional, Recurrent
 
 _CLASS = '''class {name}(nn.Module):
-    """{what}.
+    """{what}
 
     It takes and returns what a batch-first nn.{native} of one layer does{masks}.
     """
@@ -91,7 +92,7 @@ def cell_class(w: Writer, layer: Recurrent) -> str:
         while name in w.classes:
             name, number = f"{_name(options)}{number}", number + 1
         w.class_keys[options] = name
-        w.classes[name] = _text(name, options, ", ".join(layer.peculiarities))
+        w.classes[name] = _text(name, options)
     return w.class_keys[options]
 
 
@@ -109,7 +110,7 @@ def _name(options: _Options) -> str:
     return f"{''.join(words[:2]) or 'Looped'}{options.kind.upper()}"
 
 
-def _text(name: str, options: _Options, peculiarities: str) -> str:
+def _text(name: str, options: _Options) -> str:
     states = options.states
     one = states[0]
     two = len(states) == 2
@@ -117,7 +118,7 @@ def _text(name: str, options: _Options, peculiarities: str) -> str:
     article = "An" if options.kind in ("lstm", "rnn") else "A"
     return _CLASS.format(
         name=name,
-        what=prose(f"{article} {options.kind.upper()} with {peculiarities}", 76),
+        what="\n    ".join(wrap(f"{article} {options.kind.upper()} {_peculiarity(options)}.", 80)),
         native=options.kind.upper(),
         masks=", and skips the steps\n    that mask (batch, time) leaves out: they keep the state and give zeros"
         if options.masked
@@ -138,6 +139,14 @@ def _text(name: str, options: _Options, peculiarities: str) -> str:
         output=one if not options.masked else "output",
         result="(h[None], c[None])" if two else f"{one}[None]",
     )
+
+
+def _peculiarity(options: _Options) -> str:
+    """What sets it apart from torch's own, in words."""
+    words = [*peculiarities(options.kind, options.cell)]
+    words += ["peepholes"] if options.peepholes else []
+    words += ["a projection of h"] if options.projected else []
+    return prose(f"with {', '.join(words)}", 400) if words else "in a loop"
 
 
 def _parameters(options: _Options) -> str:

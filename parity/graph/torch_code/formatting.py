@@ -17,9 +17,9 @@ def formatted(start: str, text: str, indent: int, end: str = "") -> list[str]:
         end: what follows it.
 
     Example:
-        >>> print("\\n".join(formatted("x = ", f"torch.cat([{'a' * 40}, {'b' * 40}], dim=-1)", 0)))
+        >>> print("\\n".join(formatted("x = ", f"torch.cat([{'a' * 38}, {'b' * 38}], dim=-1)", 0)))
         x = torch.cat(
-            [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb],
+            [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb],
             dim=-1,
         )
     """

@@ -49,9 +49,14 @@ def is_native(layer: Recurrent) -> bool:
         >>> is_native(Recurrent("gru", RecurrentSpec("gru", 2, 5, ("backward",)), (weights,), reverse=True))
         True
     """
+    return not missing_in_torch(layer)
+
+
+def missing_in_torch(layer: Recurrent) -> tuple[str, ...]:
+    """Why torch's own layers cannot compute the directions of a layer, in words; what is done around them is none of that."""
     ways = DIRECTIONS[: len(layer.spec.directions)]
     plain = replace(layer, spec=replace(layer.spec, directions=ways), merge_mode="concat", reverse=False)
-    return not obstacles(plain, "torch")
+    return obstacles(plain, "torch")
 
 
 def groups_of(graph: Graph, more: Callable[[Node], Node | None] = lambda _: None) -> list[Group]:
@@ -154,4 +159,4 @@ def _needs(group: Group, more: Callable[[Node], Node | None]) -> set[str]:
     return found - {node.name for node in group.members}
 
 
-__all__ = ["Group", "groups_of", "is_native"]
+__all__ = ["Group", "groups_of", "is_native", "missing_in_torch"]

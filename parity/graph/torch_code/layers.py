@@ -140,11 +140,11 @@ def _spatial(name: str, values: tuple[int, ...], usual: int) -> str:
     return "" if set(values) == {usual} else f"{name}={_numbers(values)}"
 
 
-def _in_channels_first(w: Writer, wire: Wire, last: bool) -> tuple[Expr, Callable[[Expr], Expr]]:
+def _in_channels_first(w: Writer, wire: Wire, last: bool, rank: int) -> tuple[Expr, Callable[[Expr], Expr]]:
     """A value with its channels on axis 1, and what turns a result back."""
     if not last:
         return w.name(wire), lambda found: found
-    x, rank = w.name(wire), len(w.shape(wire) or ())
+    x = w.name(wire)
     there = (0, rank - 1, *range(1, rank - 1))
     return permuted(x, there), lambda found: permuted(found, (0, *range(2, rank), 1))
 
@@ -193,7 +193,7 @@ def convolution(w: Writer, node: Node) -> Expr:
         _option("bias", "bias" in weights, True),
     )
     module = w.module(layer, value, weights)
-    x, back = _in_channels_first(w, _wire(node), layer.channels_last)
+    x, back = _in_channels_first(w, _wire(node), layer.channels_last, len(layer.sizes) + 2)
     if pads is None:
         x = _same_for_any_length(w, x, layer)
     elif not even:
@@ -205,7 +205,7 @@ def pooling(w: Writer, node: Node) -> Expr:
     """A `Pooling` node."""
     layer = node.operation
     assert isinstance(layer, Pooling)
-    x, back = _in_channels_first(w, _wire(node), layer.channels_last)
+    x, back = _in_channels_first(w, _wire(node), layer.channels_last, len(layer.sizes) + 2)
     reaches = _reaches(layer.sizes, layer.dilations)
     pads = _pads(layer.padding, reaches, layer.strides)
     none = pads is not None and not any(map(any, pads))
@@ -290,7 +290,7 @@ def batch_normalization(w: Writer, node: Node) -> Expr:
     dimensions = {2: 1, 3: 1, 4: 2, 5: 3}.get(rank, 1)
     value = _made(f"BatchNorm{dimensions}d", str(layer.size), _epsilon(layer.epsilon), affine)
     module = w.module(layer, value, weights)
-    if rank not in (2, 3, 4, 5) or axis == 0:
+    if rank not in (2, 3, 4, 5) or axis == 0 or (layer.axis == -1 and w.rank(wire) is None):
         return _along_last(w, module, wire, axis, rank)
     (x,) = w.take(wire, own=_LINE) if axis == 1 else [w.name(wire)]
     there = (0, axis, *(one for one in range(1, rank) if one != axis))
@@ -355,7 +355,8 @@ def group_normalization(w: Writer, node: Node) -> Expr:
     affine = "" if weights else "affine=False"
     value = _made("GroupNorm", str(layer.groups), str(channels), _epsilon(layer.epsilon), affine)
     module = w.module(layer, value, weights)
-    x, back = _in_channels_first(w, wire, layer.axis != 1 and (w.rank(wire) or 3) > 2)
+    rank = w.rank(wire) or 3
+    x, back = _in_channels_first(w, wire, layer.axis != 1 and rank > 2, rank)
     return back(call(module, x, weight=_LAYER))
 
 

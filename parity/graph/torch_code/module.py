@@ -9,7 +9,7 @@ from parity.graph.code import wrapped
 from parity.graph.graph import GraphInput
 from parity.graph.torch_code.formatting import formatted
 from parity.graph.torch_code.names import PYTHON_NAMES, class_name, prose
-from parity.graph.torch_code.writer import Axis, Declared, Writer, shown
+from parity.graph.torch_code.writer import Declared, Writer, shown
 
 _NAMES = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX"}
 _FILES = {
@@ -166,4 +166,4 @@ def _imports(code: str) -> str:
     return "\n".join([*own, "", *torch])
 
 
-__all__ = ["Axis", "module_text"]
+__all__ = ["module_text"]

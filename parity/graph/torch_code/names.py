@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 
 from parity.graph.code import identifiers
 
@@ -72,7 +73,7 @@ def short(name: str, index: int = 0) -> list[str]:
     return [base, full] if base and base != full and base not in PYTHON_NAMES else [full]
 
 
-def class_name(name: str, reserved: frozenset[str] = PYTHON_NAMES) -> str:
+def class_name(name: str, reserved: Set[str] = PYTHON_NAMES) -> str:
     """A class for a model or a layer.
 
     Example:
@@ -82,7 +83,9 @@ def class_name(name: str, reserved: frozenset[str] = PYTHON_NAMES) -> str:
     words = re.findall(r"[A-Za-z0-9]+", name)[:8]
     found = "".join(word[0].upper() + word[1:] for word in words)[:60] or "Model"
     found = f"Model{found}" if found[0].isdigit() else found
-    return f"{found}Model" if found in reserved or found in ("True", "False", "None") else found
+    while found in reserved or found in ("True", "False", "None"):
+        found = f"{found}Model"
+    return found
 
 
 def prose(text: object, most: int = 100) -> str:

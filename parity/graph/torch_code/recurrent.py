@@ -11,7 +11,7 @@ from parity.files.state_dict import SUFFIXES
 from parity.graph.graph import Node, Wire
 from parity.graph.torch_code.cells import cell_class
 from parity.graph.torch_code.expressions import Expr, binary, call, index, method
-from parity.graph.torch_code.groups import Group, is_native
+from parity.graph.torch_code.groups import Group, is_native, missing_in_torch
 from parity.graph.torch_code.shaping import whole_rows
 from parity.graph.torch_code.weights import recurrent_blocks
 from parity.graph.torch_code.writer import Rows, Writer
@@ -107,7 +107,7 @@ class _Native(_Run):
         module: str,
         given: _Given,
         names: list[str],
-        comment: str = "",
+        shown: Wire | None = None,
     ) -> None:
         super().__init__(w, layers[-1], given)
         self.depth, self.ways = len(layers), len(self.layer.spec.directions)
@@ -120,9 +120,10 @@ class _Native(_Run):
             )
         kind, states = self.layer.spec.kind, self.layer.spec.states
         wanted = [names, *([state, f"{names[-1]}_{state}"] for state in states)]
-        self.output, *found = w.body.unpack(
-            "{}, ({}, {})" if kind == "lstm" else "{}, {}", self._called(module, x), wanted, 1, comment
-        )
+        called, pattern = self._called(module, x), "{}, ({}, {})" if kind == "lstm" else "{}, {}"
+        plain = self.layer.return_sequences and not self.layer.merges and not self.layer.reverse
+        comment = w.change(shown, called) if shown is not None and plain and w.uses[shown] else ""
+        self.output, *found = w.body.unpack(pattern, called, wanted, 1, comment)
         self.states = dict(zip(states, found, strict=True))
         self._halves: list[Expr] | None = None
 
@@ -183,7 +184,8 @@ class _Native(_Run):
         count, row = self.depth * self.ways, depth * self.ways + way
         array = self.states[kind]
         shown_row = row - count if depth == self.depth - 1 else row
-        return index(array, str(shown_row)), Rows(array, row, count)
+        # A row costs nothing: it may be written wherever it is needed.
+        return Expr(f"{array.text}[{shown_row}]"), Rows(array, row, count)
 
 
 class _Apart(_Run):
@@ -307,7 +309,7 @@ def write_recurrent(w: Writer, group: Group) -> None:
     if native:
         rates = [node.operation.rate for node in group.inert if isinstance(node.operation, Dropout)]
         module = _declared(w, layers, layers[0], group.name, dropout=max(rates, default=0.0))
-        run = _Native(w, layers, module, given, names, _comment(w, last))
+        run = _Native(w, layers, module, given, names, Wire(last.name))
     else:
         run = _Apart(w, layers[-1], given, names, layers[-1].name)
     for depth, (node, layer) in enumerate(zip(group.nodes, layers, strict=True)):
@@ -319,13 +321,6 @@ def write_recurrent(w: Writer, group: Group) -> None:
                 w.rows[wire] = run.state(value.quantity, depth, _way(value))[1]
             w.define(wire, run.value(value, depth))
         _notes(w, layer)
-
-
-def _comment(w: Writer, node: Node) -> str:
-    layer = node.operation
-    assert isinstance(layer, Recurrent)
-    plain = layer.return_sequences and not layer.merges and not layer.reverse
-    return w.comment(Wire(node.name)) if plain and w.uses[Wire(node.name)] else ""
 
 
 def _way(value: Value) -> int:
@@ -357,6 +352,8 @@ def write_bidirectional(w: Writer, node: Node) -> None:
     x = w.name(wire)
     mask = _mask(w, node.inputs[1] if len(node.inputs) > 1 else None)
     ends = []
+    for one in layer.recurrent:
+        _notes(w, one)
     for way, stack in zip(DIRECTIONS, layer.stacks, strict=True):
         value = x
         for depth, one in enumerate(stack):
@@ -375,6 +372,9 @@ def write_bidirectional(w: Writer, node: Node) -> None:
 
 
 def _notes(w: Writer, layer: Recurrent) -> None:
+    w.notes.extend(
+        f"layer '{layer.name}' is a class of the module's own: {reason}" for reason in missing_in_torch(layer)
+    )
     for name in ("dropout", "recurrent_dropout"):
         if getattr(layer, name):
             w.notes.append(

@@ -24,7 +24,7 @@ from parity.graph.operations import (
     normalized,
 )
 from parity.graph.torch_code.expressions import Expr, call, index, method
-from parity.graph.torch_code.writer import Axis, Rows, Writer
+from parity.graph.torch_code.writer import Rows, Writer
 
 
 def _wires(node: Node) -> list[Wire]:
@@ -73,11 +73,9 @@ def reshape(w: Writer, node: Node) -> Expr:
     """A `Reshape` node: flatten or unflatten where that is all."""
     assert isinstance(node.operation, Reshape)
     wires = _wires(node)
-    before, after = w.shape(wires[0]), w.shape(Wire(node.name))
-    if before is not None and after is not None:
-        found = _flattened(w, wires[0], before, after)
-        if found is not None:
-            return found
+    found = _flattened(w, wires[0], Wire(node.name))
+    if found is not None:
+        return found
     texts = _size_texts(w, node.operation.sizes, wires)
     dynamic = [place for place, text in enumerate(texts) if ".shape[" in text]
     if len(dynamic) == 1 and "-1" not in texts:
@@ -86,22 +84,22 @@ def reshape(w: Writer, node: Node) -> Expr:
     return method(x, "reshape", *texts)
 
 
-def _flattened(w: Writer, wire: Wire, before: tuple[Axis, ...], after: tuple[Axis, ...]) -> Expr | None:
+def _flattened(w: Writer, wire: Wire, result: Wire) -> Expr | None:
     """Axes made one or one made several between those that stay; None where it is neither."""
-    if "?" in before or "?" in after:
+    if wire not in w.lengths or result not in w.lengths:
         return None
+    # Each axis by its lengths at every trial: those that are alike at all of them stay.
+    before, after = (list(zip(*w.lengths[one], strict=True)) for one in (wire, result))
     shorter = min(len(before), len(after))
     start = next((place for place in range(shorter) if before[place] != after[place]), shorter)
-    end = next(
-        (e for e in range(shorter - start) if before[len(before) - 1 - e] != after[len(after) - 1 - e]), shorter - start
-    )
+    rest = range(shorter - start)
+    end = next((place for place in rest if before[-1 - place] != after[-1 - place]), shorter - start)
     old, new = before[start : len(before) - end], after[start : len(after) - end]
     if not old and not new:
         return w.take(wire)[0]
-    if len(old) == 1 and old[0] != 1 and len(new) > 1 and sum(isinstance(length, str) for length in new) <= 1:
-        sizes = ", ".join("-1" if isinstance(length, str) else str(length) for length in new)
-        axis = -1 if not end else start
-        return method(w.take(wire)[0], "unflatten", str(axis), f"({sizes})")
+    if len(old) == 1 and len(new) > 1 and sum(len(set(lengths)) > 1 for lengths in new) <= 1:
+        sizes = ", ".join("-1" if len(set(lengths)) > 1 else str(lengths[0]) for lengths in new)
+        return method(w.take(wire)[0], "unflatten", "-1" if not end else str(start), f"({sizes})")
     if len(new) == 1 and len(old) > 1:
         last = [] if not end else [str(start + len(old) - 1)]
         return method(w.take(wire)[0], "flatten", *([str(start)] if start or last else []), *last)
@@ -215,7 +213,8 @@ def slice_(w: Writer, node: Node) -> Expr:
     turned = [axis for axis, _, _, step in node.operation.parts if step < 0]
     rank = w.rank(wire)
     parts = {
-        normalized(axis, rank) if rank is not None else axis: _range(*part) for axis, *part in node.operation.parts
+        normalized(axis, rank) if rank is not None else axis: _range(start, stop, step)
+        for axis, start, stop, step in node.operation.parts
     }
     if len(parts) == 1:
         ((axis, what),) = parts.items()

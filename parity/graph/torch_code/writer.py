@@ -13,15 +13,13 @@ from parity.deferred import Blocks, blocks_of
 from parity.errors import Problem
 from parity.graph.code import identifiers
 from parity.graph.graph import Graph, Node, Wire
-from parity.graph.lengths import axes_of
 from parity.graph.operations import Constant
 from parity.graph.simplify.facts import kinds_of
 from parity.graph.torch_code.body import Body, variables
 from parity.graph.torch_code.expressions import Expr, number
 from parity.graph.torch_code.names import MODULE_NAMES, PYTHON_NAMES, short
+from parity.graph.torch_code.shapes import Axis, shapes_in_words
 from parity.graph.torch_code.weights import as_type, float_type
-
-Axis = int | str
 
 _MOST_WEIGHT, _MOST_WIDTH = 3, 64
 """How much is written in one line: a layer and a function, or three functions."""
@@ -79,12 +77,12 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.float_type = float_type(self.graph)
-        self.axes = axes_of(self.graph)
+        self.axes, self.lengths = shapes_in_words(self.graph)
         self.kinds = kinds_of(self.graph)
         self.nodes = {node.name: node for node in self.graph.nodes}
         self.uses = Counter(wire for node in self.graph.nodes for wire in node.inputs if wire is not None)
         self.uses.update(self.graph.outputs.values())
-        self.attributes = identifiers([one.name for one in self.graph.operations], MODULE_NAMES)
+        self.attributes = _attributes(self.graph)
         self._taken = {*self.attributes.values(), *MODULE_NAMES}
         self._modules: dict[tuple[int, str], str] = {}
         self._shapes: dict[str, tuple[Axis, ...]] = {}
@@ -111,7 +109,7 @@ class Writer:
         """A value as a variable (or a number), so that it can be written twice."""
         found = self._value(wire)
         if not found.is_name:
-            found = self.values[wire] = self.body.assign(found, self._wanted(wire), self._comment(wire, found))
+            found = self.values[wire] = self.body.assign(found, self._wanted(wire), self.change(wire, found))
         if (shape := self.shape(wire)) is not None:
             self._shapes[found.text] = shape
         return found
@@ -162,8 +160,7 @@ class Writer:
     def wanted(self, node: Node, index: int = 0) -> list[str]:
         """Names that would suit a value of a node."""
         found = short(node.source or node.name, index)
-        is_mask = self.kinds.get(Wire(node.name)) == "bool" and found[-1].endswith("_mask")
-        return ["mask", *found] if is_mask else found
+        return ["mask", *found] if self.kinds.get(Wire(node.name)) == "bool" else found
 
     # ---- shapes
 
@@ -176,7 +173,7 @@ class Writer:
         shape = self.shape(wire)
         return None if shape is None else len(shape)
 
-    def _comment(self, wire: Wire, value: Expr) -> str:
+    def change(self, wire: Wire, value: Expr) -> str:
         """The shape of a value where it is another than that of everything it is made of."""
         shape = self.shape(wire)
         before = {self._shapes[text] for text in variables(value.text) if text in self._shapes}
@@ -226,6 +223,23 @@ class Writer:
     def refuse(self, what: str, node: Node, expected: str = "", got: str = "", remedy: str = "") -> None:
         """Something that is not said in torch; writing goes on."""
         self.problems.append(Problem(what, f"layer '{node.name}' of '{self.graph.name}'", expected, got, remedy))
+
+
+_LINEAR = "_linear"
+"""Ends the name of a layer whose activation, a node of its own, has the name of the layer."""
+
+
+def _attributes(graph: Graph) -> dict[str, str]:
+    """Attributes by the names of the operations; a layer with an activation has the name that the source gives both."""
+    plain = [one.name for one in graph.operations if not one.arrays.held]
+    layers = {one.name: one.name for one in graph.operations if one.arrays.held}
+    for name in layers:
+        base = name.removesuffix(_LINEAR)
+        if base != name and base in plain:
+            layers[name] = base
+    found = identifiers(dict.fromkeys(layers.values()), MODULE_NAMES)
+    others = identifiers([name for name in plain if name not in found], {*MODULE_NAMES, *found.values()})
+    return others | {name: found[own] for name, own in layers.items()}
 
 
 def shown(shape: Sequence[Axis]) -> str:

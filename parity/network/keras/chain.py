@@ -37,6 +37,7 @@ class Chain:
     input_shape: Sequence[Any] | None
     sources: dict[str, tuple[str, int]]
     outputs: list[tuple[str, int]] | None
+    input_name: str = ""
 
 
 def check_model(serialized: Config) -> None:
@@ -116,7 +117,8 @@ def _sequential(config: Config, layers: Sequence[Config], problems: list[Problem
                 )
             )
     sources = {after: (before, 0) for before, after in pairwise(names)}
-    return Chain(inner, shape if isinstance(shape, (list, tuple)) else None, sources, None)
+    name = name_of(layers[0]) if has_input else ""
+    return Chain(inner, shape if isinstance(shape, (list, tuple)) else None, sources, None, name)
 
 
 def _functional(config: Config, layers: Sequence[Config], problems: list[Problem]) -> Chain:
@@ -158,7 +160,7 @@ def _functional(config: Config, layers: Sequence[Config], problems: list[Problem
     problems += mask_problems(chained, sources, given)
     outputs = _references(config.get("output_layers"), by_name, problems)
     shape = input_shape(by_name[inputs[0]]) if inputs else None
-    return Chain([*chained, *outside], shape, sources, outputs)
+    return Chain([*chained, *outside], shape, sources, outputs, inputs[0] if inputs else "")
 
 
 MODEL_READERS: dict[str, Callable[[Config, Sequence[Config], list[Problem]], Chain]] = {

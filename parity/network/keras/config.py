@@ -106,7 +106,8 @@ def network_from_keras(
     size = None if plans and isinstance(plans[0], EmbeddingPlan) else size
     nodes, details = with_weights(plans, stored, sizes_in_chain(plans, stored, size))
     layers = tuple(layer for group in nodes for layer in group)
-    return Network(title, layers, outputs, "keras", {**details, **_meanings(layers, hard_sigmoid_of_keras_2)}, time)
+    said = {**details, **_meanings(layers, hard_sigmoid_of_keras_2)}
+    return Network(title, layers, outputs, "keras", said, time, input_name=chain.input_name)
 
 
 def chain_paths(serialized: Config) -> list[tuple[str, ...]]:

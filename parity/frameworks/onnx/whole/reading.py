@@ -1,8 +1,8 @@
 """A whole ONNX model as a graph of operations: what `graph_of` does, and how inputs and the lengths of their axes are named.
 
 Rooms: reading_graph (node by node), reading_step (one node), reading_state (the graph in the making), reading_values (what a tensor is
-meanwhile), reading_lengths (arithmetic with lengths), reading_elementwise, reading_layers, reading_moves, reading_recurrent and
-reading_reductions (operators), reading_stubs (what is not known), reading_names.
+meanwhile), reading_lengths (arithmetic with lengths), reading_elementwise, reading_layers, reading_moves, reading_picking,
+reading_widening, reading_recurrent and reading_reductions (operators), reading_stubs (what is not known), reading_names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, inliner
 
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
-from parity.frameworks.onnx.checking import UNKNOWN_TO_CHECKER
+from parity.frameworks.onnx.checking import UNKNOWN_TO_CHECKER, check
 from parity.frameworks.onnx.constants import Constant
 from parity.frameworks.onnx.facts import facts_of
 from parity.frameworks.onnx.finding import Finder
@@ -29,7 +29,7 @@ from parity.graph import Graph, GraphInput, Layered, Node, Wire
 from parity.graph.operations import Cast
 from parity.network import Embedding, Recurrent
 
-_TYPES = {
+_TYPES: dict[int, str] = {
     **dict.fromkeys((TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16), "float32"),
     **dict.fromkeys((TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8), "int64"),
     TensorProto.UINT8: "int64",
@@ -190,7 +190,7 @@ class _Reader:
         if reading.stored:
             reading.build.details["stored as"] = ", ".join(sorted(reading.stored))
         if named := [f"{gone} = {kept}" for gone, kept in self._same.items() if not {gone, kept} & self._unnamed]:
-            reading.build.details["lengths"] = ", ".join(named)
+            reading.build.details["lengths"] = ", ".join(sorted(named))
         reading.build.problems += reading.problems
         graph = reading.build.graph(outputs)
         nodes = _with_own_names(graph.nodes)

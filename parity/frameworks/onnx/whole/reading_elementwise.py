@@ -39,16 +39,18 @@ def _plain(function: str) -> Handler:
 def _add(step: Step) -> Sequence[Value]:
     for at in (0, 1):
         value, other = step.value(at), step.value(1 - at)
-        if (
-            step.reading.is_uniform(other, 0.0)
-            and isinstance(other, Constant)
-            and other.size == 1
-            and step.rank(other) <= 1
-        ):
+        if _is_number(step, other, value) and step.reading.is_uniform(other, 0.0):
             return [value]
         if (found := _biased(step, at, value, other)) is not None:
             return [found]
     return _plain("add")(step)
+
+
+def _is_number(step: Step, value: Value, beside: Value) -> bool:
+    """Whether a value is one constant number, which leaves the shape of another one as it is."""
+    if not isinstance(value, Constant) or value.size != 1:
+        return False
+    return not value.shape or len(value.shape) <= step.rank(beside)
 
 
 def _biased(step: Step, at: int, value: Value, other: Value) -> Value | None:
@@ -79,7 +81,7 @@ def _divide(step: Step) -> Sequence[Value]:
 def _power(step: Step) -> Sequence[Value]:
     x, power = step.value(0), step.value(1)
     usual = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}
-    if isinstance(power, Constant) and power.size == 1 and step.rank(power) <= 1 and step.kind(x) == "float":
+    if _is_number(step, power, x) and isinstance(power, Constant) and step.kind(x) == "float":
         number = float(step.reading.array(power).ravel()[0])
         if number == 1.0:
             return [x]
@@ -112,8 +114,8 @@ def _clip(step: Step) -> Sequence[Value]:
     x, ends = step.value(0), [_end(step, name, at) for at, name in enumerate(("min", "max"), 1)]
     if all(end is None or isinstance(end, float) for end in ends) and step.kind(x) == "float":
         known: dict[tuple[object, ...], str] = {(0.0, 6.0): "relu6", (-1.0, 1.0): "hard_tanh", (0.0, None): "relu"}
-        if (*ends,) in known:
-            return [step.activation(known[*ends], x)]
+        if tuple(ends) in known:
+            return [step.activation(known[tuple(ends)], x)]
     for function, end in zip(("maximum", "minimum"), ends, strict=True):
         if end is not None:
             x = step.elementwise(function, x, end)
@@ -180,6 +182,11 @@ def _prelu(step: Step) -> Sequence[Value]:
     return [step.elementwise("add", step.activation("relu", x), below, source=True)]
 
 
+def _is_nan(step: Step) -> Sequence[Value]:
+    """What is not even equal to itself."""
+    return [step.elementwise("not_equal", step.value(0), step.value(0), source=True)]
+
+
 def _swish(step: Step) -> Sequence[Value]:
     x, alpha = step.value(0), step.number("alpha", 1.0)
     if alpha == 1.0:
@@ -207,6 +214,7 @@ HANDLERS: dict[str, Handler] = {
     "GreaterOrEqual": _plain("greater_equal"),
     "HardSigmoid": _one("hard_sigmoid", alpha=0.2, beta=0.5),
     "HardSwish": _one("hard_silu"),
+    "IsNaN": _is_nan,
     "LeakyRelu": _one("leaky_relu", alpha=0.01),
     "Less": _plain("less"),
     "LessOrEqual": _plain("less_equal"),

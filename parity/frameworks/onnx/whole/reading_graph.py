@@ -19,6 +19,7 @@ from parity.frameworks.onnx.whole import (
     reading_moves,
     reading_recurrent,
     reading_reductions,
+    reading_widening,
 )
 from parity.frameworks.onnx.whole.reading_lengths import lengths_followed
 from parity.frameworks.onnx.whole.reading_state import Reading
@@ -32,14 +33,29 @@ HANDLERS: dict[str, Callable[[Step], Sequence[Value]]] = {
     **reading_moves.HANDLERS,
     **reading_recurrent.HANDLERS,
     **reading_reductions.HANDLERS,
+    **reading_widening.HANDLERS,
 }
 """What each operator becomes."""
 
 _OWN = ("", "ai.onnx")
 _LENGTHS = ("Shape", "Size")
 _BODIES = ("Loop", "Scan")
-_WRONG = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+_WRONG = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 """What a node without the inputs or attributes that it must have breaks on, wherever they are looked up."""
+
+_FROZEN = (
+    "the export fixed the length of an axis here: give that length, given={'the word of the axis': a number}, or export the model anew "
+    "with that axis dynamic"
+)
 
 Scope = ChainMap[str, Value]
 
@@ -157,7 +173,9 @@ def _placed(problem: Problem, where: str) -> Problem:
     if problem.where.startswith("graph '"):
         return problem
     inner = f"; {problem.where}" if problem.where else ""
-    return replace(problem, where=f"{where}{inner}", remedy=problem.remedy or REMEDY)
+    frozen = "Reshape" in where and problem.what.startswith("the numbers do not fill")
+    remedy = _FROZEN if frozen else problem.remedy or REMEDY
+    return replace(problem, where=f"{where}{inner}", remedy=remedy)
 
 
 def names_used(graphs: Iterable[Any]) -> list[str]:

@@ -68,7 +68,10 @@ def _shape(step: Step) -> Value:
 
 
 def _plain(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    return lambda step, *arrays: function(*arrays)
+    def rule(step: Step, *arrays: Any) -> Any:
+        return function(*arrays)
+
+    return rule
 
 
 def _divided(step: Step, a: Any, b: Any) -> Any:
@@ -96,7 +99,7 @@ def _product(step: Step, x: Any, axes: Any = None) -> Any:
     total: Any = 1
     for one in x:
         total = one * total
-    keeps = step.integer("keepdims", 1)
+    keeps = step.integer("keepdims", 1) == 1
     found = np.empty((1,) * keeps, object)
     found[...] = total
     return found
@@ -142,6 +145,10 @@ def _cast(step: Step, x: Any) -> Any:
     return x
 
 
+def _undecided(step: Step, *arrays: Any) -> Any:
+    raise UndecidedError
+
+
 _MOVES: dict[str, Callable[..., Any]] = {
     "Cast": _cast,
     "Concat": _concat,
@@ -162,12 +169,8 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Mul": _plain(lambda a, b: a * b),
     "Sub": _plain(lambda a, b: a - b),
     "Where": _where,
-    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _plain(lambda a, b: _undecided())),
+    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _undecided),
 }
-
-
-def _undecided() -> Any:
-    raise UndecidedError
 
 
 __all__ = ["lengths_followed"]

@@ -14,19 +14,14 @@ from onnx import TensorProto
 
 from parity.frameworks.onnx.constants import Constant
 from parity.frameworks.onnx.whole.reading_layers import embedding_of
+from parity.frameworks.onnx.whole.reading_picking import picked, split_axis
 from parity.frameworks.onnx.whole.reading_step import Step, same_length
-from parity.frameworks.onnx.whole.reading_values import Sizes, Sym, Value
+from parity.frameworks.onnx.whole.reading_values import Sym, Value
 from parity.graph.operations import (
     Concatenate,
-    Expand,
     Flip,
-    Length,
     Pad,
-    Range,
-    Repeat,
-    Reshape,
-    Size,
-    Stack,
+    Slice,
     Take,
     Transpose,
 )
@@ -60,28 +55,19 @@ def _merged(step: Step, x: Value, sizes: Sequence[int | Sym]) -> Value | None:
     moved = step.reading.producer(x)
     if moved is None or not isinstance(moved.operation, Transpose) or moved.inputs[0] is None:
         return None
-    split = step.reading.producer(moved.inputs[0])
-    if split is None or not isinstance(split.operation, Reshape) or split.inputs[0] is None:
+    found = split_axis(step, moved.inputs[0])
+    if found is None:
         return None
-    whole, parts, now = (step.shape(one) for one in (split.inputs[0], moved.inputs[0], x))
-    order, rank = moved.operation.axes, len(whole)
-    if len(parts) != rank + 1 or len(sizes) != rank:
+    whole, at = found
+    order, now, length = moved.operation.axes, step.shape(x), step.shape(whole)[at]
+    first = order.index(at)
+    if order[first + 1 : first + 2] != (at + 1,):
         return None
-    for at in range(rank):
-        first = order.index(at)
-        alike = all(
-            same_length(a, b)
-            for a, b in zip((*whole[:at], *whole[at + 1 :]), (*parts[:at], *parts[at + 2 :]), strict=True)
-        )
-        if not alike or order[first + 1 : first + 2] != (at + 1,):
-            continue
-        joined = (*now[:first], whole[at], *now[first + 2 :])
-        if sum(one == -1 for one in sizes) > 1:
-            return None
-        if all(one == -1 or same_length(own, one) for own, one in zip(joined, sizes, strict=True)):
-            kept = [axis - (axis > at) for axis in order if axis != at + 1]
-            return step.transposed(split.inputs[0], kept)
-    return None
+    joined = (*now[:first], length, *now[first + 2 :])
+    alike = len(joined) == len(sizes) and sum(one == -1 for one in sizes) <= 1
+    if not alike or not all(one == -1 or same_length(own, one) for own, one in zip(joined, sizes, strict=True)):
+        return None
+    return step.transposed(whole, [axis - (axis > at) for axis in order if axis != at + 1])
 
 
 def _flatten(step: Step) -> Sequence[Value]:
@@ -109,7 +95,13 @@ def _squeeze(step: Step) -> Sequence[Value]:
             raise step.refused("this Squeeze drops other axes where a batch or a sequence is one long", "axes", "none")
         axes = [axis for axis, length in enumerate(shape) if length == 1]
         return [step.squeezed(x, axes)]
-    return [step.squeezed(x, step.axes("axes", 1, step.rank(x)) or [])]
+    places = step.axes("axes", 1, step.rank(x)) or []
+    made = step.reading.producer(x)
+    if made is not None and isinstance(made.operation, Slice) and made.inputs[0] is not None and len(places) == 1:
+        ((axis, start, _, stride), *more) = made.operation.parts
+        if not more and [axis] == places and stride == 1 and step.shape(x)[axis] == 1 and (start or 0) >= 0:
+            return [picked(step, made.inputs[0], axis, start or 0)]
+    return [step.squeezed(x, places)]
 
 
 def _unsqueeze(step: Step) -> Sequence[Value]:
@@ -214,78 +206,6 @@ def _picked(step: Step, x: Value, axis: int, places: Any) -> Value:
     return step.call(Take(step.name("take"), axis), x, Constant.of_array(places, ""))
 
 
-def picked(step: Step, x: Value, axis: int, index: int) -> Value:
-    """One place of an axis; straight from the values that were put together along it, where it is one of them.
-
-    Args:
-        step: the node.
-        x: where it is taken from.
-        axis: of x.
-        index: the place.
-    """
-    made = step.reading.producer(x)
-    if made is not None and made.inputs and made.inputs[0] is not None:
-        operation, given = made.operation, [wire for wire in made.inputs if wire is not None]
-        if isinstance(operation, Stack) and operation.axis == axis and 0 <= index < len(given):
-            return given[index]
-        if type(operation).__name__ == "ExpandDims" and operation.axes == (axis,) and index in (0, -1):  # type: ignore[union-attr]
-            return given[0]
-        if isinstance(operation, Concatenate) and operation.axis == axis and index >= 0:
-            for wire in given:
-                length = step.shape(wire)[axis]
-                if not isinstance(length, int):
-                    break
-                if index < length:
-                    return picked(step, wire, axis, index)
-                index -= length
-            return step.selected(x, axis, index)
-        part = getattr(operation, "parts", ((None, None, None, 0),))
-        if len(part) == 1 and part[0][0] == axis and part[0][3] == 1 and index >= 0 and (part[0][1] or 0) >= 0:
-            return picked(step, given[0], axis, index + (part[0][1] or 0))
-    return step.selected(x, axis, index)
-
-
-def _expand(step: Step) -> Sequence[Value]:
-    sizes = step.sizes("shape", 1)
-    if sizes is None:
-        raise step.refused("the shape is missing")
-    return [expanded(step, step.value(0), sizes)]
-
-
-def expanded(step: Step, x: Value, sizes: Sequence[int | Sym]) -> Value:
-    """A value broadcast together with a shape."""
-    own = step.shape(x)
-    wanted = [1] * (len(own) - len(sizes)) + list(sizes)
-    aligned = (1,) * (len(wanted) - len(own)) + own
-    keeps = [size == 1 or same_length(old, size) for old, size in zip(aligned, wanted, strict=True)]
-    if all(keeps) and len(own) == len(wanted):
-        return x
-    wire, others = None if isinstance(x, Constant) else step.reading.wire(x), list[Any]()
-    found: list[Size] = []
-    for size, keep in zip(wanted, keeps, strict=True):
-        one: Size | None = -1 if keep else step.reading.size(size, wire, others)
-        if one is None:
-            raise step.refused("this shape cannot be said with the lengths of axes")
-        found.append(one)
-    return step.call(Expand(step.name("expand"), tuple(found)), x, *others)
-
-
-def _tile(step: Step) -> Sequence[Value]:
-    x, times = step.value(0), step.sizes("repeats", 1)
-    own = step.shape(x)
-    if times is None or len(times) != len(own):
-        raise step.refused("repeats are not one for each axis", str(len(own)), str(times))
-    widened = [size if old == 1 else 1 for old, size in zip(own, times, strict=True)]
-    x = expanded(step, x, widened)
-    for axis, (old, size) in enumerate(zip(own, times, strict=True)):
-        if old == 1 or size == 1:
-            continue
-        if not isinstance(size, int) or not 1 <= size <= 64:
-            raise step.refused("an axis is repeated as often as a length says", "a number of up to 64", str(size))
-        x = step.call(Concatenate(step.name("concatenate"), axis), *[x] * size)
-    return [x]
-
-
 def _pad(step: Step) -> Sequence[Value]:
     x = step.value(0)
     rank = step.rank(x)
@@ -340,99 +260,19 @@ def _cast(step: Step) -> Sequence[Value]:
     return [step.cast(x, kind)]  # type: ignore[arg-type]
 
 
-def _constant_of_shape(step: Step) -> Sequence[Value]:
-    sizes, value = step.sizes("shape", 0), step.attributes.get("value")
-    number = np.zeros(1, np.float32) if value is None else step.reading.tensors.array(value)
-    return [expanded(step, Constant.of_array(number.reshape(()), ""), sizes or [])]
-
-
-def _repeated(step: Step, x: Value, scales: Sequence[float]) -> Value:
-    for axis, scale in enumerate(scales):
-        if scale != int(scale) or scale < 1:
-            raise step.refused("only whole factors are converted", "1, 2, 3, ...", str(scale))
-        if scale != 1:
-            x = step.call(Repeat(step.name("repeat"), axis, int(scale)), x)
-    return x
-
-
-def _resize(step: Step) -> Sequence[Value]:
-    x, old = step.value(0), step.opset < 11 or step.op == "Upsample"
-    mode = step.text("mode", "nearest")
-    shift = step.text("coordinate_transformation_mode", "half_pixel" if not old else "asymmetric")
-    rounding = step.text("nearest_mode", "round_prefer_floor" if not old else "floor")
-    centred = shift in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric") and rounding.startswith("round")
-    if mode != "nearest" or not (centred or (shift, rounding) == ("asymmetric", "floor")):
-        raise step.refused(
-            "this kind of resizing is not converted", "nearest, each place repeated", f"{mode}, {shift}, {rounding}"
-        )
-    if "axes" in step.attributes:
-        raise step.refused("resizing of some axes is not converted", "scales of all axes", "axes")
-    sizes = step.sizes("sizes", 3) if not old and step.has(3) else None
-    if sizes is not None:
-        own = step.shape(x)
-        scales = [_factor(step, a, b) for a, b in zip(own, sizes, strict=True)]
-    elif "scales" in step.attributes:
-        scales = [float(one) for one in step.attributes["scales"]]
-    else:
-        scales = [float(one) for one in step.weight(1 if old else 2, "scales").ravel()]
-    return [_repeated(step, x, scales)]
-
-
-def _factor(step: Step, own: int | Sym, wanted: int | Sym) -> float:
-    mine = own.tried if isinstance(own, Sym) else (own,) * 3
-    other = wanted.tried if isinstance(wanted, Sym) else (wanted,) * 3
-    found = {b / a for a, b in zip(mine, other, strict=True) if a is not None and b is not None}
-    if len(found) != 1:
-        raise step.refused("only whole factors are converted")
-    return found.pop()
-
-
-def _range(step: Step) -> Sequence[Value]:
-    parts = [
-        step.sizes(name, at) if isinstance(step.inputs[at], Sizes) else None
-        for at, name in enumerate(("start", "limit", "delta"))
-    ]
-    if all(part is None for part in parts):
-        start, limit, delta = (step.weight(at, "an end of Range").ravel()[0] for at in range(3))
-        if delta == 0 or (limit - start) / delta > 1 << 20:
-            raise step.refused("this Range is longer than a real model's", "at most 1048576")
-        return [Constant.of_array(np.arange(start, limit, delta), step.source)]
-    start, delta = step.weight(0, "the start"), step.weight(2, "the step")
-    if parts[1] is None or start.ravel()[0] != 0 or delta.ravel()[0] != 1:
-        raise step.refused("this Range is not 0, 1, 2, ... along an axis")
-    return [positions(step, parts[1][0])]
-
-
-def positions(step: Step, length: int | Sym) -> Value:
-    """0, 1, 2, ... along an axis."""
-    if isinstance(length, int):
-        return Constant.of_array(np.arange(length), "")
-    others: list[Any] = []
-    size = step.reading.size(length, None, others)
-    if not isinstance(size, Length):
-        raise step.refused("no axis is as long as this Range")
-    return step.call(Range(step.name("steps"), Length(0, size.axis, size.times)), *others, kind="int")
-
-
 HANDLERS: dict[str, Callable[[Step], Sequence[Value]]] = {
     "Cast": _cast,
     "CastLike": _cast,
     "Concat": _concat,
-    "ConstantOfShape": _constant_of_shape,
     "Dropout": _dropout,
-    "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "Identity": _identity,
     "Pad": _pad,
-    "Range": _range,
     "Reshape": _reshape,
-    "Resize": _resize,
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
-    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
-    "Upsample": _resize,
 }

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from parity.conventions import onnx_returns
-from parity.errors import UnsupportedError
+from parity.errors import Problem, UnsupportedError
 from parity.frameworks.onnx.constants import Constant
 from parity.frameworks.onnx.options import options_of
 from parity.frameworks.onnx.trace import RECURRENT_OPS
 from parity.frameworks.onnx.weights import POSITIONS, Weight, is_float, layer_of
-from parity.frameworks.onnx.whole.reading_moves import picked, positions
+from parity.frameworks.onnx.whole.reading_picking import picked
 from parity.frameworks.onnx.whole.reading_step import Step, same_length
 from parity.frameworks.onnx.whole.reading_values import Sizes, Spread, Unknown, Value
+from parity.frameworks.onnx.whole.reading_widening import positions
 from parity.graph import Wire
 from parity.graph.operations import Stack
 from parity.layouts import STATES
@@ -53,7 +54,7 @@ def _is_used(step: Step, position: int) -> bool:
 def _weights(step: Step) -> dict[str, Weight]:
     """The weights, by the operator's own names."""
     arrays: dict[str, Weight] = {}
-    problems = []
+    problems: list[Problem] = []
     for name, position in POSITIONS.items():
         if not step.has(position):
             continue

@@ -17,8 +17,8 @@ def _axes(step: Step, x: Value) -> tuple[list[int], bool]:
     rank = step.rank(x)
     axes = step.axes("axes", 1, rank)
     if not axes:
-        axes = [] if step.integer("noop_with_empty_axes", 0) else list(range(rank))
-    return axes, bool(step.integer("keepdims", 1))
+        axes = [] if step.integer("noop_with_empty_axes", 0) == 1 else list(range(rank))
+    return axes, step.integer("keepdims", 1) == 1
 
 
 def _plain(function: Reducing, before: str = "", after: str = "") -> Callable[[Step], Sequence[Value]]:
@@ -38,7 +38,7 @@ def _extreme(step: Step) -> Sequence[Value]:
         raise step.refused("the last of several equal extremes is not converted", "select_last_index 0", "1")
     x = step.elementwise("negative", x) if step.op == "ArgMin" else x
     axis = step.axis(0, step.rank(x))
-    keeps = bool(step.integer("keepdims", 1))
+    keeps = step.integer("keepdims", 1) == 1
     return [step.call(Reduction(step.name("argmax"), "argmax", (axis,), keeps), x, source=True)]
 
 

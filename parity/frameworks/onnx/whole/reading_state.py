@@ -347,7 +347,7 @@ def _kind(operation: Layered, kinds: Sequence[Kind]) -> Kind:
         return "int" if operation.function == "argmax" else "bool" if operation.function in ("any", "all") else kinds[0]
     if isinstance(operation, (*_MOVES, Concatenate, Stack, Take)):
         return kinds[0]
-    return "float" if not isinstance(operation, Standing) else "float"
+    return "float"
 
 
 __all__ = ["ConflictError", "Kind", "Known", "Reading"]

@@ -236,12 +236,20 @@ class Step:
         return self.call(ExpandDims(self.name("expand_dims"), tuple(axes)), x) if axes else x
 
     def squeezed(self, x: Value, axes: Sequence[int]) -> Value:
-        """Without axes of length one."""
-        producer = self.reading.producer(x)
-        if producer is not None and isinstance(producer.operation, ExpandDims) and producer.inputs[0] is not None:
-            rank = self.rank(x)
-            if sorted(normalized(axis, rank) for axis in producer.operation.axes) == sorted(axes):
-                return producer.inputs[0]
+        """Without axes of length one; straight from the value to which they were added, and before axes are moved."""
+        made = self.reading.producer(x)
+        source = made.inputs[0] if made is not None and made.inputs else None
+        if made is not None and source is not None and axes:
+            if isinstance(made.operation, ExpandDims):
+                rank = self.rank(x)
+                if sorted(normalized(axis, rank) for axis in made.operation.axes) == sorted(axes):
+                    return source
+            elif isinstance(made.operation, Transpose):
+                order = made.operation.axes
+                gone = sorted(order[axis] for axis in axes)
+                kept = [axis for at, axis in enumerate(order) if at not in axes]
+                before = self.squeezed(source, gone)
+                return self.transposed(before, [axis - sum(one < axis for one in gone) for axis in kept])
         return self.call(Squeeze(self.name("squeeze"), tuple(axes)), x) if axes else x
 
     def selected(self, x: Value, axis: int, index: int) -> Value:
@@ -260,16 +268,19 @@ class Step:
         Raises:
             UnsupportedError: there are two such.
         """
+        if -1 in sizes and (left := self._rest(x, sizes)) is not None:
+            sizes = [left if one == -1 else one for one in sizes]
         if not isinstance(x, Constant):
             own = self.shape(x)
-            if len(own) == len(sizes) and all(same_length(a, b) for a, b in zip(own, sizes, strict=True)):
-                return x
+            units = [at for at, length in enumerate(own) if length == 1]
+            for gone in ([], units):
+                rest = [length for at, length in enumerate(own) if at not in gone]
+                if len(rest) == len(sizes) and all(same_length(a, b) for a, b in zip(rest, sizes, strict=True)):
+                    return self.squeezed(x, gone)
         others: list[Any] = []
         wire = None if isinstance(x, Constant) else self.reading.wire(x)
         found: list[Size | None] = [self.reading.size(one, wire, others) for one in sizes]
         unknown = [at for at, one in enumerate(found) if one is None]
-        if unknown and -1 in found and (rest := self._rest(x, sizes)) is not None:
-            found[found.index(-1)] = rest
         if len(unknown) > 1 or (unknown and -1 in found):
             raise self.refused("this shape cannot be said with the lengths of axes", got=f"axes {unknown}")
         complete = tuple(-1 if one is None else one for one in found)

@@ -69,10 +69,8 @@ class Stubs:
         if any(length is None for length in lengths):
             return
         reading.known[wire] = tuple(tuple(one[probe] for one in lengths if one is not None) for probe in range(PROBES))
-        kind = {TensorProto.INT64: "int", TensorProto.INT32: "int", TensorProto.BOOL: "bool"}.get(
-            found.elem_type, "float"
-        )
-        reading.kinds[wire] = kind  # type: ignore[assignment]
+        whole = found.elem_type in (TensorProto.INT64, TensorProto.INT32)
+        reading.kinds[wire] = "int" if whole else "bool" if found.elem_type == TensorProto.BOOL else "float"
 
     def _length(self, dim: onnx.TensorShapeProto.Dimension, reading: Reading) -> tuple[int, ...] | None:
         if dim.HasField("dim_value"):

@@ -40,15 +40,15 @@ def write_bidirectional(call: Call) -> None:
     assert isinstance(layer, Bidirectional)
     x, mask, single = call.taken(call.x, "float", _STEPS_FIRST), _mask(call), both_as_float32(layer)
     ends: list[tuple[Recurrent, Shown]] = []
-    for stack in single.stacks:
-        value, shown = x, None
-        for inner in stack:
-            node = inner.name if call.name == layer.name else f"{call.name}.{inner.name}"
-            shown = computed(call.assembly, inner, value, mask, None, call.assembly.node_name(node))
-            if inner is not stack[-1]:
-                value = _steps_first(call, inner, shown, inner.given[0])
-        assert shown is not None
-        ends.append((stack[-1], shown))
+    for stack, own in zip(single.stacks, layer.stacks, strict=True):
+        value, last = x, len(stack) - 1
+        for index, inner in enumerate(stack):
+            named, node = _named(call, layer, own[index], inner)
+            shown = computed(call.assembly, named, value, mask, None, node)
+            if index < last:
+                value = _steps_first(call, named, shown, named.given[0])
+            else:
+                ends.append((named, shown))
     if layer.merge_mode is None:
         for index, (inner, shown) in enumerate(ends):
             _give(call, inner, shown, inner.given[0], index)
@@ -58,6 +58,15 @@ def write_bidirectional(call: Call) -> None:
         return
     together = _merged(call, layer, [_steps_first(call, *end, end[0].given[0]) for end in ends])
     call.give(together, order=_STEPS_FIRST)
+
+
+def _named(call: Call, layer: Bidirectional, own: Recurrent, inner: Recurrent) -> tuple[Recurrent, str]:
+    """A layer inside under a name that no other layer has, for its weights, and one for the node of this call."""
+    wanted, key = f"{layer.name}.{own.name}", f"name of {id(own)}"
+    if key not in call.shared:
+        name = call.shared[key] = call.assembly.node_name(wanted)
+        return replace(inner, name=name), name
+    return replace(inner, name=call.shared[key]), call.assembly.node_name(wanted)
 
 
 def _merged(call: Call, layer: Bidirectional, halves: list[str]) -> str:

@@ -53,15 +53,19 @@ def _with_less_freedom(module: nn.Module, traced: Traced, title: str, error: Uns
     """
     words = [word for word in dict.fromkeys(axis_words(traced).values()) if word != "batch"]
     reason = error.problems[0]
-    for given in ([word for word in words if word != "time"], words):
+    single = [[word] for word in reversed(words)]
+    for given in (*single, words) if len(words) > 1 else single:
         axes = frozenset(axis for word in given for axis in axes_of_word(traced, word))
         if not axes:
             continue
         names = [node.name for node in user_inputs(traced.program)]
         lengths = [(place, axis, traced.example.tensors[place].shape[axis]) for place, axis in sorted(axes)]
-        frozen = [f"axis {axis} of '{names[place]}' at {length}: {reason.what}, {reason.where}" for place, axis, length in lengths]
+        frozen = [
+            f"axis {axis} of '{names[place]}' at {length}: {reason.what}, {reason.where}"
+            for place, axis, length in lengths
+        ]
         try:
-            return read_graph(module, trace(module, traced.example, axes), title, frozen)
+            return read_graph(module, trace(module, traced.example, axes, traced.tied), title, frozen)
         except UnsupportedError:
             continue
     raise error

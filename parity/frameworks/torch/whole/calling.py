@@ -23,7 +23,12 @@ from parity.recurrent import Array
 
 
 def call(
-    module: nn.Module, graph: Graph, inputs: Mapping[str, Array], device: str = "cpu", dtype: str = "float32", tf32: bool = False
+    module: nn.Module,
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    device: str = "cpu",
+    dtype: str = "float32",
+    tf32: bool = False,
 ) -> dict[str, Array]:
     """Run a live module in evaluation mode, without gradients.
 
@@ -58,7 +63,12 @@ def call(
 
 
 def intermediate(
-    module: nn.Module, graph: Graph, inputs: Mapping[str, Array], device: str = "cpu", dtype: str = "float32", tf32: bool = False
+    module: nn.Module,
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    device: str = "cpu",
+    dtype: str = "float32",
+    tf32: bool = False,
 ) -> dict[str, Array]:
     """What the modules inside give, by the `Node.source` of the graph: "encoder.proj", "encoder.proj@1" at a second call.
 
@@ -66,7 +76,7 @@ def intermediate(
         module, graph, inputs, device, dtype, tf32: as for `call`.
 
     Returns:
-        One array for every source of the graph; a recurrent layer's states are "lstm.h_n", "lstm.c_n".
+        One array for every source of the graph.
     """
     own = _placed(module, device, dtype)
     with _computing(own, device, tf32):
@@ -83,7 +93,9 @@ def arguments(module: nn.Module, graph: Graph, inputs: Mapping[str, Array]) -> E
     """
     missing = [one.name for one in graph.inputs if one.name not in inputs]
     if missing:
-        raise ShapeError("inputs are missing", graph.name, ", ".join(one.name for one in graph.inputs), f"no {missing[0]}")
+        raise ShapeError(
+            "inputs are missing", graph.name, ", ".join(one.name for one in graph.inputs), f"no {missing[0]}"
+        )
     words = graph.details.get("call", ", ".join(one.name for one in graph.inputs))
     tree = ast.parse(f"call({words})", mode="eval").body
     assert isinstance(tree, ast.Call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from parity.errors import ParityError
+from parity.errors import ParityError, UnsupportedError
 from parity.frameworks.torch.running import _evaluating
 
 _BATCH, _TIMES, _SIDE = 3, (11, 67, 1031), 32
@@ -59,7 +60,13 @@ def example_of(module: nn.Module, inputs: Any) -> Example:
     """
     if inputs is None:
         return _derived(module)
-    values = dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    values = (
+        dict(inputs)
+        if isinstance(inputs, Mapping)
+        else tuple(inputs)
+        if isinstance(inputs, (tuple, list))
+        else (inputs,)
+    )
     values = pytree.tree_map(lambda leaf: tensor_for(module, leaf), values)
     example = Example((), _in_order(module, values)) if isinstance(values, dict) else Example(values, {})
     try:
@@ -73,7 +80,9 @@ def example_of(module: nn.Module, inputs: Any) -> Example:
             "give inputs in its order, or as a dict by its names",
         ) from error
     failure = failed(module, example)
-    if failure:
+    if not failure:
+        _check_repeats(module, example)
+    else:
         raise ParityError(
             "the module does not run on the example inputs",
             type(module).__name__,
@@ -110,11 +119,35 @@ def float_type(module: nn.Module) -> torch.dtype:
 def failed(module: nn.Module, example: Example) -> str:
     """What the module says where it does not run on an example; "" where it does."""
     try:
-        with torch.no_grad(), _evaluating(module):
+        with torch.no_grad(), _evaluating(module), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             module(*example.args, **example.kwargs)
     except Exception as error:
         return f"{type(error).__name__}: {str(error).strip()[:300]}"
     return ""
+
+
+def _check_repeats(module: nn.Module, example: Example) -> None:
+    """Raises `UnsupportedError` where a second call gives something else than the first."""
+    first, second = (_returned(module, example) for _ in range(2))
+    if all(torch.equal(one, two) or bool(one.isnan().any()) for one, two in zip(first, second, strict=True)):
+        return
+    raise UnsupportedError(
+        "the module gives something else at its second call",
+        type(module).__name__,
+        "outputs that depend on the inputs alone",
+        "a state that it keeps",
+        "give the state as an input and return it",
+    )
+
+
+def _returned(module: nn.Module, example: Example) -> list[Tensor]:
+    """All tensors that a call gives; random numbers are the same at each: reading refuses them, and says where they are."""
+    with torch.no_grad(), _evaluating(module), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        returned = module(*example.args, **example.kwargs)
+    return [leaf.clone() for leaf in pytree.tree_leaves(returned) if isinstance(leaf, Tensor)]
 
 
 def _without_ones(module: nn.Module, example: Example) -> Example:
@@ -126,7 +159,9 @@ def _without_ones(module: nn.Module, example: Example) -> Example:
     known = [one.shape[axis] for one in tensors for axis in (0, 1) if one.ndim > axis and one.shape[axis] > 1]
     for batch in dict.fromkeys((_BATCH, *known)):
         for trial in itertools.islice(_choices(ones), _MOST_TRIALS):
-            chosen = example.replaced([_lengthened(one, [a for p, a in trial if p == place], batch) for place, one in enumerate(tensors)])
+            chosen = example.replaced(
+                [_lengthened(one, [a for p, a in trial if p == place], batch) for place, one in enumerate(tensors)]
+            )
             if not failed(module, chosen):
                 return chosen
     return example

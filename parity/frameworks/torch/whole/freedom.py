@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
 from parity.frameworks.torch.whole.examples import Example, failed
 from parity.frameworks.torch.whole.naming import axis_words
-from parity.frameworks.torch.whole.tracing import Traced, trace, user_inputs
+from parity.frameworks.torch.whole.tracing import Axes, Traced, trace, user_inputs
 
 _TIMES = (2, 3)
 
@@ -20,12 +21,23 @@ def freely_traced(module: nn.Module, example: Example) -> Traced:
     """
     traced = trace(module, example)
     words = axis_words(traced)
-    fixed: set[tuple[int, int]] = set()
+    fixed = set(_before_batch(traced, words))
+    tied: list[Axes] = []
     for word in dict.fromkeys(words.values()):
         axes = axes_of_word(traced, word)
         if not _runs_longer(module, example, axes):
             fixed.update(axes)
-    return trace(module, example, frozenset(fixed)) if fixed else traced
+        elif list(words.values()).count(word) > 1:
+            tied.append(frozenset(axes))
+    return trace(module, example, frozenset(fixed), tied) if fixed or tied else traced
+
+
+def _before_batch(traced: Traced, words: dict[Any, str]) -> Iterator[tuple[int, int]]:
+    """Free axes that stand before the batch and are no time: they count states or layers, and the module takes them one by one."""
+    for place, shape in enumerate(traced.axes):
+        named = [words.get(length) for length in shape]
+        before = named[: named.index("batch")] if "batch" in named else []
+        yield from ((place, axis) for axis, word in enumerate(before) if word not in (None, "time"))
 
 
 def axes_of_word(traced: Traced, word: str) -> list[tuple[int, int]]:
@@ -40,7 +52,7 @@ def axes_of_word(traced: Traced, word: str) -> list[tuple[int, int]]:
 
 
 def frozen_axes(module: nn.Module, traced: Traced) -> list[str]:
-    """Axes whose length the trace insists on although the module itself runs with another, and why."""
+    """Axes whose length the trace insists on although the module itself runs with another, and why; axes before the batch aside."""
     return list(_frozen(module, traced))
 
 
@@ -52,7 +64,10 @@ def _frozen(module: nn.Module, traced: Traced) -> Iterator[str]:
         for axis, length in enumerate(shape)
         if isinstance(length, int) and length > 1
     ]
+    words = axis_words(traced)
     for place, axis, length in fixed:
+        if "batch" in [words.get(one) for one in traced.axes[place][axis:]]:
+            continue
         alike = [(other, where) for other, where, same in fixed if same == length]
         if any(_runs_longer(module, traced.example, axes) for axes in ([(place, axis)], alike)):
             yield f"axis {axis} of '{nodes[place].name}' at {length}: {traced.reason}"

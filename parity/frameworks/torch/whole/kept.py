@@ -1,8 +1,8 @@
 """Operators that keep recurrent layers and packed sequences whole while `torch.export` traces a module.
 
-torch's own `lstm`, `gru` and `rnn` are traced step by step, which freezes the number of steps, and so does its `max_pool1d`; packing asks
-for numbers that a trace does not have. While `Keeping` is on, calls of them become operators of parity that have a shape and nothing else: a trace stays as short as
-the module, and its number of steps may differ from call to call.
+torch's own `lstm`, `gru` and `rnn` are traced step by step, which freezes the number of steps, and so does its `max_pool1d`;
+packing asks for numbers that a trace does not have. While `Keeping` is on, calls of them become operators of parity that have a
+shape and nothing else: a trace stays as short as the module, and its number of steps may differ from call to call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_LIBRARY = torch.library.Library("parity", "DEF")
+_LIBRARY: Any = torch.library.Library("parity", "DEF")  # type: ignore[no-untyped-call]
 
 _LIBRARY.define(
     "recurrent(str kind, Tensor input, Tensor? sizes, Tensor[] hx, Tensor[] weights, bool has_biases, int layers, float dropout, "
@@ -51,9 +51,7 @@ def _pack(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor
     return x.new_empty((batch * time, *x.shape[2:])), lengths.new_empty((time,))
 
 
-def _unpack(
-    x: Tensor, sizes: Tensor, batch_first: bool, value: float, total: int, batch: int
-) -> tuple[Tensor, Tensor]:
+def _unpack(x: Tensor, sizes: Tensor, batch_first: bool, value: float, total: int, batch: int) -> tuple[Tensor, Tensor]:
     steps = (batch, total) if batch_first else (total, batch)
     return x.new_empty((*steps, *x.shape[1:])), sizes.new_empty((batch,))
 
@@ -68,9 +66,7 @@ _LIBRARY.impl("pack", _pack, "Meta")
 _LIBRARY.impl("unpack", _unpack, "Meta")
 
 _FUNCTIONS: Any = torch._C._VariableFunctions
-_RECURRENT: dict[Any, str] = {
-    getattr(_FUNCTIONS, name): name for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")
-}
+_RECURRENT: dict[Any, str] = {getattr(_FUNCTIONS, name): name for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")}
 
 
 class Keeping(TorchFunctionMode):
@@ -111,9 +107,9 @@ class Keeping(TorchFunctionMode):
         return_indices: bool = False,
     ) -> Any:
         """torch's own freezes the length of the axis."""
-        options = (kernel_size, stride or kernel_size, padding, dilation)
+        options: tuple[Any, ...] = (kernel_size, stride or kernel_size, padding, dilation)
         if ceil_mode or return_indices:
-            return functional.max_pool1d(input, *options, ceil_mode, return_indices)
+            return functional.max_pool1d(input, *options, ceil_mode, return_indices)  # type: ignore[call-overload]
         numbers = [one[0] if isinstance(one, (tuple, list)) else one for one in options]
         pooled: Tensor = torch.ops.parity.max_pool1d(input, *numbers)
         return pooled

@@ -12,6 +12,9 @@ from torch.utils import _pytree as pytree
 
 from parity.frameworks.torch.whole.tracing import Traced, expressions, user_inputs
 
+_USUAL, _MOST = 2, 2**31
+"""A trace never holds for lengths below 2; the graph does, unless it says more."""
+
 _CELLS = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 
 
@@ -31,7 +34,8 @@ def axis_words(traced: Traced) -> dict[Any, str]:
         words[time] = "time"
     sizes = {shape[axis]: real[axis] for shape, real in shapes for axis in range(len(shape))}
     for place, shape in enumerate(traced.axes):
-        for axis, length in enumerate(shape):
+        # The last axis of an image or a spectrogram is the longer one, mostly.
+        for axis, length in reversed(list(enumerate(shape))) if len(shape) == 4 else enumerate(shape):
             if isinstance(length, int) or length in words:
                 continue
             if axis == 0 and batch is not None and sizes[length] == sizes[batch]:
@@ -77,6 +81,18 @@ def _symbol(length: Any) -> Any:
     """The one free length that an expression depends on."""
     found = set() if isinstance(length, int) else length.free_symbols
     return found.pop() if len(found) == 1 else None
+
+
+def limits_of(traced: Traced, words: dict[Any, str]) -> str:
+    """Between which lengths the trace holds: an `if` on a length, or a window, may stand behind them. "" where it always does."""
+    found: dict[str, None] = {}
+    for length, bounds in traced.program.range_constraints.items():
+        word, low, high = words.get(length), bounds.lower, bounds.upper
+        if word and low.is_Integer and low > _USUAL:
+            found[f"{word} at least {int(low)}"] = None
+        if word and high.is_Integer and high < _MOST:
+            found[f"{word} at most {int(high)}"] = None
+    return ", ".join(found)
 
 
 def call_words(traced: Traced, names: list[str]) -> str:
@@ -126,4 +142,4 @@ def _words(path: Any) -> Iterator[str]:
         yield re.sub(r"\s+", "_", str(own))
 
 
-__all__ = ["axis_words", "call_words", "output_names"]
+__all__ = ["axis_words", "call_words", "limits_of", "output_names"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ Kind = Literal["f", "i", "b"]
 CASTS: dict[str, Literal["float32", "int64", "bool"]] = {"f": "float32", "i": "int64", "b": "bool"}
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818  what is raised says what is refused
     """An operator that cannot be kept: what, and what would be."""
 
     def __init__(self, what: str, expected: str = "", got: str = "", remedy: str = "") -> None:
@@ -35,10 +35,11 @@ class Making:
     Args:
         build: the builder.
         double: whether the module computes in float64: numbers in formulas then stay exact.
+        call_names: names of the calls of modules inside, by what the trace calls them.
     """
 
-    def __init__(self, build: Builder, double: bool) -> None:
-        self.build, self.double = build, double
+    def __init__(self, build: Builder, double: bool, call_names: Mapping[str, str]) -> None:
+        self.build, self.double, self.call_names = build, double, call_names
         self.operations: dict[Any, Any] = {}
         self._axes: dict[Any, tuple[Wire, int]] = {}
         self._constants: dict[Any, Wire] = {}

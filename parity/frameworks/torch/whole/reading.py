@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from parity.errors import Problem, ShapeError, UnsupportedError
 from parity.frameworks.torch.whole import operators
 from parity.frameworks.torch.whole.examples import float_type
-from parity.frameworks.torch.whole.naming import axis_words, call_words, output_names
+from parity.frameworks.torch.whole.naming import axis_words, call_words, limits_of, output_names
 from parity.frameworks.torch.whole.operator_call import (
     HANDLERS,
     Call,
@@ -20,10 +20,9 @@ from parity.frameworks.torch.whole.operator_call import (
     Refused,
     clean_path,
     kind_of,
-    module_path,
     problem_at,
 )
-from parity.frameworks.torch.whole.sources import put_sources
+from parity.frameworks.torch.whole.sources import call_names, first_paths, put_sources
 from parity.frameworks.torch.whole.tracing import Traced, expressions, user_inputs
 from parity.frameworks.torch.whole.values import Filled, Known, Order, Ordered, Packed, Size, Stacked, Value
 from parity.frameworks.torch.whole.writing import Writes
@@ -58,7 +57,7 @@ def read_graph(module: nn.Module, traced: Traced, name: str, frozen: Sequence[st
         build.details["frozen"] = "; ".join(frozen)
     if reader.problems:
         raise UnsupportedError(reader.problems)
-    put_sources(build, module, traced, reader.given)
+    put_sources(build, module, traced, reader.given, reader.call_names)
     return build.graph(outputs)
 
 
@@ -66,6 +65,7 @@ class _Reader:
     """Walks through a trace; collects the problems.
 
     Attributes:
+        call_names: of the calls of modules inside, see `sources.call_names`.
         given: what every operator gave, with the nodes that the graph had before and after it.
     """
 
@@ -74,7 +74,10 @@ class _Reader:
         self.given: dict[Any, tuple[Value, int, int]] = {}
         self._build, self._traced = build, traced
         self._dtype = float_type(module)
-        self._making = Making(build, self._dtype == torch.float64)
+        self.call_names = call_names(module, traced.program.graph.nodes)
+        self._making = Making(build, self._dtype == torch.float64, self.call_names)
+        self._paths = first_paths(module)
+        self._first_names = {id(one): name for name, one in (*module.named_parameters(), *module.named_buffers())}
         self._values: dict[Any, Value] = {}
         self._writes = Writes(self._values)
         self._lost: set[Any] = set()
@@ -93,6 +96,9 @@ class _Reader:
 
     def _inputs(self) -> None:
         words = axis_words(self._traced)
+        limits = limits_of(self._traced, words)
+        if limits:
+            self._build.details["limits"] = limits
         for node, axes in zip(user_inputs(self._traced.program), self._traced.axes, strict=True):
             shape = tuple(length if isinstance(length, int) else words[length] for length in axes)
             wire = self._build.input(node.name, shape, _DTYPES[kind_of(node.meta["val"])], _vocabulary(node))
@@ -111,13 +117,13 @@ class _Reader:
             found = state.get(spec.target) if spec.target else None
             if isinstance(found, Tensor):
                 trained = spec.kind.name == "PARAMETER" or (spec.kind.name == "BUFFER" and found.is_floating_point())
-                self._values[node] = Known(found.detach(), spec.target, trained)
+                self._values[node] = Known(found.detach(), self._first_names.get(id(found), spec.target), trained)
             else:
                 self._values[node] = getattr(spec.arg, "value", None)
 
     def _outputs(self) -> dict[str, Wire]:
         program = self._traced.program
-        specs = [spec for spec in program.graph_signature.output_specs]
+        specs = list(program.graph_signature.output_specs)
         (result,) = (node for node in program.graph.nodes if node.op == "output")
         names = iter(output_names(program.call_spec.out_spec))
         found: dict[str, Wire] = {}
@@ -134,7 +140,11 @@ class _Reader:
                 )
                 continue
             name = next(names)
-            if not isinstance(node, torch.fx.Node) or node in self._lost or not isinstance(node.meta.get("val"), Tensor):
+            if (
+                not isinstance(node, torch.fx.Node)
+                or node in self._lost
+                or not isinstance(node.meta.get("val"), Tensor)
+            ):
                 continue
             try:
                 call = Call(self._making, node, "output", {"self": self._values[node]}, {"self": node}, name)
@@ -287,8 +297,8 @@ class _Reader:
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         path, kind = stack[-1] if stack else ("", "")
         kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-        own = clean_path(path) and kind.startswith("torch.nn.modules")
-        return module_path(node) if own else str(node.name)
+        own = clean_path(path)
+        return self._paths.get(own, own) if own and kind.startswith("torch.nn.modules") else str(node.name)
 
 
 def _arguments(node: Any, schema: Any) -> dict[str, Any]:

@@ -7,15 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from parity.errors import MissingFrameworkError
 from parity.frameworks import Settings
 from parity.frameworks.torch.running import ENGINE
 from parity.frameworks.torch.whole.calling import call, intermediate
 from parity.frameworks.written import is_written
-from parity.graph.graph import Graph, Wire
+from parity.graph.calls import Layered
+from parity.graph.code import identifiers
+from parity.graph.graph import Graph, Node, Wire
 from parity.graph.judging import Running
+from parity.graph.matching import in_axes_of
+from parity.graph.simplify import channels_first
+from parity.graph.torch_code.names import MODULE_NAMES
+from parity.network import Dense, Recurrent
+from parity.network.activations import ACTIVATIONS
 from parity.recurrent import Array
 
 
@@ -58,10 +65,57 @@ def _inside(
 ) -> dict[Wire, Array]:
     """Values inside a module by the graph's wires."""
     if is_written(module):
-        return {}
+        return _inside_written(module, graph, inputs, options)
     found = intermediate(module, graph, inputs, **options)
     first: dict[str, str] = {}
     for node in graph.nodes:
         if node.source:
             first[node.source] = node.name
     return {Wire(first[name]): array for name, array in found.items() if name in first}
+
+
+def _inside_written(
+    module: nn.Module, graph: Graph, inputs: Mapping[str, Array], options: Mapping[str, Any]
+) -> dict[Wire, Array]:
+    """What the layers of a module that parity wrote give: those that are modules of torch's own with just that value."""
+    attributes = identifiers([one.name for one in channels_first(graph).operations], MODULE_NAMES)
+    calls: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        calls.setdefault(attributes.get(node.operation.name, ""), []).append(node)
+    exact = graph.values(inputs)
+    found: dict[Wire, Array] = {}
+
+    def keep(name: str, returned: Any) -> None:
+        node = calls[name].pop(0)
+        value = _value_of(node.operation, returned)
+        wire = Wire(node.name)
+        array = None if value is None else in_axes_of(value.detach().cpu().numpy().copy(), exact[wire].shape)
+        if array is not None:
+            found[wire] = array
+
+    hooks = [
+        child.register_forward_hook(lambda _, __, returned, name=name: keep(name, returned))
+        for name, child in module.named_children()
+        if name in calls
+    ]
+    try:
+        call(module, _positional(graph), inputs, **options)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _value_of(operation: Layered, returned: Any) -> Tensor | None:
+    """The layer's value, out of what its module returns; None where more is done to it."""
+    if isinstance(operation, Recurrent):
+        plain = operation.return_sequences and not operation.merges and not operation.reverse
+        sequence = returned[0] if isinstance(returned, tuple) else None
+        return sequence if plain and isinstance(sequence, Tensor) else None
+    if not isinstance(returned, Tensor):
+        return None
+    if isinstance(operation, Dense) and operation.activation != "linear":
+        kind = getattr(nn, ACTIVATIONS[operation.activation].torch)
+        activated: Tensor = (kind(dim=-1) if kind is nn.Softmax else kind())(returned)
+        return activated
+    return returned

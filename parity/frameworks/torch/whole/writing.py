@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ class Writes:
         self._done.add(node)
         returns = schema.returns
         first = schema.arguments[0] if schema.arguments else None
-        alias = bool(returns) and returns[0].alias_info is not None and first is not None and first.alias_info is not None
+        alias = (
+            bool(returns) and returns[0].alias_info is not None and first is not None and first.alias_info is not None
+        )
         if alias and node.args and isinstance(node.args[0], torch.fx.Node):
             self._base[node] = node.args[0]
 
@@ -54,7 +57,7 @@ class Writes:
         new, raw = value, call.node
         used = [place for place, one in enumerate(chain) if any(user not in self._done for user in one.users)]
         chain = chain[: max(used, default=0) + 1]
-        for part, base in zip(chain, chain[1:], strict=False):
+        for part, base in pairwise(chain):
             new = self._put(call, part, base, call.as_wire(new, raw))
             self._values[base] = new
             raw = base
@@ -97,7 +100,7 @@ def _bounds(name: str, part: Any, length: Any, where: list[Any]) -> tuple[int, i
         if not isinstance(start, int):
             raise Refused("a place that depends on a length is written", "a place that is known")
         stop = start + 1
-        return start, None if stop == length or stop == 0 else stop
+        return start, None if stop in (length, 0) else stop
     full = [*part.args[2:], *(None,) * 3][:3]
     start, stop, step = full[0] or 0, full[1], full[2] or 1
     if step != 1 or not isinstance(start, int):

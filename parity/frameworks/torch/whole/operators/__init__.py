@@ -1,4 +1,4 @@
-"""What each operator of torch is in a graph, one file per family; importing them fills `parity.frameworks.torch.whole.operator_call.HANDLERS`."""
+"""What each operator of torch is in a graph, one file per family; importing them fills `operator_call.HANDLERS`."""
 
 from parity.frameworks.torch.whole.operators import (
     activations,

@@ -108,7 +108,9 @@ def softplus(call: Call) -> Value:
     smooth = smooth if beta == 1 else build.divide(smooth, number(beta))
     if exact:
         return smooth
-    return build.elementwise("where", build.elementwise("greater", scaled, number(threshold)), x, smooth, name=call.name)
+    return build.elementwise(
+        "where", build.elementwise("greater", scaled, number(threshold)), x, smooth, name=call.name
+    )
 
 
 @operator("prelu")
@@ -119,7 +121,9 @@ def prelu(call: Call) -> Value:
     if count != (1,) and rank > 2:
         weight = build.reshape(weight, (-1, *(1,) * (rank - 2)))
     below = build.multiply(x, weight)
-    return build.elementwise("where", build.elementwise("greater", x, call.making.number(0.0)), x, below, name=call.name)
+    return build.elementwise(
+        "where", build.elementwise("greater", x, call.making.number(0.0)), x, below, name=call.name
+    )
 
 
 @operator("threshold")

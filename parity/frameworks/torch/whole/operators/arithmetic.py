@@ -94,18 +94,15 @@ def divided(call: Call) -> Value:
     if mode not in (None, "floor"):
         raise Refused("a division that cuts towards zero", "rounding_mode None or 'floor'", str(mode))
     if mode is None:
-        return call.build.divide(*operands(call, "self", "other"), name=call.name)
-    quotient = call.build.divide(*operands(call, "self", "other", kind="f"), name=call.name)
-    floor = call.build.elementwise("floor", quotient)
-    return floor if call.kind == "f" else call.build.cast(floor, CASTS[call.kind])
+        return call.build.elementwise("divide", *operands(call, "self", "other"), name=call.name)
+    return floor_divided(call)
 
 
 @operator("floor_divide")
 def floor_divided(call: Call) -> Value:
     """floor(self / other)."""
-    floor = call.build.elementwise(
-        "floor", call.build.divide(*operands(call, "self", "other", kind="f"), name=call.name)
-    )
+    quotient = call.build.elementwise("divide", *operands(call, "self", "other", kind="f"), name=call.name)
+    floor = call.build.elementwise("floor", quotient)
     return floor if call.kind == "f" else call.build.cast(floor, CASTS[call.kind])
 
 
@@ -192,7 +189,19 @@ def added_product(call: Call) -> Value:
     return build.add(base, product, name=call.name)
 
 
-@operator("to", "_to_copy", "type_as", "float", "contiguous", "clone", "detach", "alias", "lift_fresh_copy", "lift_fresh", "copy")
+@operator(
+    "to",
+    "_to_copy",
+    "type_as",
+    "float",
+    "contiguous",
+    "clone",
+    "detach",
+    "alias",
+    "lift_fresh_copy",
+    "lift_fresh",
+    "copy",
+)
 def same(call: Call) -> Value:
     """The same numbers, perhaps as another type."""
     if call.operator == "copy":

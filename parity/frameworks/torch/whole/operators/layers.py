@@ -53,9 +53,7 @@ def embedding(call: Call) -> Value:
     table = call.fixed("weight", "a table")
     assert table is not None
     name = call.layer_name(table)
-    layer = call.shared(
-        ("embedding", identity(table)), lambda: Embedding(call.build.unique(name), array_of(table))
-    )
+    layer = call.shared(("embedding", identity(table)), lambda: Embedding(call.build.unique(name), array_of(table)))
     return call.build.call(layer, call.wire("indices"))
 
 
@@ -114,7 +112,13 @@ def _batch_norm(call: Call, mean: Known, variance: Known) -> Value:
     layer = call.shared(
         ("batch_norm", *map(identity, (mean, variance, gamma, beta)), call["eps"]),
         lambda: BatchNormalization(
-            call.build.unique(name), array_of(mean), array_of(variance), _array(gamma), _array(beta), float(call["eps"]), 1
+            call.build.unique(name),
+            array_of(mean),
+            array_of(variance),
+            _array(gamma),
+            _array(beta),
+            float(call["eps"]),
+            1,
         ),
     )
     return call.build.call(layer, call.wire("input"))
@@ -140,9 +144,7 @@ def _group_norm(call: Call, groups: int) -> Value:
     name = call.name if gamma is None else call.layer_name(gamma)
     layer = call.shared(
         ("group_norm", identity(gamma), identity(beta), groups, call["eps"], name if gamma is None else ""),
-        lambda: GroupNormalization(
-            call.build.unique(name), _array(gamma), _array(beta), float(call["eps"]), groups, 1
-        ),
+        lambda: GroupNormalization(call.build.unique(name), _array(gamma), _array(beta), float(call["eps"]), groups, 1),
     )
     return call.build.call(layer, call.wire("input"))
 

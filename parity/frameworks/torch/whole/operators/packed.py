@@ -6,7 +6,7 @@ from parity.frameworks.torch.whole.operator_call import Call, Refused, operator
 from parity.frameworks.torch.whole.values import Known, Order, Ordered, Packed, Value
 from parity.graph import Wire
 
-CUT = "pad_packed_sequence cuts the sequence to the longest sample: here one sample has to fill the time axis"
+CUT = "without total_length, pad_packed_sequence cuts the sequence to its longest sample: one sample has to fill the time axis"
 
 
 @operator("sort")

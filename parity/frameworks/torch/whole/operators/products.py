@@ -23,7 +23,13 @@ def added_product(call: Call) -> Value:
         raise Refused("a sum of matrix products", "torch.bmm and sum")
     alpha, beta, bias, second = call.get("alpha", 1), call.get("beta", 1), call["self"], call[names[1]]
     plain = alpha == 1 and beta == 1
-    if plain and call.operator == "addmm" and isinstance(second, Known) and isinstance(bias, Known) and bias.tensor.ndim == 1:
+    if (
+        plain
+        and call.operator == "addmm"
+        and isinstance(second, Known)
+        and isinstance(bias, Known)
+        and bias.tensor.ndim == 1
+    ):
         return dense(call, call.wire(names[0]), second, bias, turned=False)
     build = call.build
     product = build.matmul(call.wire(names[0]), call.wire(names[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from parity.cell import Cell, plain_cell
@@ -45,7 +46,7 @@ def recurrent(call: Call) -> Value:
         own = f"{name}_l{depth}" if layers > 1 else name
         layer = call.shared(
             ("recurrent", kind, word, *map(identity, weights)),
-            lambda own=own, weights=weights, size=size: _layer(call, own, (kind, word), size, weights, ways),
+            partial(_layer, call, own, (kind, word), size, weights, ways),
         )
         size = layer.spec.output_size
         start = [one[depth * ways + way] for way in range(ways) for one in states]
@@ -72,15 +73,11 @@ def _name(call: Call) -> str:
 
 
 def _source(call: Call) -> str:
-    """The module that this is the output of, with the number of its call."""
+    """The call of `nn.LSTM`, `nn.GRU` or `nn.RNN` that this is the output of; "" where it is a function's."""
     stack = call.node.meta.get("nn_module_stack") or {}
-    if not stack:
-        return ""
-    key, (path, kind) = list(stack.items())[-1]
-    kind = kind if isinstance(kind, str) else kind.__qualname__
-    number = key.partition("@")[2]
-    own = kind.rpartition(".")[2] in ("LSTM", "GRU", "RNN")
-    return "" if not own or not path else f"{path}@{number}" if number else str(path)
+    key, (_, kind) = list(stack.items())[-1] if stack else ("", ("", ""))
+    word = kind if isinstance(kind, str) else kind.__qualname__
+    return call.making.call_names.get(key, "") if word.rpartition(".")[2] in ("LSTM", "GRU", "RNN") else ""
 
 
 def _layer(call: Call, name: str, kind: tuple[Kind, str], size: int, weights: list[Value], ways: int) -> Recurrent:
@@ -90,7 +87,9 @@ def _layer(call: Call, name: str, kind: tuple[Kind, str], size: int, weights: li
     found: list[Weights] = []
     spec = None
     for way in range(ways):
-        spec, canonical = _weights(own, size, weights[way * per_way : (way + 1) * per_way], bool(call.get("has_biases", True)))
+        spec, canonical = _weights(
+            own, size, weights[way * per_way : (way + 1) * per_way], bool(call.get("has_biases", True))
+        )
         found.append(canonical)
     assert spec is not None
     whole = replace(spec, directions=DIRECTIONS[:ways])
@@ -146,9 +145,7 @@ def cell(call: Call) -> Value:
     """`nn.LSTMCell`, `nn.GRUCell` or `nn.RNNCell`: a layer on one step."""
     kind, word = _KINDS[call.operator.removesuffix("_cell")]
     weights = [call[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh") if call.get(name) is not None]
-    layer = call.shared(
-        ("cell", kind, word, *map(identity, weights)), lambda: _single(call, (kind, word), weights)
-    )
+    layer = call.shared(("cell", kind, word, *map(identity, weights)), lambda: _single(call, (kind, word), weights))
     raw = call.raw["hx"] if isinstance(call.raw["hx"], (list, tuple)) else [call.raw["hx"]]
     given = call["hx"] if isinstance(call["hx"], (list, tuple)) else [call["hx"]]
     start = (

@@ -34,7 +34,9 @@ def extreme(call: Call) -> Value:
     """The largest or smallest of all, of an axis (with its place), or of two values."""
     build, function = call.build, call.operator
     if "other" in call.given:
-        return build.elementwise("maximum" if function == "max" else "minimum", call.wire("self"), call.wire("other"), name=call.name)
+        return build.elementwise(
+            "maximum" if function == "max" else "minimum", call.wire("self"), call.wire("other"), name=call.name
+        )
     x = call.wire("self", call.kind)
     if call.get("dim") is None:
         return _reduced(call, function, x)  # type: ignore[arg-type]

@@ -12,7 +12,12 @@ def reshape(call: Call) -> Value:
     """The same numbers in another shape."""
     if isinstance(call["self"], Filled):
         return call["self"]
-    return call.reshaped(call.wire("self"), call.shape_of("self"), call.shape, call.name)
+    said = call.get("size", call.get("shape", ()))
+    wanted = list(call.shape)
+    # A number that is said is one, also where the trace computes the length anew from others.
+    if len(said) == len(wanted):
+        wanted = [own if isinstance(own, int) and own >= 0 else new for own, new in zip(said, wanted, strict=True)]
+    return call.reshaped(call.wire("self"), call.shape_of("self"), wanted, call.name)
 
 
 @operator("unsqueeze")
@@ -52,9 +57,7 @@ def transpose(call: Call) -> Value:
     elif call.operator in ("mT", "adjoint", "matrix_H"):
         order[-2:] = order[:-3:-1]
     elif rank > 1:
-        first, second = (
-            (0, 1) if call.operator == "t" else (int(call[name]) % rank for name in _names(call))
-        )
+        first, second = (0, 1) if call.operator == "t" else (int(call[name]) % rank for name in _names(call))
         order[first], order[second] = second, first
     if order == sorted(order):
         return call["self"]
@@ -129,14 +132,18 @@ def flip(call: Call) -> Value:
     return call.build.call(Flip(call.build.unique(call.name), call.axes("dims", "self")), call.wire("self"))
 
 
-@operator(
-    "pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"
-)
+@operator("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
 def pad(call: Call) -> Value:
     """More places around, the last axis first; a negative number cuts."""
     build, x, rank = call.build, call.wire("self"), call.rank("self")
     mode = call.get("mode", call.operator)
-    modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "reflection": "reflect", "replication": "edge"}
+    modes = {
+        "constant": "constant",
+        "reflect": "reflect",
+        "replicate": "edge",
+        "reflection": "reflect",
+        "replication": "edge",
+    }
     own = modes.get(mode.split("_")[0])
     if own is None:
         raise Refused("a padding of another mode", "constant, reflect or replicate", mode)

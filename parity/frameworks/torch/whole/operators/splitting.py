@@ -36,7 +36,9 @@ def stack(call: Call) -> Value:
     return Stacked(tuple(wires)) if axis == 0 else call.build.stack(wires, axis, name=call.name)
 
 
-@operator("split", "chunk", "tensor_split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes")
+@operator(
+    "split", "chunk", "tensor_split", "split_with_sizes", "unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes"
+)
 def split(call: Call) -> Value:
     """Parts of an axis, one after the other."""
     axis = call.axis("dim", "self")
@@ -47,7 +49,7 @@ def split(call: Call) -> Value:
     if not all(isinstance(part, int) for part in parts):
         raise Refused("parts whose lengths depend on a length", "parts of known lengths")
     if isinstance(value, Stacked) and axis == 0:
-        found = []
+        found: list[Stacked] = []
         for part in parts:
             start = sum(len(one.wires) for one in found)
             found.append(Stacked(value.wires[start : start + part]))

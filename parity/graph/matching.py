@@ -1,0 +1,117 @@
+"""Which layer of one model is which of another: for a port written by hand, whose layers have other names and other axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import permutations
+
+from parity.graph.calls import Layered
+from parity.graph.graph import Graph, Node, Wire
+from parity.graph.operations import Activation, Constant, Shape, Softmax
+from parity.graph.operations.stub import Stub
+from parity.network import Dense
+from parity.recurrent import Array
+
+
+def matched_layers(first: Graph, other: Graph) -> dict[Wire, Wire]:
+    """The values of one graph's layers, and the values of another's that should be the same.
+
+    Layers with weights are matched in the order of the data, if both have the same ones; where they differ, those of a kind and size that
+    occurs once on each side. An activation that stands behind a layer on one side and in it on the other is seen through.
+
+    Args:
+        first: the reference.
+        other: the port.
+
+    Returns:
+        Wires of the first -> wires of the other, in the first one's order.
+
+    Example:
+        >>> import numpy as np
+        >>> from parity.graph import Builder
+        >>> def model(name):
+        ...     build = Builder("model")
+        ...     return build.graph({"y": build.call(Dense(name, np.ones((3, 2))), build.input("x", ("batch", 3)))})
+        >>> {str(one): str(two) for one, two in matched_layers(model("scores"), model("fc")).items()}
+        {'scores': 'fc'}
+    """
+    ours, theirs = _weighted(first), _weighted(other)
+    keys, other_keys = [_key(node.operation) for node in ours], [_key(node.operation) for node in theirs]
+    if keys == other_keys:
+        pairs = list(zip(ours, theirs, strict=True))
+    else:
+        once = [key for key in keys if keys.count(key) == other_keys.count(key) == 1]
+        pairs = [(ours[keys.index(key)], theirs[other_keys.index(key)]) for key in once]
+    takers, other_takers = first.takers(), other.takers()
+    found: dict[Wire, Wire] = {}
+    for one, two in pairs:
+        mine, yours = Wire(one.name), Wire(two.name)
+        bare = [isinstance(node.operation, Dense) and node.operation.activation != "linear" for node in (one, two)]
+        if bare == [True, False]:
+            behind = _activated(other_takers.get(yours, []))
+            if behind is None:
+                continue
+            yours = behind
+        elif bare == [False, True]:
+            behind = _activated(takers.get(mine, []))
+            if behind is None:
+                continue
+            mine = behind
+        found[mine] = yours
+    return found
+
+
+def _weighted(graph: Graph) -> list[Node]:
+    kept = [node for node in graph.nodes if not isinstance(node.operation, (Constant, Stub))]
+    return [node for node in kept if node.operation.arrays.held]
+
+
+def _key(operation: Layered) -> tuple[str, int]:
+    """What two layers have in common that may be each other's: their kind, and how many they give."""
+    size = getattr(operation, "output_size", None) or getattr(operation, "size", 0)
+    return type(operation).__name__, int(size)
+
+
+def _activated(takers: list[Node]) -> Wire | None:
+    """The value behind an activation that alone takes a value."""
+    if len(takers) == 1 and isinstance(takers[0].operation, (Activation, Softmax)):
+        return Wire(takers[0].name)
+    return None
+
+
+def in_axes_of(array: Array, shape: Shape) -> Array | None:
+    """An array with its axes in the order of a shape: channels or time may stand elsewhere in a port. None if it is no such array.
+
+    Example:
+        >>> import numpy as np
+        >>> in_axes_of(np.ones((2, 5, 7)), (2, 7, 5)).shape, in_axes_of(np.ones(3), (4,)) is None
+        ((2, 7, 5), True)
+    """
+    if array.shape == shape:
+        return array
+    if array.ndim != len(shape):
+        return None
+    orders = [order for order in permutations(range(array.ndim)) if tuple(array.shape[axis] for axis in order) == shape]
+    return array.transpose(orders[0]) if len(orders) == 1 else None
+
+
+def values_as(
+    first: Graph, other: Graph, seen: Mapping[Wire, Array], shapes: Mapping[Wire, Shape]
+) -> dict[Wire, Array]:
+    """What an engine shows of another model, by the first one's wires and in its axes.
+
+    Args:
+        first: the reference.
+        other: whose values they are.
+        seen: the values by its own wires.
+        shapes: of the first one's values.
+    """
+    found: dict[Wire, Array] = {}
+    for mine, yours in matched_layers(first, other).items():
+        array = in_axes_of(seen[yours], shapes[mine]) if yours in seen and mine in shapes else None
+        if array is not None:
+            found[mine] = array
+    return found
+
+
+__all__ = ["in_axes_of", "matched_layers", "values_as"]
