@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -344,6 +345,10 @@ def explain(
 
         opened = open_source(source, partial=True)
         network = (opened if layer is None else layer_named(opened, layer)).network
+        if network.graph is not None or not (network.bare or network.problems):
+            from parity.graph.explaining import returns_text
+
+            terminal.say(returns_text(replace(opened, network=network).graph_with_stubs) + "\n")
         terminal.show_explained(list(explain_network(network, batch or "batch", time or "time")))
     else:
         kind = _kind_of_layer(layer)

@@ -20,7 +20,8 @@ from parity.graph.custom import CUSTOM, register
 from parity.graph.keras import graph_from_keras
 from parity.graph.operations import Stub
 from parity.network.keras.history import modernised
-from tests.keras_graphs_cases import CASES, VOCABULARY, masked, nested, rows, shared, steps, tokens
+from tests.keras_graphs_cases import VOCABULARY, masked, rows, steps, tokens
+from tests.keras_graphs_wiring import CASES, nested, shared
 from tests.test_keras_graphs import checked, fill, graph_of, of_keras, values_for
 
 

@@ -12,7 +12,8 @@ import pytest
 from parity.frameworks.keras.twins import layer_at
 from parity.graph import Graph
 from parity.graph.keras import graph_from_keras
-from tests.keras_graphs_cases import CASES, VOCABULARY
+from tests.keras_graphs_cases import VOCABULARY
+from tests.keras_graphs_wiring import CASES
 
 BATCH, TIME = 4, 7
 LENGTHS = {"batch": BATCH, "time": TIME, "height": 8, "width": 9, "length": 5}

@@ -70,6 +70,17 @@ def test_packed(name: str, total: bool, ordered: bool) -> None:
     assert "total_length" in graph.details["packed"]
 
 
+def test_sorted_by_hand() -> None:
+    graph = check(cases.SortedByHand(), (torch.randn(3, 11, 8), torch.tensor([4, 11, 7])), LENGTHS_OF_SAMPLES)
+    assert [type(one).__name__ for one in graph.operations].count("Take") == 0
+
+
+def test_a_place_counted_from_the_end() -> None:
+    """A sample without a step takes the last one, as torch does."""
+    module = cases.Of(lambda x: x[torch.arange(x.size(0)), (x[:, 0, 0] * 0).long() - 1])
+    check(module, torch.randn(3, 11, 8))
+
+
 @pytest.mark.parametrize(
     "cell", [nn.LSTMCell(8, 5), nn.GRUCell(8, 5, bias=False), nn.RNNCell(8, 5, nonlinearity="relu")]
 )

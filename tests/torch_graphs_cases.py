@@ -217,6 +217,21 @@ class Packing(nn.Module):
         return padded, counts, states
 
 
+class SortedByHand(nn.Module):
+    """Packed sequences with the sorting that torch asked for once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 5, bidirectional=True, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Any:
+        """The padded sequence and the states, in the order of the inputs."""
+        lengths, order = lengths.sort(0, descending=True)
+        back = order.argsort()
+        y, (h, _) = self.lstm(nn.utils.rnn.pack_padded_sequence(x[order], lengths, batch_first=True))
+        return nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0][back], h[:, back]
+
+
 RECURRENT: dict[str, nn.Module] = {
     f"{kind.__name__}{index}": kind(8, 5, batch_first=first, **options)
     for index, (kind, first, options) in enumerate(

@@ -6,7 +6,7 @@ import importlib.util
 import linecache
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -75,7 +75,7 @@ def built(graph: Graph, target: CodeTarget, weights: Callable[[Any], Iterable[Ar
         code = write_files(graph, target, Path(folder))
         model = loaded(Path(folder))
     model.parity_form = Form(notes=code.notes)
-    model.parity_origin = Origin(graph, _digest(weights(model)))
+    model.parity_origin = Origin(graph, _digest(weights(model)), code.attributes)
     return model
 
 
@@ -86,10 +86,18 @@ class Origin:
     Args:
         graph: what it computes.
         digest: of its weights, as they were then.
+        attributes: what it calls each operation, by the operation's name.
     """
 
     graph: Graph
     digest: bytes
+    attributes: Mapping[str, str]
+
+
+def attributes_of(model: Any) -> Mapping[str, str]:
+    """What a live model that parity wrote calls each operation; nothing for any other, and for one that was loaded from a folder."""
+    origin = getattr(model, "parity_origin", None)
+    return origin.attributes if isinstance(origin, Origin) else {}
 
 
 def remembered(model: Any, weights: Callable[[Any], Iterable[Array]]) -> Graph | None:

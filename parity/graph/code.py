@@ -22,12 +22,14 @@ class Code:
         weights: by the names that the module gives them, in the order and layout in which it keeps them.
         notes: what else to know: options that do nothing at inference and were left out, layers said by several of the target's.
         stubs: layers that raise until somebody writes them.
+        attributes: what the module calls each operation that it keeps, by the operation's name.
     """
 
     source: str
     weights: dict[str, Blocks]
     notes: tuple[str, ...] = ()
     stubs: tuple[str, ...] = field(default=())
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 def identifiers(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parity.graph.graph import Graph, Wire
-from parity.graph.lengths import axes_of
+from parity.graph.lengths import axes_of, shown
 from parity.graph.operations.stub import Stub
 from parity.network import Recurrent
 
@@ -33,7 +33,7 @@ def graph_facts(graph: Graph) -> Iterator[dict[str, object]]:
             if size is not None:
                 facts[key] = size
             elif wire is not None and wire in axes:
-                facts[key] = f"({', '.join(map(str, axes[wire]))})"
+                facts[key] = shown(axes[wire])
         state = {"state": operation.spec.state_size} if isinstance(operation, Recurrent) else {}
         yield {**facts, **{key: value for key, value in operation.facts.items() if key not in facts}, **state}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.floor import LOST, UNIT, Band, Floor, Quantity, filled, widening
 from parity.graph.graph import Graph, GraphInput, Node, Wire
-from parity.graph.lengths import axes_of
+from parity.graph.lengths import Axis, axes_of
 from parity.graph.noise import Float32Noise
 from parity.recurrent import Array
 from parity.reference import Float64
@@ -26,12 +26,12 @@ _DENORMAL = 4 * float(np.finfo(np.float32).tiny)
 """Numbers below the smallest normal one are zero in kernels that flush them."""
 
 
-def axis_names(axes: Sequence[int | str]) -> tuple[str, ...]:
+def axis_names(axes: Sequence[Axis]) -> tuple[str, ...]:
     """Names for the axes of a value: the words of its lengths, "unit" for the last one, "axis 1", ... for any other.
 
     Example:
-        >>> axis_names(("batch", "time/2", 4, 64)), axis_names(("batch", "time"))
-        (('batch', 'time', 'axis 2', 'unit'), ('batch', 'time'))
+        >>> axis_names(("batch", "~time/2", 4, 64)), axis_names(("batch", "time")), axis_names(("batch", "?", 8))
+        (('batch', 'time', 'axis 2', 'unit'), ('batch', 'time'), ('batch', 'axis 1', 'unit'))
     """
     names = []
     for axis, length in enumerate(axes):
@@ -66,7 +66,7 @@ def measure(
                 off = _apart(found[wire], exact[wire])
                 spreads[name] = np.maximum(spreads[name], off.max(axis=-1, keepdims=True) if off.ndim else off)
     bands = {
-        name: _band(Quantity(name, axis_names(axes[wire])), exact[wire], spreads[name], replicas)
+        name: _band(Quantity(name, axis_names(axes.get(wire, exact[wire].shape))), exact[wire], spreads[name], replicas)
         for name, wire in wanted.items()
     }
     outputs = {name: exact[wire] for name, wire in graph.outputs.items()}
@@ -96,7 +96,7 @@ def _band(quantity: Quantity, exact: Array, spread: Float64, replicas: int) -> B
     others = tuple(axis for axis, name in enumerate(quantity.axes) if name != "batch")
     scale = size.max(axis=others, keepdims=True) if size.ndim else size
     beyond = ~(np.abs(reference) <= np.finfo(np.float32).max)
-    overflowed = beyond.any(axis=-1, keepdims=True) if beyond.ndim else beyond
+    overflowed = np.asarray(beyond.any(axis=-1, keepdims=True) if beyond.ndim else beyond)
     lost = ~(floor <= LOST * scale) & (scale > 0) | overflowed
     return Band(quantity, reference, floor, ~lost, None, overflowed if overflowed.any() else None)
 
@@ -138,9 +138,11 @@ def layer_graph(graph: Graph, wire: Wire, known: Mapping[Wire, Array]) -> Graph:
         node = waiting.pop()
         needed[node.name] = node
         for source in node.inputs:
+            if source is None:
+                continue
             if source in known:
                 taken[source] = None
-            elif source is not None and source.node not in needed:
+            elif source.node not in needed:
                 waiting.append(nodes[source.node])
     names = {source: f"{GIVEN}{source}" for source in taken}
     inputs = tuple(GraphInput(name, known[source].shape, _dtype(known[source])) for source, name in names.items())

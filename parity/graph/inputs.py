@@ -9,6 +9,7 @@ import numpy as np
 
 from parity.errors import Problem, ShapeError
 from parity.graph.graph import Graph, GraphInput, Wire
+from parity.graph.lengths import shown
 from parity.graph.operations import Constant, Elementwise, Reduction
 from parity.recurrent import Array
 from parity.result import Inputs, as_numbers
@@ -79,7 +80,7 @@ def _by_name(graph: Graph, inputs: Inputs) -> dict[str, Any]:
 
 def _problems(one: GraphInput, array: Array, lengths: dict[str, tuple[int, str]]) -> list[Problem]:
     where = f"input '{one.name}'"
-    expected = f"({', '.join(map(str, one.shape))})"
+    expected = shown(one.shape)
     if array.ndim != len(one.shape) or any(
         isinstance(wanted, int) and wanted != length for wanted, length in zip(one.shape, array.shape, strict=False)
     ):

@@ -14,10 +14,13 @@ from parity.floor import Floor
 from parity.frameworks import engine_error, raised_by_framework
 from parity.graph.floors import GIVEN, REPLICAS, layer_graph, measure
 from parity.graph.graph import Graph, Node, Wire
-from parity.graph.operations.stub import Stub
+from parity.graph.operations import Constant, Stub
 from parity.judge import REFERENCE, Judgement, Row, failure, row_of
 from parity.recurrent import Array
 from parity.result import Result, Returned
+
+_MOST_VALUES = 8
+"""A node gives no more: two outputs and the states of two directions."""
 
 
 class GraphRunner(Protocol):
@@ -116,7 +119,12 @@ def judge_graph(
             if not raised_by_framework(error):
                 raise
             failures[label] = failure(engine_error(runner.engine, error))
-    rows = [*_output_rows(graph, floor, results), *layer_rows]
+    titles = {
+        _title(node, Wire(node.name, index)): place
+        for place, node in enumerate(graph.nodes)
+        for index in range(_MOST_VALUES)
+    }
+    rows = [*_output_rows(graph, floor, results), *sorted(layer_rows, key=lambda row: titles[row.quantity])]
     return Judgement(tuple(rows), floor, None, results, failures=failures)
 
 
@@ -149,7 +157,7 @@ def layer_rows_of(
     rows = []
     for node in graph.nodes:
         for wire in (wire for wire in seen if wire.node == node.name):
-            if isinstance(node.operation, Stub):
+            if isinstance(node.operation, (Stub, Constant)):
                 continue
             part = layer_graph(graph, wire, {key: value for key, value in known.items() if key.node != node.name})
             name = _title(node, wire)
@@ -184,4 +192,12 @@ def named(result: Result, names: Mapping[str, str]) -> Result:
     return replace(result, outputs={other: result.outputs[own] for own, other in names.items()})
 
 
-__all__ = ["GraphRunner", "ReferenceRunner", "Running", "first_differing_layer", "judge_graph", "layer_rows_of", "named"]
+__all__ = [
+    "GraphRunner",
+    "ReferenceRunner",
+    "Running",
+    "first_differing_layer",
+    "judge_graph",
+    "layer_rows_of",
+    "named",
+]

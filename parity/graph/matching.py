@@ -68,7 +68,7 @@ def _weighted(graph: Graph) -> list[Node]:
 
 def _key(operation: Layered) -> tuple[str, int]:
     """What two layers have in common that may be each other's: their kind, and how many they give."""
-    size = getattr(operation, "output_size", None) or getattr(operation, "size", 0)
+    size = getattr(operation, "output_size", None) or getattr(operation, "size", None) or 0
     return type(operation).__name__, int(size)
 
 

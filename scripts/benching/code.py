@@ -28,7 +28,7 @@ for index in range(4):
 x = layers.LayerNormalization(name="norm")(x)
 x = layers.Dense(64, activation="relu", name="hidden")(x)
 model = keras.Model(tokens, layers.Dense(10, name="classes")(x), name="classifier")
-assert len(model.layers) == 20, len(model.layers)
+assert len(model.layers) == 21, "20 and the input"
 model.save("model.keras")
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from parity.errors import FormatError
+from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.forms import Form
 from parity.frameworks import Settings
 from parity.frameworks.torch import building, reading, running
@@ -45,9 +46,26 @@ def read(source: nn.Module, inputs: Any = None) -> Network:
         >>> [layer.name for layer in network.layers], network.recurrent[1].output_size
         (['lstm_l0', 'lstm_l0_dropout', 'lstm_l1'], 2)
     """
-    return network_with_graph(
-        lambda: reading.read(source), lambda: remembered(source, _weights) or graph_of(source, inputs)
-    )
+    return network_with_graph(lambda: reading.read(source), lambda: _graph(source, inputs))
+
+
+def _graph(source: nn.Module, inputs: Any) -> Graph:
+    """The graph of a module; where it does not run, why, if parity knows that.
+
+    Raises:
+        UnsupportedError: weights on the meta device; and what `graph_of` raises.
+    """
+    if any(tensor.is_meta for tensor in itertools.chain(source.parameters(), source.buffers())):
+        raise UnsupportedError(reading.why_it_does_not_run(source))
+    try:
+        return remembered(source, _weights) or graph_of(source, inputs)
+    except UnsupportedError:
+        raise
+    except ParityError as error:
+        problems = reading.why_it_does_not_run(source)
+        if problems:
+            raise UnsupportedError(problems) from error
+        raise
 
 
 def build(network: Network) -> nn.Module:
@@ -81,7 +99,8 @@ def build_whole(graph: Graph) -> nn.Module:
 
 def _weights(module: nn.Module) -> Iterator[Array]:
     for tensor in module.state_dict().values():
-        yield tensor.detach().cpu().numpy()
+        plain = tensor.detach().cpu()
+        yield (plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
 
 
 def load_written(folder: Path) -> nn.Module:

@@ -58,14 +58,11 @@ def read(source: nn.Module) -> Network:
     for position, (name, module) in enumerate(named):
         problems += _altered(name, module)
         before = layers[-1] if layers else None
+        handing = _handing_problem(name, module, position == len(named) - 1)
         if type(module) in _ACTIVATIONS and isinstance(before, Dense) and before.activation == "linear":
             layers[-1] = replace(before, activation=_ACTIVATIONS[type(module)])
-        elif isinstance(module, RECURRENT) and position < len(named) - 1:
-            what = f"'{name}' hands its tuple (output, state) to the next module"
-            problems.append(_refused(what, module, "make it the last module"))
-        elif isinstance(module, (Masking, MaskedEmbedding)):
-            remedy = "convert the whole model that this module was taken from: it carries the mask along"
-            problems.append(_refused(f"nothing hands the mask of '{name}' on", module, remedy))
+        elif handing is not None:
+            problems.append(handing)
         else:
             layers += _read_module(name, module, problems)
     if problems:
@@ -73,11 +70,39 @@ def read(source: nn.Module) -> Network:
     return Network(_FIRST_LAYER.sub("", layers[-1].name), tuple(_sized(layers)), (), "torch", details)
 
 
+def why_it_does_not_run(source: nn.Module) -> list[Problem]:
+    """What keeps a module from running on any inputs: its weights, or a module of a row that gives what the next one does not take.
+
+    Args:
+        source: one that did not run; to one that does, nothing of this matters.
+
+    Example:
+        >>> [problem.what for problem in why_it_does_not_run(nn.Sequential(nn.GRU(3, 5), nn.Linear(5, 2)))]
+        ["'0' hands its tuple (output, state) to the next module"]
+    """
+    children = list(source._modules.items()) if type(source) is nn.Sequential else []
+    handing = (
+        _handing_problem(name, module, number == len(children)) for number, (name, module) in enumerate(children, 1)
+    )
+    return [*_weight_problems(source), *(problem for problem in handing if problem is not None)]
+
+
+def _handing_problem(name: str, module: nn.Module | None, last: bool) -> Problem | None:
+    """What a module of a row gives that the next one does not take."""
+    if isinstance(module, RECURRENT) and not last:
+        what = f"'{name}' hands its tuple (output, state) to the next module"
+        return _refused(what, module, "make it the last module")
+    if isinstance(module, (Masking, MaskedEmbedding)):
+        remedy = "convert the whole model that this module was taken from: it carries the mask along"
+        return _refused(f"nothing hands the mask of '{name}' on", module, remedy)
+    return None
+
+
 def _weight_problems(source: nn.Module) -> Iterator[Problem]:
     """Weights that are not there, or of types that no one computation has."""
     where = f"the module ({type(source).__name__})"
     tensors = dict(source.named_parameters())
-    meta = [key for key, tensor in tensors.items() if tensor.is_meta]
+    meta = [key for key, tensor in (tensors | dict(source.named_buffers())).items() if tensor.is_meta]
     if meta:
         remedy = "load the weights first: module.to_empty(device='cpu'), then load_state_dict"
         yield Problem("weights that are not there (meta device)", where, "numbers", ", ".join(meta), remedy)

@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from parity.cell import Cell
-from parity.functions import Function
 from parity.graph.graph import Wire
 from parity.graph.keras.call import Call, Kept, Outputs, Reader, Tensor, passed
 from parity.graph.keras.dense import linear, whole_array
-from parity.graph.operations import Length
-from parity.network import Recurrent
+from parity.graph.operations import Length, Range
 from parity.network.keras.options import Option, shown
-from parity.recurrent import RecurrentSpec, Weights
 
 _INERT, _FLAG = Option(), Option((True, False))
 _FAR = 1e9
 """What `Attention` subtracts from scores that are masked."""
+
+_MOST_STEPS = 512
+"""A causal mask of so many steps may stand in the code."""
 
 _LOWEST = -0.7 * float(np.finfo(np.float32).max)
 """What stands in the place of masked scores in `dot_product_attention`."""
@@ -78,26 +77,20 @@ def _query_mask(call: Call, outputs: list[Tensor]) -> Any:
 
 
 def _causal(call: Call, query: Wire, value: Wire) -> Wire:
-    """(1 or batch, query steps, value steps): whether a step of the value is not behind that of the query."""
+    """(1, query steps, value steps): whether a step of the value is not behind that of the query."""
     build, lengths = call.build, (call.shape(query)[1], call.shape(value)[1])
-    if not any(build.is_word(length) or length > 512 for length in lengths):
+    if not any(build.is_word(length) or length > _MOST_STEPS for length in lengths):
         return build.constant(np.tri(*lengths, dtype=np.bool_)[None], call.part("causal"))
-    rows, columns = _steps(call, query), _steps(call, value)
-    return build.elementwise("greater_equal", build.add(rows, 0.5), build.transpose(columns, (0, 2, 1)))
+    rows, columns = build.expand_dims(_steps(call, query), (0, 2)), build.expand_dims(_steps(call, value), (0, 1))
+    return build.elementwise("greater_equal", rows, columns)
 
 
 def _steps(call: Call, x: Wire) -> Wire:
-    """(batch, time, 1): 1, 2, 3, ... along the time of x, whatever its length, counted by a recurrence: h = max(1 + h, 0)."""
+    """(time,): 0, 1, 2, ... along the time of x, whatever its length."""
     build = call.build
-
-    def make() -> Wire:
-        one = np.ones((1, 1, 1), np.float32)
-        cell, name = Cell((Function("relu"),)), build.unique(call.part("steps"))
-        counting = Recurrent(name, RecurrentSpec("rnn", 1, 1), (Weights(one, one),), cells=(cell,))
-        same = build.slice(x, -1, 0, 1)
-        return build.call(counting, build.cast(build.elementwise("equal", same, same), "float32"), None)
-
-    found: Wire = call.model.masks.once(("steps", x), make)
+    found: Wire = call.model.masks.once(
+        ("steps", x), lambda: build.call(Range(build.unique(call.part("steps")), Length(0, 1)), x)
+    )
     return found
 
 

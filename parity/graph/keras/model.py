@@ -265,7 +265,7 @@ def _named(own: Held) -> dict[str, Stored]:
         return dict(stored)
     try:
         names = weight_names(own.layer)
-    except (FormatError, TypeError, KeyError):
+    except (AttributeError, FormatError, TypeError, KeyError):
         names = None
     known = names if names and len(names) == len(stored) else [str(number) for number in range(len(stored))]
     return dict(zip(known, stored, strict=True))

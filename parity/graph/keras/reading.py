@@ -22,7 +22,7 @@ from parity.graph.operations import Activation
 from parity.network import Bidirectional, Recurrent
 from parity.network.keras.cells import Reading
 from parity.network.keras.chain import check_model, layers_in
-from parity.network.keras.config import _as_model as as_model
+from parity.network.keras.config import as_model
 from parity.network.keras.flat import flattened
 from parity.network.keras.history import modernised
 from parity.network.keras.options import Config

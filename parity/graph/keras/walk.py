@@ -83,6 +83,13 @@ class Walk:
                 layer = self._layers[name]
                 node = layer["inbound_nodes"][0]
                 args, kwargs = self._resolved(node.get("args") or []), self._resolved(node.get("kwargs") or {})
+                if not isinstance(kwargs, Mapping):
+                    raise FormatError(
+                        "the calls of a layer are not in Keras 3 form",
+                        where_of(layer),
+                        "args and kwargs",
+                        shown(kwargs),
+                    )
                 self.values[name] = self._call(name, args if isinstance(args, list) else [args], kwargs)
         output = self._config.get("output_layers")
         keys = _keys(output)
@@ -255,7 +262,10 @@ def _constant(value: Mapping[str, Any]) -> Any:
         return None
     dtype = str(config.get("dtype"))
     kind = np.bool_ if dtype == "bool" else np.int64 if "int" in dtype else np.float32
-    return np.asarray(config.get("value"), kind)
+    try:
+        return np.asarray(config.get("value"), kind)
+    except (TypeError, ValueError) as error:
+        raise FormatError("this is no array of numbers", "a constant", dtype, str(error)[:200]) from error
 
 
 __all__ = ["Walk"]

@@ -16,7 +16,7 @@ from parity.graph.graph import Graph, Node, Wire
 from parity.graph.keras_code.order import Calls
 from parity.graph.keras_code.text import Group, call, number, statement, text, texts
 from parity.graph.keras_code.values import Made, Value
-from parity.graph.lengths import axes_of
+from parity.graph.lengths import axes_of, shown
 from parity.graph.operations import (
     Activation,
     Cast,
@@ -219,10 +219,7 @@ class Writing:
     def shape_in_words(self, wire: Wire) -> str:
         """The shape; "" for one that is not known."""
         axes = self.axes.get(wire)
-        if axes is None:
-            return ""
-        shown = [str(one).replace("*", " * ").replace("/", " / ") for one in axes]
-        return f"({shown[0]},)" if len(shown) == 1 else f"({', '.join(shown)})"
+        return "" if axes is None else shown(axes)
 
     # ---- values
 

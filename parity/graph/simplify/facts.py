@@ -1,4 +1,4 @@
-"""What is known of every value of a graph without running it: lengths and kinds of numbers."""
+"""What is known of every value of a graph without running it: how many axes it has, and what kind of numbers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from parity.errors import ParityError
-from parity.graph.builder import PROBES
 from parity.graph.graph import Graph, Node, Wire
+from parity.graph.lengths import Lengths
 from parity.graph.operations import (
     Activation,
     BatchNormalization,
@@ -41,9 +40,6 @@ from parity.graph.operations.elementwise import TRUTHS
 from parity.graph.operations.stub import Stub
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
 
-Lengths: TypeAlias = tuple[tuple[int, int], ...]
-"""Of every axis, at two trials: alike for one that is known."""
-
 Kind: TypeAlias = Literal["float32", "int64", "bool"]
 
 _SHAPING = (
@@ -59,27 +55,6 @@ _SAME_RANK = (
     Activation, BatchNormalization, Cast, Concatenate, Dropout, Elementwise, Flip, GroupNormalization, LayerNormalization, Pad,
     Repeat, Slice, Softmax,
 )  # fmt: skip
-
-
-def lengths_of(graph: Graph) -> dict[Wire, Lengths]:
-    """Lengths of every value, at two choices for "batch", "time", ...; nothing where the graph does not take these.
-
-    Example:
-        >>> from parity.graph import Builder
-        >>> build = Builder("model")
-        >>> graph = build.graph({"y": build.transpose(build.input("x", ("batch", 4)), (1, 0))})
-        >>> lengths_of(graph)[Wire("x")][1]
-        (4, 4)
-    """
-    trials = [
-        {word: 2520 * (trial + 2) + PROBES.get(word, 0) + 17 * index for index, word in enumerate(graph.words)}
-        for trial in range(2)
-    ]
-    try:
-        first, second = (graph.shapes(trial) for trial in trials)
-    except ParityError:
-        return {}
-    return {wire: tuple(zip(shape, second[wire], strict=True)) for wire, shape in first.items()}
 
 
 def ranks_of(graph: Graph, lengths: Mapping[Wire, Lengths]) -> dict[Wire, int]:
@@ -163,4 +138,4 @@ def _kind(node: Node, found: Mapping[Wire, Kind]) -> Kind | None:
     return "float32" if isinstance(operation, _FLOATS) and alike == "float32" else None
 
 
-__all__ = ["Kind", "Lengths", "kinds_of", "lengths_of", "ranks_of"]
+__all__ = ["Kind", "kinds_of", "ranks_of"]

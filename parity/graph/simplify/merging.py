@@ -10,6 +10,7 @@ import numpy as np
 
 from parity.deferred import digest
 from parity.graph.graph import Graph, Node, Wire
+from parity.graph.lengths import Lengths, lengths_of
 from parity.graph.operations import (
     ELEMENTWISE,
     Activation,
@@ -31,7 +32,7 @@ from parity.graph.operations import (
     normalized,
 )
 from parity.graph.simplify.draft import Draft, replaced
-from parity.graph.simplify.facts import Kind, Lengths, kinds_of, lengths_of
+from parity.graph.simplify.facts import Kind, kinds_of
 
 _ENDLESS = 2**31 - 1
 """A slice that ends here or later ends with the axis: no axis is longer, and exporters write this for "to the end"."""
@@ -164,8 +165,9 @@ def _reshape_of_reshape(node: Node, outer: Reshape, inner_node: Node, inner: Res
         """A length of the inner result, in terms of what the inner one takes."""
         size = inner.sizes[length.axis]
         if size == -1:
-            first, second = sight.lengths.get(Wire(inner_node.name), ((0, 1),) * len(inner.sizes))[length.axis]
-            return first * length.times if first == second else -1 if length.times == 1 else -2
+            known = sight.lengths.get(Wire(inner_node.name))
+            lengths = set() if known is None else set(known[length.axis])
+            return lengths.pop() * length.times if len(lengths) == 1 else -1 if length.times == 1 else -2
         if isinstance(size, int):
             return size * length.times
         place = 0 if size.input == 0 else count - 1 + size.input
@@ -235,8 +237,7 @@ def _slice(node: Node, operation: Slice, sight: _Sight) -> _Found:
             return True
         if lengths is None:
             return False
-        first, second = lengths[axis]
-        return first == second <= stop
+        return len(set(lengths[axis])) == 1 and lengths[axis][0] <= stop
 
     return x if all(everything(*part) for part in operation.parts) else None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from parity.graph.calls import Layered
 from parity.graph.graph import Graph, Node, Wire
+from parity.graph.lengths import lengths_of
 from parity.graph.operations import (
     BatchNormalization,
     Concatenate,
@@ -29,7 +30,7 @@ from parity.graph.operations import (
 )
 from parity.graph.operations.operation import Plain
 from parity.graph.simplify.draft import Draft, replaced
-from parity.graph.simplify.facts import lengths_of, ranks_of
+from parity.graph.simplify.facts import ranks_of
 from parity.graph.simplify.merging import simplified
 from parity.graph.simplify.moving import Axes, composed, inverse, is_identity, moved
 
@@ -291,7 +292,7 @@ class _Relayout:
     def _aligned(self, wire: Wire, axes: Axes) -> Wire:
         """A value that is broadcast to as many axes, in the order in which the others are held."""
         rank, count = self._ranks[wire], len(axes)
-        if all(lengths == (1, 1) for lengths in self._lengths.get(wire, ((0, 0),))):
+        if all(set(lengths) == {1} for lengths in self._lengths.get(wire, ((0,),))):
             return self._as_was(wire)
         order = inverse(axes)
         own = tuple(axis - (count - rank) for axis in order if axis >= count - rank)

@@ -64,7 +64,7 @@ def torch_code(graph: Graph) -> Code:
         raise UnsupportedError(w.problems)
     source = module_text(w, fields)
     stubs = tuple(operation.name for operation in first.operations if isinstance(operation, Stub))
-    return Code(source, w.weights, tuple(dict.fromkeys(w.notes)), stubs)
+    return Code(source, w.weights, tuple(dict.fromkeys(w.notes)), stubs, dict(w.attributes))
 
 
 def _write(w: Writer, group: Group) -> None:

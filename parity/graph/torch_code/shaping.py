@@ -12,6 +12,7 @@ from parity.graph.operations import (
     Flip,
     Length,
     Pad,
+    Range,
     Repeat,
     Reshape,
     Select,
@@ -89,7 +90,7 @@ def _flattened(w: Writer, wire: Wire, result: Wire) -> Expr | None:
     if wire not in w.lengths or result not in w.lengths:
         return None
     # Each axis by its lengths at every trial: those that are alike at all of them stay.
-    before, after = (list(zip(*w.lengths[one], strict=True)) for one in (wire, result))
+    before, after = w.lengths[wire], w.lengths[result]
     shorter = min(len(before), len(after))
     start = next((place for place in range(shorter) if before[place] != after[place]), shorter)
     rest = range(shorter - start)
@@ -117,6 +118,15 @@ def expand(w: Writer, node: Node) -> Expr:
         texts = ["-1" if a == b else text for a, b, text in zip(own, shape, texts, strict=True)]
     (x,) = w.take(wires[0])
     return method(x, "expand", *texts)
+
+
+def range_(w: Writer, node: Node) -> Expr:
+    """A `Range` node."""
+    assert isinstance(node.operation, Range)
+    wires = _wires(node)
+    (text,) = _size_texts(w, [node.operation.size], wires)
+    device = f"device={w.name(wires[node.operation.size.input]).text}.device"
+    return call("torch.arange", text, device)
 
 
 def expand_dims(w: Writer, node: Node) -> Expr:
@@ -317,6 +327,7 @@ SHAPING_RENDERERS: dict[type, Callable[[Writer, Node], Expr]] = {
     ExpandDims: expand_dims,
     Flip: flip,
     Pad: pad,
+    Range: range_,
     Repeat: repeat,
     Reshape: reshape,
     Select: select,

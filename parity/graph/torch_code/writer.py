@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +12,12 @@ from parity.deferred import Blocks, blocks_of
 from parity.errors import Problem
 from parity.graph.code import identifiers
 from parity.graph.graph import Graph, Node, Wire
+from parity.graph.lengths import Axis, axes_of, lengths_of, shown
 from parity.graph.operations import Constant
 from parity.graph.simplify.facts import kinds_of
 from parity.graph.torch_code.body import Body, variables
 from parity.graph.torch_code.expressions import Expr, number
 from parity.graph.torch_code.names import MODULE_NAMES, PYTHON_NAMES, short
-from parity.graph.torch_code.shapes import Axis, shapes_in_words
 from parity.graph.torch_code.weights import as_type, float_type
 
 _MOST_WEIGHT, _MOST_WIDTH = 3, 64
@@ -31,8 +30,8 @@ class Declared:
 
     Args:
         name: of the attribute.
-        value: what it is, an expression; "" for a buffer.
-        tensor: the shape of a parameter or buffer that stands alone, as text.
+        value: what it is, an expression.
+        buffer: whether it is a tensor that is no parameter.
     """
 
     name: str
@@ -77,7 +76,7 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.float_type = float_type(self.graph)
-        self.axes, self.lengths = shapes_in_words(self.graph)
+        self.axes, self.lengths = axes_of(self.graph), lengths_of(self.graph)
         self.kinds = kinds_of(self.graph)
         self.nodes = {node.name: node for node in self.graph.nodes}
         self.uses = Counter(wire for node in self.graph.nodes for wire in node.inputs if wire is not None)
@@ -242,14 +241,4 @@ def _attributes(graph: Graph) -> dict[str, str]:
     return others | {name: found[own] for name, own in layers.items()}
 
 
-def shown(shape: Sequence[Axis]) -> str:
-    """A shape in brackets.
-
-    Example:
-        >>> shown(("batch", 3)), shown(("batch",))
-        ('(batch, 3)', '(batch,)')
-    """
-    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
-
-
-__all__ = ["Axis", "Declared", "Rows", "Writer", "shown"]
+__all__ = ["Declared", "Rows", "Writer"]

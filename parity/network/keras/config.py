@@ -73,7 +73,7 @@ def network_from_keras(
     """
     problems: list[Problem] = []
     reading = Reading(problems, hard_sigmoid_of_keras_2)
-    model = _as_model(serialized, problems) if partial else serialized
+    model = as_model(serialized, problems) if partial else serialized
     check_model(model)
     flat = flattened(model, problems)
     model, homes = with_activations(flat.serialized)
@@ -157,7 +157,7 @@ def _meanings(layers: Sequence[Layer], hard_sigmoid_of_keras_2: bool) -> dict[st
     return {"hard_sigmoid": "0.2 x + 0.5, as Keras 2 means it"} if used else {}
 
 
-def _as_model(serialized: Config, problems: list[Problem]) -> Config:
+def as_model(serialized: Config, problems: list[Problem]) -> Config:
     """A model of a class of somebody's own, read as the Sequential or Functional model whose configuration it has."""
     class_name, config = class_name_of(serialized), serialized.get("config")
     own = {"module": "keras.models", "registered_name": None}

@@ -105,6 +105,15 @@ def group_name(class_name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
+def _inside(layer: Config, path: str) -> Iterator[str]:
+    """The groups of what a layer is wrapped around, a model perhaps."""
+    if not is_model(layer):
+        yield from _groups(layer, path)
+        return
+    for _, groups in _of_model(layer, (), f"{path}/", _Tree()):
+        yield from groups
+
+
 def _groups(serialized: Config, path: str) -> Iterator[str]:
     """The groups of the cells of an object that stands at a path."""
     class_name, config = class_name_of(serialized), field(serialized, "config", Mapping, path)
@@ -114,7 +123,10 @@ def _groups(serialized: Config, path: str) -> Iterator[str]:
         backward = field(config, "backward_layer", Mapping, path) if config.get("backward_layer") else forward
         yield from _groups(backward, f"{path}/backward_layer")
     elif class_name in (OWN_ALIGNED, "TimeDistributed"):
-        yield from _groups(field(config, "layer", Mapping, path), f"{path}/layer")
+        yield from _inside(field(config, "layer", Mapping, path), f"{path}/layer")
+    elif class_name == "MultiHeadAttention":
+        parts = ("query", "key", *(("gate",) if config.get("use_gate") else ()), "value", "output")
+        yield from (f"{path}/{part}_dense/vars" for part in parts)
     elif class_name == "RNN":
         yield from _groups(field(config, "cell", Mapping, path), f"{path}/cell")
     elif class_name == STACKED:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from parity.errors import Problem, UnsupportedError
+from parity.errors import Problem, ShapeError, UnsupportedError
 from parity.forms import Form, obstacles
 from parity.frameworks.onnx.building import DEFAULT_OPSET, FORM_KEY, OPSETS
 from parity.frameworks.onnx.loading import LARGEST
@@ -60,7 +60,7 @@ from parity.frameworks.onnx.whole.writing_values import Call, Held, Kind, Tensor
 from parity.frameworks.onnx.whole.writing_windows import write_convolution, write_pooling
 from parity.graph import Graph, Node, Wire
 from parity.graph import operations as ops
-from parity.graph.lengths import axes_of
+from parity.graph.lengths import Axis, axes_of
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
 from parity.recurrent import Array
 
@@ -130,7 +130,7 @@ def model_of(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
 
     Raises:
         UnsupportedError: an opset outside, stubs, more than 2 GiB, what this opset or float64 does not have; all of a kind at once.
-        ShapeError: an operation cannot take what it is given.
+        ShapeError: no lengths of "batch", "time", ... were found that all operations take.
 
     Example:
         >>> from parity.graph import Builder
@@ -195,11 +195,24 @@ def _real(graph: Graph) -> int:
     return DOUBLE
 
 
+def _axes(graph: Graph) -> dict[Wire, tuple[Axis, ...]]:
+    """The shapes of all values.
+
+    Raises:
+        ShapeError: the graph takes none of the lengths that are tried.
+    """
+    found = axes_of(graph)
+    if not found:
+        expected = f"a model that takes any {', '.join(graph.words)}, or their multiples"
+        raise ShapeError("the shapes inside the model are not known", graph.name, expected, "it refuses those tried")
+    return found
+
+
 class _Writing:
     """Adds the nodes of a graph, one after the other."""
 
     def __init__(self, graph: Graph, opset: int, real: int) -> None:
-        self._graph, self._axes = graph, axes_of(graph)
+        self._graph, self._axes = graph, _axes(graph)
         names = [*graph.outputs, *(given.name for given in graph.inputs)]
         self._a = Assembly(opset, names, [node.name for node in graph.nodes], real)
         self._values: dict[Wire, Held] = {}

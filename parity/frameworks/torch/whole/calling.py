@@ -47,6 +47,7 @@ def call(
         ShapeError: inputs are missing, or the module gives another number of outputs.
 
     Example:
+        >>> import numpy as np
         >>> from parity.frameworks.torch.whole import graph_of
         >>> module = nn.Sequential(nn.Linear(4, 2), nn.Tanh())
         >>> call(module, graph_of(module), {"input": np.ones((3, 5, 4), np.float32)})["output"].shape

@@ -13,14 +13,11 @@ from parity.errors import MissingFrameworkError
 from parity.frameworks import Settings
 from parity.frameworks.torch.running import ENGINE
 from parity.frameworks.torch.whole.calling import call, intermediate
-from parity.frameworks.written import is_written
+from parity.frameworks.written import attributes_of, is_written
 from parity.graph.calls import Layered
-from parity.graph.code import identifiers
 from parity.graph.graph import Graph, Node, Wire
 from parity.graph.judging import Running
 from parity.graph.matching import in_axes_of
-from parity.graph.simplify import channels_first
-from parity.graph.torch_code.names import MODULE_NAMES
 from parity.network import Dense, Recurrent
 from parity.network.activations import ACTIVATIONS
 from parity.recurrent import Array
@@ -78,10 +75,11 @@ def _inside_written(
     module: nn.Module, graph: Graph, inputs: Mapping[str, Array], options: Mapping[str, Any]
 ) -> dict[Wire, Array]:
     """What the layers of a module that parity wrote give: those that are modules of torch's own with just that value."""
-    attributes = identifiers([one.name for one in channels_first(graph).operations], MODULE_NAMES)
+    attributes = attributes_of(module)
     calls: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        calls.setdefault(attributes.get(node.operation.name, ""), []).append(node)
+        if node.operation.name in attributes:
+            calls.setdefault(attributes[node.operation.name], []).append(node)
     exact = graph.values(inputs)
     found: dict[Wire, Array] = {}
 

@@ -9,7 +9,7 @@ import torch
 from parity.frameworks.torch.whole.operator_call import Call, Refused, operator
 from parity.frameworks.torch.whole.operators.packed import reordered
 from parity.frameworks.torch.whole.tracing import expressions
-from parity.frameworks.torch.whole.values import Value
+from parity.frameworks.torch.whole.values import Order, Size, Value
 from parity.graph import Wire
 
 
@@ -17,12 +17,10 @@ from parity.graph import Wire
 def index(call: Call) -> Value:
     """x[places], x[:, places], and x[arange(batch), places] of one place in every sample."""
     indices = list(call["indices"])
-    if len(indices) == 1 and indices[0] is not None:
-        found = reordered(call["self"], indices[0])
-        if found is not None:
-            return found
     raw = list(call.raw["indices"])
     named = [place for place, one in enumerate(indices) if one is not None]
+    if len(named) == 1 and isinstance(indices[named[0]], Order):
+        return reordered(call["self"], indices[named[0]], named[0])
     metas = [raw[place].meta["val"] for place in named]
     if any(meta.dtype in (torch.bool, torch.uint8) for meta in metas):
         raise Refused("a choice by truth values, of a length that nobody knows", "torch.where with the mask")
@@ -73,8 +71,11 @@ def _one_of_each(call: Call, places: Wire, axis: int) -> Value:
     """For every sample the numbers at its own place; a negative one counts from the end."""
     build, shape = call.build, call.shape_of("self")
     steps, rank = call.steps(shape[axis]), len(shape)
-    own = build.expand_dims(places, 1)
-    mask = build.elementwise("equal", steps, own)
+    making, length = call.making, shape[axis]
+    count = making.number(length, "i") if isinstance(length, int) else call.length(Size(length), "i")
+    negative = build.elementwise("less", places, making.number(0, "i"))
+    counted = build.elementwise("where", negative, build.add(places, count), places)
+    mask = build.elementwise("equal", steps, build.expand_dims(counted, 1))
     wide = build.expand_dims(mask, tuple(range(2, rank))) if rank > 2 else mask
     chosen = build.elementwise("where", wide, call.wire("self"), call.making.number(0, call.kind))
     return build.sum(chosen, axis, name=call.name)

@@ -9,23 +9,24 @@ from parity.graph import Wire
 CUT = "without total_length, pad_packed_sequence cuts the sequence to its longest sample: one sample has to fill the time axis"
 
 
-@operator("sort")
+@operator("sort", "argsort")
 def sort(call: Call) -> Value:
-    """The order of samples by length; sorting for any other purpose is not converted."""
+    """The order of samples by length, and its inverse; sorting for any other purpose is not converted."""
     value = call["self"]
+    if isinstance(value, Order) and not value.inverse and not call["descending"]:
+        back = Order(value.lengths, inverse=True)
+        return back if call.operator == "argsort" else (None, back)
     if not isinstance(value, Wire) or call.rank("self") != 1 or not call["descending"]:
         raise Refused("sorting", "the sorting of lengths inside pack_padded_sequence")
-    return Ordered(value, 0), Order(value)
+    return Order(value) if call.operator == "argsort" else (Ordered(value, 0), Order(value))
 
 
 @operator("index_select")
 def index_select(call: Call) -> Value:
     """Samples put into the order of their lengths, or back; else places of an axis."""
     value, index, axis = call["self"], call["index"], call.axis("dim", "self")
-    if isinstance(index, Order) and not index.inverse:
-        return Ordered(value, axis)
     if isinstance(index, Order):
-        return _back(value, axis)
+        return reordered(value, index, axis)
     return call.take(call.wire("self"), axis, call.wire("index", "i"))
 
 
@@ -38,9 +39,9 @@ def scatter(call: Call) -> Value:
     raise Refused("scatter", "torch.where with a mask")
 
 
-def reordered(value: Value, index: Value) -> Value:
-    """`lengths[unsorted_indices]`, which gives the lengths as they were; None for any other indexing."""
-    return _back(value, 0) if isinstance(index, Order) and index.inverse else None
+def reordered(value: Value, order: Order, axis: int) -> Value:
+    """A value in the order of lengths, or one in that order as it was."""
+    return _back(value, axis) if order.inverse else Ordered(value, axis)
 
 
 def _back(value: Value, axis: int) -> Value:
