@@ -22,8 +22,8 @@ from parity.sources import Opened
 
 Progress = Callable[[str], None]
 
-BATCH, TIME = 3, 17
-"""Samples and steps of random inputs."""
+BATCH, TIMES = 3, (17, 24, 48, 96, 240, 480, 960, 2400, 9600)
+"""Samples and steps of random inputs: the first number of steps that the model takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def compare_graphs(
     graphs = [source.graph for source in opened]
     first = graphs[0]
     _check_alike(opened, graphs)
-    origin, given = _given(first, inputs, batch or BATCH, time or TIME, seed)
+    origin, given = _given(first, inputs, batch or BATCH, TIMES if time is None else (time,), seed)
     participants: dict[str, tuple[Opened, str]] = {}
     runners: dict[str, GraphRunner] = {}
     notes: list[str] = []
@@ -104,10 +104,10 @@ def _check_alike(opened: Sequence[Opened], graphs: Sequence[Graph]) -> None:
 
 
 def _given(
-    graph: Graph, inputs: Inputs | str | Path | None, batch: int, time: int, seed: int
+    graph: Graph, inputs: Inputs | str | Path | None, batch: int, times: Sequence[int], seed: int
 ) -> tuple[str, dict[str, Array]]:
     if inputs is None:
-        return "random", random_graph_inputs(graph, lengths_for(graph, batch, time), seed)
+        return "random", random_graph_inputs(graph, lengths_for(graph, batch, times), seed)
     if isinstance(inputs, (str, Path)):
         return str(inputs), check_graph_inputs(graph, read_inputs(Path(inputs)))
     return "given", check_graph_inputs(graph, inputs)
@@ -191,4 +191,4 @@ def _blind(inputs: Mapping[str, Array]) -> Iterator[str]:
         yield "a batch of one: mixed-up samples cannot show"
 
 
-__all__ = ["BATCH", "TIME", "Compared", "compare_graphs"]
+__all__ = ["BATCH", "TIMES", "Compared", "compare_graphs"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
-from parity.errors import ParityError, ShapeError
+from parity.errors import ParityError, Problem, ShapeError
 from parity.graph.graph import Graph, Wire
 from parity.graph.operations.operation import Shape
 
@@ -131,25 +131,55 @@ def _longer_in(trial: _Trial, base: _Trial) -> list[str]:
     return changed if len(changed) == 1 and trial.lengths[changed[0]] - base.lengths[changed[0]] == _STEP else []
 
 
-def lengths_for(graph: Graph, batch: int, time: int) -> dict[str, int]:
-    """Lengths for all words of a graph: those given for "batch" and "time", for any other one as many as steps, if the model takes it so.
+def distinct_lengths(graph: Graph, batch: int = 3, time: int = 5040) -> dict[str, int]:
+    """Lengths for all words of a graph, all different: the time as given, any further word a multiple of eight more.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> graph = build.graph({"y": build.mean(build.input("x", ("batch", "time", "depth")), 2)})
+        >>> distinct_lengths(graph)
+        {'batch': 3, 'time': 5040, 'depth': 5048}
+    """
+    others = [word for word in graph.words if word not in ("batch", "time")]
+    further = {word: time + 8 * place for place, word in enumerate(others, 1)}
+    known = {"batch": batch, "time": time}
+    return {word: known.get(word, further.get(word, time)) for word in graph.words}
+
+
+def lengths_for(graph: Graph, batch: int, times: Sequence[int]) -> dict[str, int]:
+    """Lengths for all words of a graph: different ones for different words, if the model takes it so.
+
+    Args:
+        graph: of the model.
+        batch: samples.
+        times: numbers of steps to be tried, one after the other: a model may take only many steps, or multiples of what it pools.
 
     Raises:
-        ShapeError: the model cannot take such lengths.
+        ShapeError: the model takes none of them.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> x = build.input("x", ("batch", "time", 3))
+        >>> lengths_for(build.graph({"tenth": build.select(x, 1, 9)}), 2, (5, 17))
+        {'batch': 2, 'time': 17}
     """
-    lengths = {word: batch if word == "batch" else time for word in graph.words}
-    try:
-        graph.shapes(lengths)
-    except ShapeError as error:
-        remedy = "give more steps, or inputs of your own"
-        got = ", ".join(f"{word} {length}" for word, length in lengths.items())
-        raise ShapeError(
-            [
-                *error.problems,
-                *ShapeError("the model does not take such lengths", graph.name, got=got, remedy=remedy).problems,
-            ]
-        ) from error
-    return lengths
+    problems: tuple[Problem, ...] = ()
+    for time in times:
+        for lengths in (
+            distinct_lengths(graph, batch, time),
+            {w: batch if w == "batch" else time for w in graph.words},
+        ):
+            try:
+                graph.shapes(lengths)
+            except ShapeError as error:
+                problems = tuple(error.problems)
+            else:
+                return lengths
+    remedy = "give another number of steps, or inputs of your own"
+    got = f"{', '.join(map(str, times))} steps"
+    raise ShapeError([*problems, Problem("the model does not take such lengths", graph.name, "", got, remedy)])
 
 
-__all__ = ["Axis", "Lengths", "axes_of", "lengths_for", "lengths_of", "shown"]
+__all__ = ["Axis", "Lengths", "axes_of", "distinct_lengths", "lengths_for", "lengths_of", "shown"]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import BinaryIO
@@ -22,19 +21,16 @@ from typing import BinaryIO
 import onnx
 
 from parity.errors import UnsupportedError
-from parity.frameworks import Settings
 from parity.frameworks.onnx.building import DEFAULT_OPSET, OPSETS
 from parity.frameworks.onnx.loading import LARGEST, load, read, read_file
 from parity.frameworks.onnx.own import build_graph, form
 from parity.frameworks.onnx.running import ENGINE, OnnxRunner, onnxruntime, refusals, runner
-from parity.frameworks.onnx.whole import running as whole
-from parity.frameworks.onnx.whole.inside import own_values
+from parity.frameworks.onnx.whole.running import whole_runner
 from parity.frameworks.onnx.whole.writing import model_of
 from parity.graph.code_files import WEIGHTS
-from parity.graph.graph import Graph, Wire
-from parity.graph.judging import Running
+from parity.graph.graph import Graph
 from parity.network import Network
-from parity.recurrent import Array, RecurrentSpec
+from parity.recurrent import RecurrentSpec
 
 
 def owns(source: object) -> bool:
@@ -49,22 +45,6 @@ def build_whole(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
         UnsupportedError: what ONNX cannot say, layers that are stubs among it; an opset that is not written.
     """
     return model_of(graph, opset)
-
-
-def whole_runner(model: onnx.ModelProto, graph: Graph, settings: Settings) -> Running:
-    """Something that runs a whole model in ONNX Runtime.
-
-    Raises:
-        MissingFrameworkError: onnxruntime is not installed, or has no CUDA provider where device is "cuda".
-    """
-    run = whole.runner(model, graph, settings)
-
-    def inside(inputs: Mapping[str, Array]) -> dict[Wire, Array]:
-        if graph.origin == ENGINE:
-            return own_values(model, graph, inputs, settings)
-        return whole.intermediate(model, graph, inputs, settings=settings)
-
-    return Running(ENGINE, run, inside, run.facts)
 
 
 def load_whole(path: Path, graph: Graph) -> onnx.ModelProto:
@@ -123,7 +103,7 @@ def build(network: Network, opset: int | None = None) -> onnx.ModelProto:
 
     Example:
         >>> from parity.network import Recurrent
-        >>> from parity.recurrent import Array, RecurrentSpec, Weights
+        >>> from parity.recurrent import RecurrentSpec, Weights
         >>> import numpy as np
         >>> weights = Weights(np.ones((1, 5, 3), np.float32), np.ones((1, 5, 5), np.float32))
         >>> model = build(Network("rnn", (Recurrent("rnn", RecurrentSpec("rnn", 3, 5), (weights,)),)), opset=7)
@@ -145,11 +125,15 @@ __all__ = [
     "OPSETS",
     "OnnxRunner",
     "build",
+    "build_whole",
     "form",
     "load",
+    "load_whole",
+    "load_written",
     "owns",
     "read",
     "read_file",
     "runner",
+    "whole_runner",
     "write_file",
 ]

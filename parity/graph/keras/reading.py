@@ -19,6 +19,7 @@ from parity.graph.keras.model import Model
 from parity.graph.keras.naming import NamingBuilder
 from parity.graph.keras.walk import Walk
 from parity.graph.operations import Activation
+from parity.graph.words import with_words_apart
 from parity.network import Bidirectional, Recurrent
 from parity.network.keras.cells import Reading
 from parity.network.keras.chain import check_model, layers_in
@@ -81,7 +82,7 @@ def graph_from_keras(
         raise UnsupportedError(reading.problems)
     build.problems += [*reading.problems, *model.misfits]
     build.details.update(_details(model))
-    return build.graph(outputs)
+    return with_words_apart(build.graph(outputs))
 
 
 def model_inside(call: Call, layer: Config, weights: Sequence[Stored], given: Tensor) -> list[Tensor]:

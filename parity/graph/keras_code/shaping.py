@@ -243,6 +243,8 @@ def _indexed(writing: Writing, target: str, value: Value, parts: dict[int, str],
     negative = {axis: part for axis, part in parts.items() if axis < 0}
     if negative:
         words += ["...", *(negative.get(axis, ":") for axis in range(min(negative), 0))]
+    elif len(words) == 1:
+        words.append("...")  # Keras takes no slice by itself
     line = f"    {target} = {value}[{', '.join(words or ['...'])}]"
     remark = f"  # {comment}" if comment else ""
     writing.lines += [line + remark] if len(line + remark) <= 88 else [f"    # {comment}", line]

@@ -186,6 +186,8 @@ def _counted(step: Step, at: int | Sym, length: int | Sym) -> int | None:
 def _gather(step: Step) -> Sequence[Value]:
     x, index = step.value(0), step.value(1)
     axis = step.axis(0, step.rank(x))
+    if isinstance(index, Constant) and step.kind(index) == "float":
+        raise step.refused("the indices are no integers", "int32 or int64, as ONNX specifies", "floating-point numbers")
     found = embedding_of(step)
     if found is not None:
         return found

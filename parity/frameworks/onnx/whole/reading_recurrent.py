@@ -15,7 +15,7 @@ from parity.frameworks.onnx.trace import RECURRENT_OPS
 from parity.frameworks.onnx.weights import POSITIONS, Weight, is_float, layer_of
 from parity.frameworks.onnx.whole.reading_picking import picked
 from parity.frameworks.onnx.whole.reading_step import Step, same_length
-from parity.frameworks.onnx.whole.reading_values import Sizes, Spread, Unknown, Value
+from parity.frameworks.onnx.whole.reading_values import Sizes, Spread, Sym, Unknown, Value
 from parity.frameworks.onnx.whole.reading_widening import positions
 from parity.graph import Wire
 from parity.graph.operations import Stack
@@ -36,7 +36,7 @@ def _recurrent(step: Step) -> Sequence[Value]:
     own = [axis for axis in axes["sequence"] if axis in _STEPS]
     x = step.transposed(step.value(0), [*(own.index(axis) for axis in _STEPS), 2])
     mask = _mask(step, x)
-    states = _states(step, operation, axes["h"])
+    states = _states(step, operation, axes["h"], step.shape(x)[0])
     found = step.call(operation, x, *((mask, *states) if states else (mask,) if mask is not None else ()), source=True)
     if not isinstance(found, Wire):
         raise step.refused("a recurrent layer over a constant is not converted", "a value that the model computes")
@@ -84,16 +84,32 @@ def _mask(step: Step, x: Value) -> Value | None:
         raise step.refused("sequence_lens computed from lengths of axes", "the length of the sequence, or an input")
     if isinstance(lengths, Constant) and isinstance(time, int) and step.reading.is_uniform(lengths, time):
         return None
+    samples = _samples(step, lengths, 0, step.shape(x)[0])
+    if samples is not None:
+        what, got = "sequence_lens that is not an input", f"a constant of {samples} samples"
+        raise step.refused(what, "an input of the graph, for any batch", got, "make it an input of the graph")
     counts = step.expanded(step.cast(lengths, "int"), [1])
     return step.elementwise("less", positions(step, time), counts)
 
 
-def _states(step: Step, layer: Recurrent, axes: Sequence[str]) -> list[Value]:
+def _samples(step: Step, value: Value, axis: int, batch: int | Sym) -> int | None:
+    """How many samples a constant is for, if the model takes other batches, too."""
+    if not isinstance(value, Constant) or len(value.shape) <= axis or same_length(value.shape[axis], batch):
+        return None
+    return value.shape[axis]
+
+
+def _states(step: Step, layer: Recurrent, axes: Sequence[str], batch: int | Sym) -> list[Value]:
     """Initial states in the layer's order, or none where all of them are zero."""
     given: dict[str, Value] = {}
     for at, state in enumerate(STATES[layer.spec.kind], 5):
         if step.has(at) and not step.reading.is_uniform(step.value(at), 0.0):
             given[state] = step.value(at)
+            samples = _samples(step, given[state], axes.index("batch"), batch)
+            if samples is not None:
+                what, expected = f"a built-in initial state of {samples} samples", "zeros, or a state for any batch"
+                remedy = "make it an input of the graph and hand the state over"
+                raise step.refused(what, expected, f"initial_{state}", remedy)
     if not given:
         return []
     place = axes.index("direction")

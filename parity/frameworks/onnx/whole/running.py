@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,25 +11,17 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from parity.errors import FormatError, ParityError, ShapeError, UnsupportedError
+from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.frameworks import Settings
 from parity.frameworks.onnx.nodes import BOOL, DOUBLE, FLOAT, INT64
 from parity.frameworks.onnx.own import opset_of
-from parity.frameworks.onnx.running import engine_for, refusals, session_of
+from parity.frameworks.onnx.running import ENGINE, engine_for, session_of
+from parity.frameworks.onnx.whole.inside import values_by_source
+from parity.frameworks.onnx.whole.session import run_session
 from parity.frameworks.onnx.whole.writing import PLACES_KEY, model_of
 from parity.graph import Graph, Wire
 from parity.graph.judging import Running
-from parity.graph.lengths import axes_of
 from parity.recurrent import Array
-
-_DTYPES: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-}
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class OnnxGraphRunner:
         settings: the device; the type of floats is the model's own.
     """
 
-    engine = "onnxruntime"
+    engine = ENGINE
 
     def __init__(self, model: onnx.ModelProto, graph: Graph, settings: Settings) -> None:
         ort = engine_for(settings)
@@ -115,8 +106,7 @@ def runner(model: onnx.ModelProto, graph: Graph, settings: Settings | None = Non
 def whole_runner(model: onnx.ModelProto, graph: Graph, settings: Settings) -> Running:
     """The same as a `parity.graph.judging.GraphRunner`, which also shows the values inside the model.
 
-    A model that parity wrote from this graph shows all its values. Any other shows what those of its nodes give that are the source of a
-    node of the graph, by name.
+    A model that parity wrote from this graph shows all its values; any other what `parity.frameworks.onnx.whole.inside` sees in it.
 
     Raises:
         MissingFrameworkError, UnsupportedError, ParityError: as `runner`.
@@ -124,10 +114,10 @@ def whole_runner(model: onnx.ModelProto, graph: Graph, settings: Settings) -> Ru
     run = runner(model, graph, settings)
 
     def inside(inputs: Mapping[str, Array]) -> dict[Wire, Array]:
-        standing = places(model) if _is_written_from(model, graph) else places_by_source(model, graph)
-        found = intermediate(model, graph, inputs, settings=settings, standing=standing)
-        values = graph.shapes(lengths_of(graph, inputs))
-        return {wire: array for wire, array in found.items() if array.shape == values.get(wire)}
+        show = intermediate if _is_written_from(model, graph) else values_by_source
+        found = show(model, graph, inputs, settings=settings)
+        shapes = graph.shapes(lengths_of(graph, inputs))
+        return {wire: array for wire, array in found.items() if array.shape == shapes.get(wire)}
 
     return Running(run.engine, run, inside, run.facts)
 
@@ -157,38 +147,6 @@ def _is_written_from(model: onnx.ModelProto, graph: Graph) -> bool:
     except ParityError:
         return False
     return list(written.graph.node) == list(model.graph.node)
-
-
-def places_by_source(model: onnx.ModelProto, graph: Graph) -> dict[Wire, Place]:
-    """Where values stand in a model that a graph was read from: `Node.source` names the node that gives a value, or what it gives."""
-    names = [node.name or next(iter(node.output), "") for node in model.graph.node]
-    count = Counter(names)
-    outputs = {name: node.output[0] for name, node in zip(names, model.graph.node, strict=True) if count[name] == 1}
-    axes = axes_of(graph)
-    last = {node.source: Wire(node.name) for node in graph.nodes if node.source in outputs}
-    return {
-        wire: Place("float", ((outputs[source], tuple(range(len(axes[wire])))),))
-        for source, wire in last.items()
-        if wire in axes and outputs[source]
-    }
-
-
-def run_session(session: Any, graph: Graph, inputs: Mapping[str, Array], more: Mapping[str, Array]) -> list[Array]:
-    """All outputs of a session for a graph's inputs by name, and for further ones by the session's names."""
-    missing = [one.name for one in graph.inputs if one.name not in inputs]
-    if missing:
-        expected = ", ".join(one.name for one in graph.inputs)
-        raise ShapeError("inputs are missing", graph.name, expected, f"no {', '.join(missing)}")
-    own = [item for item in session.get_inputs() if item.name not in more]
-    named = {item.name for item in own} == {one.name for one in graph.inputs}
-    by_name = {
-        item.name: inputs[item.name if named else one.name] for item, one in zip(own, graph.inputs, strict=False)
-    }
-    dtypes = {item.name: _DTYPES.get(item.type, np.float32) for item in session.get_inputs()}
-    feeds = {name: np.asarray(array, dtypes[name], order="C") for name, array in {**by_name, **more}.items()}
-    with refusals("run"):
-        found: list[Array] = session.run(None, feeds)
-    return found
 
 
 def places(model: onnx.ModelProto) -> dict[Wire, Place]:
@@ -231,19 +189,17 @@ def intermediate(
     wires: Sequence[Wire] | None = None,
     given: Mapping[Wire, Array] | None = None,
     settings: Settings | None = None,
-    standing: Mapping[Wire, Place] | None = None,
 ) -> dict[Wire, Array]:
     """Values inside a model, as ONNX Runtime computes them, in the graph's order of axes.
 
     Args:
-        model: written by `model_of`, or any where `standing` says which tensors are values.
+        model: written by `model_of`.
         graph: that it was written from.
         inputs: of the model, by name.
         wires: which values; by default all that stand in the model: a state that nobody takes does not.
         given: values that are taken from here by whoever takes them. What the model itself computes in their place is still given
             back: so one call gives each layer's values on the reference's inputs, if all values of the reference are given.
         settings: the device.
-        standing: where the values stand, if the model does not say it.
 
     Raises:
         UnsupportedError: the model does not say where its values stand, or one of the wires is not among them.
@@ -258,7 +214,7 @@ def intermediate(
         >>> found[Wire("multiply")].tolist(), found[Wire("relu")].tolist()
         ([[-1.0, -1.0, -1.0]], [[1.0, 1.0, 1.0]])
     """
-    found = places(model) if standing is None else dict(standing)
+    found = places(model)
     unknown = [str(wire) for wire in wires or () if wire not in found]
     if unknown:
         raise UnsupportedError("values that do not stand in the model", graph.name, got=", ".join(unknown))
@@ -335,7 +291,6 @@ __all__ = [
     "intermediate",
     "lengths_of",
     "places",
-    "places_by_source",
     "runner",
     "whole_runner",
 ]
