@@ -31,7 +31,7 @@ class _Shown:
     @property
     def tensors(self) -> Sequence[str]:
         """Names of what is to be seen."""
-        return self.onnx.output if self.onnx.op_type in RECURRENT_OPS else self.onnx.output[:1]
+        return list(self.onnx.output if self.onnx.op_type in RECURRENT_OPS else self.onnx.output[:1])
 
     def values(self, found: Mapping[str, Array]) -> list[Array]:
         """The node's values in the graph's axes; none where that is not known."""
