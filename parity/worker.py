@@ -253,7 +253,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            env=_environment(engine, settings),
+            env=environment_of(engine, settings),
         )
         self._asked = self._answered = self._numbers = 0
         self._early: dict[int, Message | None] = {}
@@ -352,7 +352,7 @@ class _Process:
         )
 
 
-def _environment(engine: str, settings: Settings) -> dict[str, str]:
+def environment_of(engine: str, settings: Settings) -> dict[str, str]:
     """What has to be said before the framework is imported."""
     own = dict(os.environ)
     backend = KERAS_BACKENDS.get(engine) or (own_backend() if engine == "keras" else None)

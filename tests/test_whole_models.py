@@ -186,3 +186,15 @@ def test_several_outputs_keep_their_names_and_order(tmp_path: Path) -> None:
     module: nn.Module = loaded(tmp_path / "out")
     found = module(torch.randn(2, 16, 3))
     assert found._fields == ("detection", "p", "s")
+
+
+def test_other_backends_of_keras_run_a_whole_model(tmp_path: Path) -> None:
+    model = keras_models.randomized(keras_models.seq2seq())
+    model.save(tmp_path / "model.keras")
+    comparison = parity.compare(tmp_path / "model.keras", engines=["keras:torch", "keras:jax"], batch=BATCH, time=TIME)
+    assert comparison.ok, str(comparison)
+    assert comparison.results["keras:jax"].settings["backend"].startswith("jax")
+    opened = open_source(
+        torch_models.randomized(torch_models.DeepSpeech), partial=True, inputs=np.ones((3, 13, 10), np.float32)
+    )
+    assert parity.compare(opened, engines=["keras:torch"], batch=BATCH, time=TIME).ok

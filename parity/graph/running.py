@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from parity.errors import UnsupportedError
 from parity.frameworks import KERAS_BACKENDS, Settings, family, framework
+from parity.graph.apart import KerasApart
 from parity.graph.judging import GraphRunner, ReferenceRunner
 from parity.judge import REFERENCE
 from parity.sources import Opened
@@ -15,14 +15,13 @@ def graph_runner(source: Opened, engine: str, settings: Settings) -> GraphRunner
     """Something that runs a source as a graph: the source itself where it is the engine's own, else its conversion.
 
     Raises:
-        UnsupportedError: the model cannot be converted exactly; Keras on another backend than this process has.
+        UnsupportedError: the model cannot be converted exactly.
         MissingFrameworkError: the engine or the device is not there.
     """
     if engine == REFERENCE:
         return ReferenceRunner(source.graph)
     if engine in KERAS_BACKENDS:
-        remedy = "engines=['keras'] runs it on the backend of this process; KERAS_BACKEND chooses it"
-        raise UnsupportedError("whole models run on the Keras backend of this process", engine, "keras", engine, remedy)
+        return KerasApart(source, engine, settings)
     module = framework(engine)
     made: GraphRunner = module.whole_runner(_live(source, engine, module), source.graph, settings)
     return made

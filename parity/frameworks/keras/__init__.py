@@ -12,7 +12,7 @@ from parity.forms import Form, form_in, stacked_cells
 from parity.frameworks import Settings, quiet_import
 from parity.frameworks.keras.running import ENGINE, KerasRunner
 from parity.frameworks.keras.twins import layer_at, live_layers
-from parity.frameworks.keras.whole import KerasGraphRunner
+from parity.frameworks.keras.whole import KerasGraphRunner, opened
 from parity.frameworks.written import built, loaded, remembered
 from parity.graph.attaching import network_with_graph
 from parity.graph.graph import Graph
@@ -121,17 +121,11 @@ def load(path: Path, network: Network) -> keras.Model:
         FormatError: Keras cannot open it.
     """
     try:
-        model: keras.Model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        return opened(path)
+    except FormatError:
         if "file" in network.details or network.details.get("producer", "").startswith("Keras 2"):
             return build(network)
-        raise FormatError(
-            "Keras cannot open this file",
-            where=str(path),
-            expected=f"a model that keras {keras.__version__} loads",
-            got=str(error).strip().split("\n")[0],
-        ) from error
-    return model
+        raise
 
 
 def build(network: Network) -> keras.Layer:
@@ -224,8 +218,7 @@ def load_whole(path: Path, graph: Graph) -> keras.Model:
     Raises:
         FormatError: Keras cannot open it.
     """
-    model: keras.Model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    return model
+    return opened(path)
 
 
 def _with_version(network: Network) -> Network:

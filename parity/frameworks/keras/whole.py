@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parity.errors import MissingFrameworkError, ShapeError
+from parity.errors import FormatError, MissingFrameworkError, ShapeError
 from parity.frameworks import Settings, quiet_import
 from parity.graph.graph import Graph, Wire
 from parity.recurrent import Array
@@ -56,7 +57,7 @@ class KerasGraphRunner:
             )
         outputs = dict(zip(self._graph.outputs, map(_array, values), strict=True))
         returned = tuple(Returned(name, array.shape, str(array.dtype)) for name, array in outputs.items())
-        return Result(ENGINE, outputs, {}, returned, self._describe())
+        return Result(ENGINE, outputs, {}, returned, facts_of(self._model, self._settings.device))
 
     def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
         """What every layer at the top of the model gives, by the graph's wires."""
@@ -109,15 +110,6 @@ class KerasGraphRunner:
         device: AbstractContextManager[Any] = keras.device("gpu:0")
         return device
 
-    def _describe(self) -> dict[str, str]:
-        backend = keras.backend.backend()
-        return {
-            "keras": keras.__version__,
-            "backend": f"{backend} {importlib.import_module(backend).__version__}",
-            "device": self._settings.device,
-            "dtype": str(self._model.compute_dtype),
-        }
-
 
 def _has_gpu() -> bool:
     backend = keras.backend.backend()
@@ -130,3 +122,45 @@ def _has_gpu() -> bool:
 
 def _array(tensor: Any) -> Array:
     return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+def opened(path: Path) -> keras.Model:
+    """A file of Keras, opened by Keras itself without running any code from it.
+
+    Raises:
+        FormatError: Keras cannot open it.
+    """
+    try:
+        model: keras.Model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise FormatError(
+            "Keras cannot open this file",
+            where=str(path),
+            expected=f"a model that keras {keras.__version__} loads",
+            got=str(error).strip().split("\n")[0],
+        ) from error
+    return model
+
+
+def called(model: keras.Model, inputs: Sequence[Array]) -> tuple[list[Array], dict[str, str]]:
+    """What a model gives for inputs in its order, and what ran."""
+    tensors = [
+        keras.ops.convert_to_tensor(array, dtype=tensor.dtype)
+        for array, tensor in zip(inputs, model.inputs, strict=True)
+    ]
+    structure = getattr(model, "_inputs_struct", None)
+    given: Any = tensors[0] if len(tensors) == 1 else tensors
+    if isinstance(structure, dict):
+        given = dict(zip(structure, tensors, strict=True))
+    return [_array(value) for value in keras.tree.flatten(model(given, training=False))], facts_of(model)
+
+
+def facts_of(model: keras.Model, device: str = "cpu") -> dict[str, str]:
+    """Versions and settings, for people."""
+    backend = keras.backend.backend()
+    return {
+        "keras": keras.__version__,
+        "backend": f"{backend} {importlib.import_module(backend).__version__}",
+        "device": device,
+        "dtype": str(model.compute_dtype),
+    }

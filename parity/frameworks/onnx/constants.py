@@ -29,6 +29,9 @@ _DEEPEST = 64
 _FREE_BYTES, _WORK = 1 << 20, 64
 """What constants that are moved may come to: so many bytes, and so many times the bytes of the tensors they come from."""
 
+_MOVE = 4096
+"""Bytes that a move counts for at least: small numbers cost the call alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class Constant:
@@ -250,7 +253,7 @@ class Mover:
         """A constant that is moved when it is read, if that does not come to more than a real model would ever want."""
         dtype = parts[0].dtype if dtype is None else dtype
         size = math.prod(shape) * dtype.itemsize
-        work, depth = sum(one.work for one in parts) + size, max(one.depth for one in parts) + 1
+        work, depth = sum(one.work for one in parts) + max(size, _MOVE), max(one.depth for one in parts) + 1
         if size > self.limit + _FREE_BYTES or work > _WORK * (self.limit + _FREE_BYTES) or depth > _DEEPEST:
             return None
         if sum(len(one.origins) for one in parts) > _SMALL:

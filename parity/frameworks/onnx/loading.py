@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
-from parity.frameworks.onnx.checking import UNKNOWN_TO_CHECKER, check
+from parity.frameworks.onnx.checking import check, unchecked
 from parity.frameworks.onnx.graph import read_graph
 from parity.frameworks.onnx.own import is_described, network_of
 from parity.frameworks.onnx.partial import partial_network
@@ -58,7 +58,8 @@ def read_file(path: Path) -> Network:
         FormatError: not an ONNX model, a damaged one, or one whose weights stand in files that are missing or outside its folder.
     """
     model, tensors = open_model(path)
-    problems = _checked(model, tensors)
+    unknown = unchecked(model, tensors)
+    problems = [unknown] if unknown is not None else []
     changed = []
     if is_described(model):
         known = network_of(_filled(model, tensors))
@@ -98,9 +99,9 @@ def load(path: Path, network: Network | None = None) -> onnx.ModelProto:
         UnsupportedError: a model of more than 2 GiB, which protobuf does not hold in one piece.
     """
     model, tensors = open_model(path)
-    problems = _checked(model, tensors)
-    if problems:
-        raise UnsupportedError(problems)
+    unknown = unchecked(model, tensors)
+    if unknown is not None:
+        raise UnsupportedError([unknown])
     return _filled(model, tensors)
 
 
@@ -120,31 +121,6 @@ def _filled(model: onnx.ModelProto, tensors: Tensors) -> onnx.ModelProto:
         if place is not None:
             tensor.raw_data = tensors.filled(tensor).raw_data
     return model
-
-
-def _checked(model: onnx.ModelProto, tensors: Tensors) -> list[Problem]:
-    """Why the checker of the installed onnx cannot judge the model, if so.
-
-    Raises:
-        FormatError: it judges it to be invalid, or a tensor's contents do not fit its sizes.
-    """
-    for tensor in tensors_in(model):
-        tensors.stored(tensor)
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    for tensor in tensors_in(light):
-        if tensors.place(tensor) is not None:  # the checker looks whether contents fit the sizes: these do, elsewhere
-            tensor.data_type, tensor.dims[:] = TensorProto.UINT8, [len(tensor.raw_data)]
-    try:
-        check(light, tensors.where)
-    except FormatError as error:
-        (problem,) = error.problems
-        if not any(words in problem.got for words in UNKNOWN_TO_CHECKER):
-            raise
-        remedy = "install a newer onnx if the model is newer than yours"
-        what = f"onnx {onnx.__version__} does not know everything in this model"
-        return [Problem(what, problem.where, problem.expected, problem.got, remedy)]
-    return []
 
 
 def _changed(model: onnx.ModelProto) -> Problem:

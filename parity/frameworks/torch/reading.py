@@ -71,7 +71,7 @@ def read(source: nn.Module) -> Network:
 
 
 def why_it_does_not_run(source: nn.Module) -> list[Problem]:
-    """What keeps a module from running on any inputs: its weights, or a module of a row that gives what the next one does not take.
+    """What keeps a module from running on any inputs: no forward(), its weights, or a module of a row that hands on what no other takes.
 
     Args:
         source: one that did not run; to one that does, nothing of this matters.
@@ -84,11 +84,16 @@ def why_it_does_not_run(source: nn.Module) -> list[Problem]:
     handing = (
         _handing_problem(name, module, number == len(children)) for number, (name, module) in enumerate(children, 1)
     )
+    if type(source).forward is nn.Module.forward:
+        where, remedy = f"the module ({type(source).__name__})", "give the module whose forward() calls it"
+        return [Problem("the module has no forward()", where, "a module that runs", "nothing to run", remedy)]
     return [*_weight_problems(source), *(problem for problem in handing if problem is not None)]
 
 
 def _handing_problem(name: str, module: nn.Module | None, last: bool) -> Problem | None:
     """What a module of a row gives that the next one does not take."""
+    if module is None:
+        return None
     if isinstance(module, RECURRENT) and not last:
         what = f"'{name}' hands its tuple (output, state) to the next module"
         return _refused(what, module, "make it the last module")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.conventions import to_canonical, torch_cell_returns, torch_returns
-from parity.errors import MissingFrameworkError, UnsupportedError
+from parity.errors import UnsupportedError
 from parity.frameworks import Settings
 from parity.frameworks.torch.cells import CELLS, GENERAL_CELLS
 from parity.frameworks.torch.chain import Chain
@@ -29,6 +27,7 @@ from parity.frameworks.torch.layers import (
     on_valid_steps,
     states_of,
 )
+from parity.frameworks.torch.modes import check_device, evaluating, products, quiet
 from parity.network import Network, Recurrent
 from parity.recurrent import Array
 from parity.reference import Mask
@@ -39,13 +38,7 @@ ENGINE = "torch"
 
 def runner(source: nn.Module, network: Network, settings: Settings) -> TorchRunner:
     """Something that runs the module; see `parity.frameworks.torch.runner`."""
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise MissingFrameworkError(
-            "the engine 'torch' has no CUDA device",
-            expected="an NVIDIA GPU, its driver, and a CUDA build of torch",
-            got=f"torch {torch.__version__}, torch.cuda.is_available() is False",
-            remedy="use device='cpu', or install the CUDA build from pytorch.org on a machine with a GPU",
-        )
+    check_device(settings)
     own = {parameter.dtype for parameter in source.parameters()}
     dtype = torch.float64 if torch.float64 in own else getattr(torch, settings.dtype)
     if settings.device != "cpu" or own != {dtype}:
@@ -77,7 +70,7 @@ class TorchRunner:
         x = self._tensor(inputs)
         valid = None if mask is None else torch.from_numpy(mask.copy()).to(self._settings.device)
         plain = torch.autocast(self._settings.device, enabled=False)
-        with torch.no_grad(), plain, _products(self._settings.tf32), _evaluating(self._module), _quiet():
+        with torch.no_grad(), plain, products(self._settings.tf32), evaluating(self._module), quiet():
             for module in self._before:
                 x = module(x)
             outputs: dict[str, Array] = {}
@@ -266,51 +259,6 @@ class TorchRunner:
         if self._settings.device == "cuda":
             facts |= {"gpu": torch.cuda.get_device_name(), "TF32": "on, asked for" if self._settings.tf32 else "off"}
         return facts
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch says once that its fast kernel does not take projections; the one it takes instead is as exact."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN", UserWarning)
-        yield
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Dropout is inert in evaluation only; the module keeps the mode in which its owner left it."""
-    modes = [(inner, inner.training) for inner in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for inner, training in modes:
-            inner.training = training
-
-
-@contextmanager
-def _products(tf32: bool) -> Iterator[None]:
-    """float32 products in float32: 'medium' precision turns them into bfloat16 even on a CPU, and cuDNN takes TF32 by default.
-
-    torch has had two ways to say so and refuses the older one once the newer was used; the newer is taken where it is there.
-    """
-    on_cuda = "tf32" if tf32 else "ieee"
-    backends: Any = torch.backends
-    if hasattr(backends, "fp32_precision"):
-        wanted: list[tuple[Any, str, Any]] = [
-            *((part, "fp32_precision", on_cuda) for part in (backends.cuda.matmul, backends.cudnn.rnn)),
-            *((part, "fp32_precision", "ieee") for part in (backends.mkldnn.matmul, backends.mkldnn.rnn)),
-        ]
-    else:
-        wanted = [(part, "allow_tf32", tf32) for part in (backends.cuda.matmul, backends.cudnn)]
-    kept = [(part, name, getattr(part, name)) for part, name, _ in wanted]
-    for part, name, value in wanted:
-        setattr(part, name, value)
-    try:
-        yield
-    finally:
-        for part, name, value in kept:
-            setattr(part, name, value)
 
 
 def _flat(returned: Any) -> list[Tensor]:

@@ -23,8 +23,6 @@ _MERGES = {
 }
 """The layers of Keras that merge values of one shape."""
 
-_WIDTH = 88
-
 
 def write_elementwise(writing: Writing, node: Node) -> None:
     """Arithmetic, comparisons, logic."""
@@ -57,7 +55,7 @@ def _folded(writing: Writing, function: str, values: list[Value], target: str, c
     """A function of any number of values, two at a time where Keras takes two."""
     sign = _OPERATORS.get(function)
     symbol = f" {sign} ".join(map(str, values))
-    if sign and len(values) > 1 and len(f"    {target} = {symbol}  # {comment}") <= _WIDTH and _operable(values, sign):
+    if sign and len(values) > 1 and len(f"    {target} = {symbol}  # {comment}") <= WIDTH and _operable(values, sign):
         last = values[0]
         for value in values[1:]:
             last = Value(target, (writing.noted(function, [last, value]),))

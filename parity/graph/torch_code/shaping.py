@@ -113,9 +113,11 @@ def expand(w: Writer, node: Node) -> Expr:
     wires = _wires(node)
     texts = _size_texts(w, node.operation.sizes, wires)
     own = w.shape(wires[0])
-    if own is not None and len(own) == len(texts):
+    if own is not None:
+        added = len(texts) - len(own)  # axes whose length torch cannot keep, for the input has none
         shape = w.shape(Wire(node.name)) or ()
-        texts = ["-1" if a == b else text for a, b, text in zip(own, shape, texts, strict=True)]
+        kept = ["-1" if a == b else text for a, b, text in zip(own, shape[added:], texts[added:], strict=True)]
+        texts = [*("1" if text == "-1" else text for text in texts[:added]), *kept]
     (x,) = w.take(wires[0])
     return method(x, "expand", *texts)
 

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, inliner
 
 from parity.errors import FormatError, ParityError, Problem, UnsupportedError
-from parity.frameworks.onnx.checking import UNKNOWN_TO_CHECKER, check
+from parity.frameworks.onnx.checking import unchecked
 from parity.frameworks.onnx.constants import Constant
 from parity.frameworks.onnx.facts import facts_of
 from parity.frameworks.onnx.finding import Finder
@@ -233,18 +233,7 @@ def _check_model(model: onnx.ModelProto, tensors: Tensors) -> None:
         raise UnsupportedError(
             "weights stand in another file", tensors.where, "a model in one piece", ", ".join(outside[:8]), remedy
         )
-    light = model
-    if any(tensors.place(tensor) is not None for tensor in tensors_in(model)):
-        light = onnx.ModelProto()
-        light.CopyFrom(model)
-        for tensor in tensors_in(light):
-            if tensors.place(tensor) is not None:
-                tensor.data_type, tensor.dims[:] = TensorProto.UINT8, [len(tensor.raw_data)]
-    try:
-        check(light, tensors.where)
-    except FormatError as error:
-        if not any(words in error.problems[0].got for words in UNKNOWN_TO_CHECKER):
-            raise
+    unchecked(model, tensors)
 
 
 def _with_own_names(nodes: Sequence[Node]) -> tuple[Node, ...]:

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from parity.conventions import torch_returns
 from parity.errors import ShapeError
 from parity.frameworks.torch.layers import NATIVE
-from parity.frameworks.torch.running import _evaluating, _products, _quiet
+from parity.frameworks.torch.modes import evaluating, products, quiet
 from parity.frameworks.torch.whole.examples import Example, tensor_for
 from parity.graph import Graph
 from parity.recurrent import Array
@@ -149,7 +149,7 @@ def module_values(module: nn.Module, example: Example) -> dict[str, Any]:
         if path
     ]
     try:
-        with torch.no_grad(), _evaluating(module):
+        with torch.no_grad(), evaluating(module):
             module(*example.args, **example.kwargs)
     finally:
         for hook in hooks:
@@ -178,7 +178,7 @@ def _placed(module: nn.Module, device: str, dtype: str) -> nn.Module:
 def _computing(module: nn.Module, device: str, tf32: bool) -> Iterator[None]:
     """In evaluation, without gradients, float32 products in float32."""
     plain = torch.autocast(device, enabled=False)
-    with torch.no_grad(), plain, _products(tf32), _evaluating(module), _quiet():
+    with torch.no_grad(), plain, products(tf32), evaluating(module), quiet():
         yield
 
 

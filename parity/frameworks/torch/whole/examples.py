@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from parity.errors import ParityError, UnsupportedError
-from parity.frameworks.torch.running import _evaluating
+from parity.frameworks.torch.modes import evaluating
 
 _BATCH, _TIMES, _SIDE = 3, (11, 67, 1031), 32
 _MOST_TRIALS = 256
@@ -119,7 +119,7 @@ def float_type(module: nn.Module) -> torch.dtype:
 def failed(module: nn.Module, example: Example) -> str:
     """What the module says where it does not run on an example; "" where it does."""
     try:
-        with torch.no_grad(), _evaluating(module), warnings.catch_warnings():
+        with torch.no_grad(), evaluating(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module(*example.args, **example.kwargs)
     except Exception as error:
@@ -143,7 +143,7 @@ def _check_repeats(module: nn.Module, example: Example) -> None:
 
 def _returned(module: nn.Module, example: Example) -> list[Tensor]:
     """All tensors that a call gives; random numbers are the same at each: reading refuses them, and says where they are."""
-    with torch.no_grad(), _evaluating(module), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), evaluating(module), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         returned = module(*example.args, **example.kwargs)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parity.errors import MissingFrameworkError
 from parity.frameworks import Settings
+from parity.frameworks.torch.modes import check_device
 from parity.frameworks.torch.running import ENGINE
 from parity.frameworks.torch.whole.calling import call, intermediate
 from parity.frameworks.written import attributes_of, is_written
@@ -29,13 +29,7 @@ def runner(module: nn.Module, graph: Graph, settings: Settings) -> Running:
     Raises:
         MissingFrameworkError: device "cuda" where torch sees none.
     """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise MissingFrameworkError(
-            "the engine 'torch' has no CUDA device",
-            expected="an NVIDIA GPU, its driver, and a CUDA build of torch",
-            got=f"torch {torch.__version__}, torch.cuda.is_available() is False",
-            remedy="use device='cpu', or install the CUDA build from pytorch.org on a machine with a GPU",
-        )
+    check_device(settings)
     options: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "tf32": settings.tf32}
     facts = {
         "torch": str(torch.__version__),

@@ -18,7 +18,7 @@ from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 from parity.errors import Problem, UnsupportedError
-from parity.frameworks.torch.running import _evaluating
+from parity.frameworks.torch.modes import evaluating
 from parity.frameworks.torch.whole.examples import Example
 from parity.frameworks.torch.whole.kept import Keeping, unchecked
 
@@ -100,7 +100,7 @@ def _exported(module: nn.Module, example: Example, fixed: Axes, tied: Sequence[A
         }
 
     shapes = {name: pytree.tree_map(axes, value) for name, value in example.named(module).items()}
-    with _evaluating(module), _quiet(), _plain_attention(), _comparing(module, tied), unchecked(), Keeping():
+    with evaluating(module), _quiet(), _plain_attention(), _comparing(module, tied), unchecked(), Keeping():
         return torch.export.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=False)
 
 

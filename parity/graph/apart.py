@@ -1,0 +1,90 @@
+"""Whole models on a Keras backend that this process does not have: each run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from parity.errors import EngineError
+from parity.frameworks import Settings, framework
+from parity.frameworks.written import loaded
+from parity.graph.code_files import write_files
+from parity.graph.graph import Wire
+from parity.recurrent import Array
+from parity.result import Result, Returned
+from parity.sources import Opened
+from parity.worker import environment_of
+
+_START = (
+    "import sys, json; sys.path = json.loads(sys.argv.pop(1)); import parity.graph.apart as a; a.main(*sys.argv[1:])"
+)
+_INPUTS, _OUTPUTS, _FACTS, _WAIT_S = "inputs.npz", "outputs.npz", "facts.json", 600
+
+
+class KerasApart:
+    """Runs a model in a process with another backend of Keras; see `parity.graph.judging.GraphRunner`.
+
+    Args:
+        source: a file of Keras is opened there; of anything else the code that parity writes for it.
+        engine: "keras:tensorflow", "keras:torch" or "keras:jax".
+        settings: where it runs.
+    """
+
+    def __init__(self, source: Opened, engine: str, settings: Settings) -> None:
+        self.engine, self._graph, self._settings = engine, source.graph, settings
+        self._folder = tempfile.TemporaryDirectory()
+        self._file = str(source.path.absolute()) if source.path is not None and source.engine == "keras" else ""
+        if not self._file:
+            write_files(self._graph, "keras", Path(self._folder.name))
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Result:
+        """Run.
+
+        Raises:
+            EngineError: the process ended with an error.
+        """
+        folder = Path(self._folder.name)
+        ordered = {f"{place}": inputs[one.name] for place, one in enumerate(self._graph.inputs)}
+        np.savez(folder / _INPUTS, **ordered)  # type: ignore[arg-type]  # NumPy's stub takes the names for its own options
+        paths = json.dumps([entry for entry in sys.path if entry])
+        done = subprocess.run(
+            [sys.executable, "-c", _START, paths, str(folder), self._file],
+            env=environment_of(self.engine, self._settings),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_WAIT_S,
+        )
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            raise EngineError(f"the engine '{self.engine}' raised an error", got=said[-1] if said else "no message")
+        with np.load(folder / _OUTPUTS) as found:
+            outputs = {name: found[f"{place}"] for place, name in enumerate(self._graph.outputs)}
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        returned = tuple(Returned(name, array.shape, str(array.dtype)) for name, array in outputs.items())
+        return Result(self.engine, outputs, {}, returned, facts)
+
+    def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
+        """Nothing: values inside stay in the other process."""
+        return {}
+
+
+def main(folder: str, file: str) -> None:
+    """Run in the other process: a file of Keras, or what parity wrote into the folder."""
+    whole = framework("keras").whole
+    place = Path(folder)
+    model = whole.opened(Path(file)) if file else loaded(place)
+    with np.load(place / _INPUTS) as found:
+        inputs = [found[f"{index}"] for index in range(len(found.files))]
+    outputs, facts = whole.called(model, inputs)
+    np.savez(place / _OUTPUTS, **{f"{index}": array for index, array in enumerate(outputs)})
+    (place / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+
+
+__all__ = ["KerasApart", "main"]
