@@ -10,11 +10,12 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from parity.errors import EngineError, MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
+from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
+from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
 from parity.findings import Findings
 from parity.forms import of_the_source
-from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, engine_error, family, raised_by_framework
+from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, family
 from parity.graph.comparing import compare_graphs
 from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
@@ -117,7 +118,8 @@ def compare(
     say = progress or (lambda _: None)
     example = None if isinstance(inputs, (str, Path)) else inputs
     opened = tuple(open_source(source, partial=True, inputs=example) for source in sources)
-    if layers or any(_is_graph(source) for source in opened):
+    if any(_is_graph(source) for source in opened) or (layers and not all(source.network.bare for source in opened)):
+        _check_no_bare(opened)
         more = {"initial_state": initial_state, "lengths": lengths, "mask": mask}
         check_no_more([name for name, value in more.items() if value is not None])
         return _of_graphs(opened, inputs, engines, (batch, time, seed), Settings(device, "float32", tf32), say, layers)
@@ -160,6 +162,23 @@ def compare(
 def _is_graph(source: Opened) -> bool:
     """Whether a model is more than a chain of layers, and known as a whole."""
     return source.network.graph is not None and not source.network.graph.problems
+
+
+def _check_no_bare(opened: tuple[Opened, ...]) -> None:
+    """A layer by itself takes and returns what its framework says, a model what its author said: they are not one function.
+
+    Raises:
+        UnsupportedError: a live layer, or a file of one, among whole models.
+    """
+    bare = [source.label for source in opened if source.engine and source.network.graph is None and source.network.bare]
+    if bare:
+        raise UnsupportedError(
+            "recurrent layers by themselves are not compared with a whole model",
+            ", ".join(bare),
+            "models",
+            "layers that have no model's outputs",
+            "compare them with one of the model's own layers: parity.read(model).recurrent[k]",
+        )
 
 
 def _of_graphs(
@@ -325,30 +344,14 @@ def _participants(
 
 def _loaded(source: Opened, engine: str, settings: Settings, waiting: ProcessRunner | None) -> Runner:
     """A runner; where the engine itself fails as it loads, one that says so when it is run."""
-    try:
+
+    def load() -> Runner:
         if waiting is None:
             return runner(source, engine, settings)
         waiting.ready()
-    except EngineError as error:
-        return _Failed(engine, error)
-    except ParityError:
-        raise
-    except Exception as error:
-        if not raised_by_framework(error):
-            raise
-        return _Failed(engine, engine_error(engine, error))
-    return waiting
+        return waiting
 
-
-class _Failed:
-    """Stands for an engine that could not load its source."""
-
-    def __init__(self, engine: str, error: EngineError) -> None:
-        self.engine, self._error = engine, error
-
-    def __call__(self, inputs: Array, states: Mapping[str, State], mask: Array | None = None) -> Result:
-        """Raise what went wrong."""
-        raise self._error
+    return loaded_or_failed(engine, load)
 
 
 def _better_apart(source: Opened, engine: str) -> bool:

@@ -83,9 +83,7 @@ def write_converted(
     return Written(target, proof)
 
 
-def _write_whole(
-    network: Network, source_path: str | Path, target: Path, overwrite: bool, verify: bool
-) -> Written:
+def _write_whole(network: Network, source_path: str | Path, target: Path, overwrite: bool, verify: bool) -> Written:
     """A model that is more than a chain of layers, as the one file that holds such: `.onnx`.
 
     Raises:

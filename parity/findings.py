@@ -59,11 +59,11 @@ class Findings:
 
     @property
     def forms(self) -> dict[str, Form]:
-        """How each participant that runs a conversion says its source: native or composed. Those that run the source itself have none."""
+        """How each participant that runs a conversion of a chain of layers says it: native or composed. Others have none."""
         return {
             label: form_in(source.network, next(target for target in TARGETS if target == ENGINES[family(engine)]))
             for label, (source, engine) in self.participants.items()
-            if engine != REFERENCE and family(engine) != source.engine
+            if engine != REFERENCE and family(engine) != source.engine and source.network.graph is None
         }
 
     @property
@@ -152,7 +152,7 @@ def _judged(findings: Findings, names: list[str]) -> str:
     who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     verb = "agree" if len(names) > 1 else "agrees"
     batch, time = findings.sizes
-    size = f"{batch} samples" if time is None else f"{batch} x {time} steps"
+    size = f"{batch} sample{'s' if batch > 1 else ''}" if time is None else f"{batch} x {time} steps"
     if findings.mask is not None:
         size += f", {int((~findings.mask).sum())} of them padding"
     rows = findings.table
@@ -162,7 +162,8 @@ def _judged(findings: Findings, names: list[str]) -> str:
         against = sorted({row.left for row in bad if row.right == REFERENCE}) or sorted({row.left for row in bad})
         detail = worst.note or f"{_times(worst)} in {worst.quantity}, where {worst.limit:g} is allowed"
         basis = f"the reference of {findings.sources[0].label}"
-        first = _first_layers(bad)
+        judged = {row.left for row in rows if row.rule == "layer"}
+        first = _first_layers(bad, [label for label in against if label in judged])
         return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}.{first}"
     if all(row.rule != "run" for row in rows):
         return f"Undecided: all of {size} is padding, so there is nothing to compare."
@@ -184,10 +185,13 @@ def _judged(findings: Findings, names: list[str]) -> str:
     )
 
 
-def _first_layers(bad: list[Row]) -> str:
+def _first_layers(bad: list[Row], healthy: list[str]) -> str:
     """The first layer, in the order of the data, at which each engine differs, where layers were judged."""
     firsts: dict[str, str] = {}
     for row in bad:
         if row.rule == "layer":
             firsts.setdefault(row.left, row.quantity.removeprefix("layer "))
-    return "".join(f" The first layer that differs in {label}: {name}." for label, name in firsts.items())
+    found = "".join(f" The first layer that differs in {label}: {name}." for label, name in firsts.items())
+    return found or "".join(
+        f" Every layer of {label} that was judged agrees by itself: look between and behind them." for label in healthy
+    )

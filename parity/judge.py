@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from parity.errors import ParityError
+from parity.failed import noted
 from parity.floor import Band, Floor, OneStep, Quantity, in_floors, measure, one_step, quantities
-from parity.frameworks import Runner, call, engine_error, raised_by_framework
+from parity.frameworks import Runner, call
 from parity.network.graph import Network
 from parity.recurrent import Array
 from parity.result import Result, State
@@ -129,27 +129,17 @@ def judge(
     """
     floor = measure(network, inputs, states, replicas, seed, mask)
     steps = one_step(network, inputs, floor, seed, replicas)
-    results, step_results, failures = {}, {}, {}
+    results, step_results = {}, {}
+    failures: dict[str, str] = {}
     for label, runner in runners.items():
         if progress:
             progress(f"{label}: run")
-        try:
+        with noted(failures, label, runner.engine):
             results[label] = call(runner, inputs, states, mask)
             step_results[label] = runner(steps.inputs, steps.states)
-        except ParityError as error:
-            failures[label] = failure(error)
-        except Exception as error:
-            if not raised_by_framework(error):
-                raise
-            failures[label] = failure(engine_error(runner.engine, error))
     single = [_in_the_run(row, steps) for row in _rows("one step", network, steps.floor, step_results)]
     rows = [*_rows("run", network, floor, results), *single]
     return Judgement(tuple(rows), floor, steps, results, step_results, failures)
-
-
-def failure(error: ParityError) -> str:
-    """An error in a line."""
-    return "; ".join(f"{p.what}: {p.got}" if p.got else p.what for p in error.problems)
 
 
 def _in_the_run(row: Row, steps: OneStep) -> Row:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,3 +20,15 @@ torch.set_num_threads(1)
 def random() -> np.random.Generator:
     """The same numbers in every run."""
     return np.random.default_rng(20)
+
+
+@pytest.fixture
+def keras_in_float64() -> Iterator[None]:
+    """Layers of Keras that are made in a test compute in float64."""
+    keras = importlib.import_module("keras")
+    floats, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(floats)
+    keras.config.set_dtype_policy(policy)

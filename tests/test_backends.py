@@ -213,12 +213,12 @@ def test_run_takes_lengths_or_a_mask(random: np.random.Generator) -> None:
 
 def test_lengths_decide_the_size_of_random_inputs() -> None:
     compared = compare(stack(), engines=[REFERENCE], lengths=[7, 3, 1, 5])
-    assert compared.inputs.shape == (4, 7, 3)
+    assert np.asarray(compared.inputs).shape == (4, 7, 3)
     assert compared.asked["lengths"] == [7, 3, 1, 5]
     assert "12 of them padding" in compared.sentence
-    assert compare(stack(), engines=[REFERENCE], lengths=[7, 3], time=9).inputs.shape == (2, 9, 3)
-    assert compare(stack(), engines=[REFERENCE], mask=np.eye(5, 6)).inputs.shape == (5, 6, 3)
-    assert compare(stack(), engines=[REFERENCE]).inputs.shape == (3, 17, 3)
+    assert np.asarray(compare(stack(), engines=[REFERENCE], lengths=[7, 3], time=9).inputs).shape == (2, 9, 3)
+    assert np.asarray(compare(stack(), engines=[REFERENCE], mask=np.eye(5, 6)).inputs).shape == (5, 6, 3)
+    assert np.asarray(compare(stack(), engines=[REFERENCE]).inputs).shape == (3, 17, 3)
     with pytest.raises(parity.ShapeError, match="the lengths are no integers"):
         compare(stack(), engines=[REFERENCE], lengths=[float("nan"), 3.0, 1.0])
     with pytest.raises(parity.ShapeError, match="the lengths have the wrong shape"):

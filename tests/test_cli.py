@@ -328,8 +328,8 @@ BAD: dict[str, tuple[Any, list[str]]] = {
     "truncated": (lambda f: ["inspect", _truncated(f)], ["cut.keras", "zip archive", "remedy"]),
     "weights missing": (lambda f: ["inspect", _no_weights(f)], ["model.weights.h5", "missing"]),
     "no recurrent layer": (
-        lambda f: ["inspect", _saved(f, "dense.keras", keras.layers.Dense(2))],
-        ["no recurrent layer", "Dense"],
+        lambda f: ["convert", _saved(f, "dense.keras", keras.layers.Dense(2)), f / "dense.safetensors"],
+        ["no recurrent layer", "Dense", "as a whole it goes to .onnx"],
     ),
     "activation of no cell": (
         lambda f: ["convert", _saved(f, "soft.keras", keras.layers.LSTM(4, activation="softmax")), f / "x.onnx"],

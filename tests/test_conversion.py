@@ -30,6 +30,7 @@ from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.files import read_file
 from parity.frameworks.onnx import giving
 from parity.identity import identical
+from tests.whole_checks import assert_whole
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -140,11 +141,20 @@ def node_with_state(path: Path) -> Path:
 
 def test_a_state_that_stays_behind_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = node_with_state(tmp_path / "state.onnx")
+    assert_whole(path, "initial state")  # the whole model keeps it; the layer alone cannot
     with pytest.raises(UnsupportedError, match="initial state"):
-        parity.to_torch(path)
+        convert(path, tmp_path / "whole.keras")
     out = said(capsys, path, tmp_path / "rec.safetensors", "--layer", "rec")
     assert "in its file this layer is" in out
     assert "initial_h" in out
+
+
+def test_a_node_by_itself_becomes_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own engine takes and returns the time first, which the code does not: the reference stands for it."""
+    onnx.save(parity.to_onnx(torch.nn.LSTM(3, 4, 2, bidirectional=True)), tmp_path / "lstm.onnx")
+    out = said(capsys, tmp_path / "lstm.onnx", tmp_path / "code", "--to", "torch")
+    assert "agree with the float64 reference" in out
+    assert "the source was not run by onnxruntime itself" in out
 
 
 def test_a_last_transpose_is_not_lost(tmp_path: Path) -> None:
@@ -156,8 +166,10 @@ def test_a_last_transpose_is_not_lost(tmp_path: Path) -> None:
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info("turned", TensorProto.FLOAT, None))
     onnx.save(model, tmp_path / "turned.onnx")
-    with pytest.raises(UnsupportedError):
-        parity.to_torch(tmp_path / "turned.onnx")
+    network = assert_whole(tmp_path / "turned.onnx", "not batch first")
+    assert network.graph.shapes({"batch": 2, "time": 7})[network.graph.outputs["turned"]] == (7, 4, 2)
+    with pytest.raises(UnsupportedError, match="not batch first"):
+        convert(tmp_path / "turned.onnx", tmp_path / "turned.keras")
 
 
 def test_a_hard_sigmoid_of_keras_2_is_not_opened_as_that_of_keras_3(

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import parity
+from tests.whole_checks import assert_whole
 
 FEATURES, UNITS = 3, 5
 
@@ -155,13 +156,13 @@ def test_models_keep_their_outputs(random: np.random.Generator) -> None:
         found = ported(torch.from_numpy(x))
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine.numpy(), theirs, atol=2e-6)
-    assert sorted(name for name, _ in ported.named_children()) == [
-        "classes",
-        "classes_activation",
-        "embed",
-        "encoder",
-        "reader",
-    ]
+    kinds = {name: type(module) for name, module in ported.named_children()}
+    assert kinds == {
+        "embed": torch.nn.Embedding,
+        "encoder": torch.nn.LSTM,
+        "reader": torch.nn.GRU,
+        "classes": torch.nn.Linear,
+    }
     comparison = parity.compare(model, ported, parity.to_onnx(model), parity.to_keras(ported), inputs=x)
     assert comparison.ok, str(comparison)
     assert list(comparison.results["reference"].outputs) == ["classes", "encoder.state_h", "encoder.state_c"]
@@ -204,8 +205,7 @@ def _masked_unrolled() -> Any:
 
 REFUSED: list[tuple[Any, str]] = [
     (OwnForward, "OwnForward"),
-    (lambda: torch.nn.Sequential(torch.nn.Embedding(9, 3, max_norm=1.0), torch.nn.GRU(FEATURES, UNITS)), "max_norm"),
-    (lambda: torch.nn.Linear(FEATURES, UNITS), "no recurrent layer"),
+    (lambda: torch.nn.Sequential(torch.nn.Embedding(9, 3, max_norm=1.0), torch.nn.GRU(FEATURES, UNITS)), "renorm"),
     (lambda: keras.layers.LSTM(UNITS, activation="softmax"), "activation"),
     (lambda: keras.layers.LSTM(UNITS, activation=_doubled), "activation"),
     (lambda: keras.layers.ConvLSTM1D(UNITS, 2), "ConvLSTM1D"),
@@ -227,11 +227,18 @@ def test_refused_by_name(make: Any, named: str) -> None:
 def test_all_problems_of_an_onnx_graph_at_once() -> None:
     model = parity.to_onnx(torch.nn.GRU(FEATURES, UNITS))
     model.graph.node[0].attribute.append(onnx.helper.make_attribute("activations", ["Sigmoid", "Affine"]))
-    model.graph.node.append(onnx.helper.make_node("Erf", ["Y"], ["Z"], name="curve"))
+    model.graph.node.append(onnx.helper.make_node("Hardmax", ["Y"], ["Z"], name="curve"))
     with pytest.raises(parity.UnsupportedError) as caught:
         parity.read(model)
     text = str(caught.value)
-    assert all(word in text for word in ("activation_alpha", "Erf", "node 'curve'"))
+    assert all(word in text for word in ("activation_alpha", "Hardmax", "node 'curve'"))
+
+
+def test_a_layer_that_is_not_recurrent_is_a_whole_model() -> None:
+    network = assert_whole(torch.nn.Linear(FEATURES, UNITS), "no recurrent layer")
+    assert not network.recurrent
+    with pytest.raises(parity.UnsupportedError, match="no recurrent layer"):
+        network.whole()
 
 
 def test_a_module_used_twice_is_two_layers(random: np.random.Generator) -> None:
@@ -252,7 +259,7 @@ def test_a_direction_without_bias(cell: Any, random: np.random.Generator) -> Non
 
 def _pruned() -> Any:
     module = torch.nn.GRU(FEATURES, UNITS)
-    module.register_forward_hook(lambda *_: None)
+    module.register_forward_hook(lambda _, __, given: (given[0] * 2, given[1]))
     return module
 
 
@@ -261,12 +268,49 @@ def _pruned() -> Any:
     [
         (_pruned, "hooks"),
         (lambda: torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Softmax(dim=1), torch.nn.GRU(4, 5)), "Softmax"),
-        (lambda: torch.nn.LSTM(FEATURES, UNITS, device="meta"), "meta device"),
     ],
 )
-def test_what_changes_a_module_is_refused(make: Any, message: str) -> None:
+def test_what_changes_a_module_is_in_its_graph(make: Any, message: str) -> None:
+    module = make()
+    network = assert_whole(module, message)
     with pytest.raises(parity.UnsupportedError, match=message):
-        parity.read(make())
+        network.whole()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        torch.nn.LSTM(FEATURES, UNITS, device="meta"),
+        torch.nn.Sequential(torch.nn.LayerNorm(FEATURES), torch.nn.Linear(FEATURES, UNITS)).to("meta"),
+    ],
+    ids=["layer", "model"],
+)
+def test_weights_that_are_not_there_are_refused(module: Any) -> None:
+    with pytest.raises(parity.UnsupportedError, match="meta device"):
+        parity.read(module)
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras", "onnx"])
+def test_every_layer_of_a_layer_by_itself(framework: str, random: np.random.Generator) -> None:
+    """It takes and returns what its framework says: that is no whole model, and is not judged as one."""
+    source = torch_module("lstm", random)
+    layer = {"torch": lambda one: one, "keras": parity.to_keras, "onnx": parity.to_onnx}[framework](source)
+    comparison = parity.compare(layer, layers=True)
+    assert comparison.ok, str(comparison)
+    model = torch.nn.Sequential(torch.nn.LayerNorm(FEATURES), source)
+    with pytest.raises(parity.UnsupportedError, match=r"by themselves[^$]*recurrent\[k\]"):
+        parity.compare(model, layer)
+
+
+def test_a_written_module_in_half_precision_is_read(random: np.random.Generator) -> None:
+    model = filled(keras.Sequential([keras.Input((None, FEATURES)), keras.layers.GRU(UNITS)]), random)
+    written = parity.to_torch(model)
+    assert parity.read(written).graph is written.parity_origin.graph
+    rounded = parity.read(written.bfloat16()).recurrent[0].weights[0]
+    own = parity.read(model).recurrent[0].weights[0]
+    expected = torch.from_numpy(np.asarray(own.kernel)).bfloat16().float().numpy()
+    np.testing.assert_array_equal(np.asarray(rounded.kernel), expected)
+    assert np.any(expected != np.asarray(own.kernel))
 
 
 NAMES = ["forward", "train", "outputs", "steps", "values", "title", "training", "type", "lstm.a", "lstm_a"]
@@ -283,7 +327,7 @@ def test_a_model_of_fixed_length(random: np.random.Generator) -> None:
     model = filled(keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GRU(UNITS)(inputs))), random)
     comparison = parity.compare(model)
     assert comparison.ok
-    assert comparison.inputs.shape[1] == 10
+    assert np.asarray(comparison.inputs).shape[1] == 10
     with pytest.raises(parity.ShapeError, match="another number of steps"):
         parity.run(model, np.ones((2, 7, FEATURES)))
 

@@ -24,15 +24,7 @@ from tests.keras_graphs_cases import VOCABULARY, masked, rows, steps, tokens
 from tests.keras_graphs_wiring import CASES, nested, shared
 from tests.test_keras_graphs import checked, fill, graph_of, of_keras, values_for
 
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    floats, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(floats)
-    keras.config.set_dtype_policy(policy)
+pytestmark = pytest.mark.usefixtures("keras_in_float64")
 
 
 def serialized(model: keras.Model) -> dict[str, Any]:
@@ -42,7 +34,7 @@ def serialized(model: keras.Model) -> dict[str, Any]:
 
 
 @keras.saving.register_keras_serializable("tests")
-class AttentionWeightedAverage(keras.layers.Layer):
+class AttentionWeightedAverage(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """The attention of textgenrnn."""
 
     def build(self, shape: Any) -> None:
@@ -104,7 +96,7 @@ def test_inputs_have_names_axes_and_limits() -> None:
     )
     assert graph_of(model).inputs == (
         GraphInput("words", ("batch", "time"), "int64", 5),
-        GraphInput("x", ("batch", "time", 6)),
+        GraphInput("x", ("batch", "x_time", 6)),
         GraphInput("image", ("batch", "height", "width", 3)),
         GraphInput("flag", ("batch", 4), "bool"),
     )
@@ -366,7 +358,7 @@ def old_model() -> dict[str, Any]:
 
 
 def test_a_functional_model_of_keras_2(random: np.random.Generator) -> None:
-    sizes = {
+    sizes: dict[str, Any] = {
         "table": [(9, 5)],
         "lstm": [(5, 16), (4, 16), (16,)],
         "gru": [(5, 12), (4, 12), (12,)],

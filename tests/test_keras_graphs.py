@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -21,14 +20,7 @@ ROUNDED = 2e-7
 """Constants of formulas are float32, as Keras has them in a float32 model."""
 
 
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    floats, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(floats)
-    keras.config.set_dtype_policy(policy)
+pytestmark = pytest.mark.usefixtures("keras_in_float64")
 
 
 def fill(model: keras.Model, random: np.random.Generator) -> None:
@@ -52,7 +44,8 @@ def values_for(graph: Graph, random: np.random.Generator) -> dict[str, np.ndarra
     """Inputs of a graph: integers with padding behind, before, between and everywhere; floats called "gaps" with such steps."""
     found = {}
     for given in graph.inputs:
-        shape = tuple(LENGTHS[n] if isinstance(n, str) else n for n in given.shape)
+        shape = tuple(LENGTHS.get(n, TIME) if isinstance(n, str) else n for n in given.shape)
+        value: Any
         if given.dtype == "int64":
             value = random.integers(1, VOCABULARY, shape)
         elif given.dtype == "bool":
@@ -97,6 +90,6 @@ def test_the_graph_computes_what_keras_does(name: str, random: np.random.Generat
     model = keras.Model(inputs, outputs)
     fill(model, random)
     graph, values = checked(model, random)
-    shapes = graph.shapes(LENGTHS)
+    shapes = graph.shapes({word: LENGTHS.get(word, TIME) for word in graph.words})
     for wire, value in graph.values(values).items():
         assert shapes[wire] == value.shape

@@ -23,6 +23,7 @@ from parity.files.stored import numbers
 from parity.frameworks import onnx as onnx_framework
 from parity.layouts import GATES
 from parity.network import Recurrent
+from tests.whole_checks import assert_whole
 
 torch.set_num_threads(1)
 
@@ -135,8 +136,13 @@ def test_branches_of_an_if(seed: int, tmp_path: Path) -> None:
     for flag, layer in zip([True, False], [network.recurrent[0], network.recurrent[-1]], strict=True):
         assert_layer(layer, x, ran(model, X=x, flag=np.array(flag))[0][:, 0])
     assert ("2 copies of the same weights" in network.details["layer If_0/then/lstm"]) == (seed == 0)
-    with pytest.raises(parity.UnsupportedError, match=r"not one data input[^$]*X, flag[^$]*one by one"):
+    with pytest.raises(parity.UnsupportedError, match=r"not one data input[^$]*X, flag[^$]*--to torch"):
         network.whole()
+    assert_whole(saved(model, tmp_path), "not one data input")
+    for flag in (True, False):
+        feeds = {"X": x, "flag": np.array(flag)}
+        (found,) = parity.run(network, feeds, engine="reference").outputs.values()
+        assert np.abs(found - ran(model, **feeds)[0]).max() < 2e-6
 
 
 def loop_model() -> onnx.ModelProto:

@@ -24,25 +24,12 @@ from parity.floor import measure
 from parity.network import Embedding, Network, Recurrent
 from parity.recurrent import Array
 from parity.result import State
+from tests.real_models import FLOORS, MODELS, ROUNDING, stored, there
 
-MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 ENGINES = ("keras", "torch", "onnxruntime", "reference")
 WHOLE = (".keras", ".h5", ".onnx", ".safetensors", ".pt", ".npz")
 
-# Outputs of another engine in float32 against stored ones in float32: two roundings of numbers up to one, after a few dozen steps.
-ROUNDING: dict[str, Any] = {"rtol": 0, "atol": 2e-6}
-
-FLOORS = 2.0
-"""What parity allows an engine: see `parity.judge`."""
-
-pytestmark = pytest.mark.skipif(
-    not MODELS.is_dir(), reason="the trained models are not in this checkout's neighbourhood"
-)
-
-
-def stored(name: str) -> dict[str, Array]:
-    with np.load(MODELS / f"{name}_expected.npz") as file:
-        return dict(file)
+pytestmark = there
 
 
 # ---- ethnicolr: Keras 2.5, which Keras 3 refuses

@@ -37,6 +37,7 @@ from parity.network import Bidirectional, Dense, Dropout, Embedding, Layer, Mask
 from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights, pack, unpack
 from parity.reference import Mask
 from parity.result import LayerRun, Result, State
+from tests.whole_checks import assert_whole
 
 BATCH, TIME, FEATURES, UNITS, PROJECTED = 4, 7, 3, 5, 2
 FORWARD, BACKWARD = DIRECTIONS[:1], DIRECTIONS[1:]
@@ -1062,18 +1063,25 @@ def test_nothing_is_left_on_the_cpu(random: np.random.Generator) -> None:
         assert {tensor.device.type for tensor in tensors} == {"meta"}, name
 
 
-def test_a_changed_composition_is_not_read(random: np.random.Generator) -> None:
-    module: Any = own.build(bare(recurrent(random, "gru", BACKWARD)))
-    module.layers[0].register_forward_hook(lambda *_: None)
-    with pytest.raises(UnsupportedError, match="hooks"):
-        parity.read(module)
+def test_a_changed_composition_is_read_as_it_is(random: np.random.Generator) -> None:
+    for change, factor in ((lambda *_: None, 1), (lambda *given: tuple(2 * one for one in given[-1]), 2)):
+        module: Any = own.build(bare(recurrent(random, "gru", BACKWARD)))
+        plain = parity.read(module)
+        module.layers[0].register_forward_hook(change)
+        # What hooks do is traced with the rest: it is in the graph, and the layer by itself has it not.
+        hooked = assert_whole(module, "hooks", ["torch", "onnxruntime"])
+        x = random.standard_normal((2, 7, FEATURES)).astype(np.float32)
+        found, without = (parity.run(one, x, engine="reference") for one in (hooked, plain))
+        np.testing.assert_allclose(found.outputs["output"], factor * without.sequence, rtol=0, atol=1e-12)
     replaced: Any = own.build(bare(recurrent(random, "gru", DIRECTIONS, merge_mode="sum")))
     replaced.layers[1] = nn.LSTM(FEATURES, UNITS)
     with pytest.raises(UnsupportedError, match="replaced"):
         parity.read(replaced)
     chain: Any = own.build(MODELS["masking"](random))
-    with pytest.raises(UnsupportedError, match="mask"):
-        parity.read(nn.Sequential(chain.masking, nn.GRU(FEATURES, UNITS)))
+    # By itself it makes no mask for others: as a whole the module computes what torch computes without one.
+    assert_whole(
+        nn.Sequential(chain.masking, nn.GRU(FEATURES, UNITS)), "nothing hands the mask", ["torch", "onnxruntime"]
+    )
     with pytest.raises(UnsupportedError, match="tuple"):
         parity.read(nn.Sequential(nn.GRU(FEATURES, UNITS), nn.GRU(UNITS, UNITS)))
 

@@ -52,7 +52,7 @@ def test_names() -> None:
     """Layers by the paths of their modules, functions as the trace calls them, a shared layer once."""
     module = nn.Sequential()
     module.add_module("encoder", nn.Sequential(nn.Linear(4, 4), nn.Tanh()))
-    module.add_module("again", module.encoder)
+    module.add_module("again", module.get_submodule("encoder"))
     module.add_module("memory", nn.LSTM(4, 3, num_layers=2, batch_first=True))
     graph = graph_of(module)
     assert [node.name for node in graph.nodes][:5] == [
@@ -129,7 +129,7 @@ def test_single_precision() -> None:
     assert call(module, graph, x, dtype="float64")["output"].dtype == np.float64
     assert module[0].weight.dtype == torch.float32
     (dense,) = (one for one in graph.operations if isinstance(one, Dense))
-    np.testing.assert_array_equal(dense.kernel, module[0].weight.detach().numpy().T)
+    np.testing.assert_array_equal(dense.kernel, module.get_parameter("0.weight").detach().numpy().T)
 
 
 def test_the_module_is_left_as_it_was() -> None:

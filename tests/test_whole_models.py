@@ -146,7 +146,7 @@ def test_layer_by_layer_names_the_first_that_differs() -> None:
 
 
 def test_a_layer_that_is_not_known_is_named_and_can_be_stubbed(tmp_path: Path) -> None:
-    class Strange(keras.layers.Layer):
+    class Strange(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         def call(self, x: Any) -> Any:
             return x * 2.0
 

@@ -22,23 +22,9 @@ from parity.graph.floors import measure
 from parity.graph.folder import write_code
 from parity.recurrent import Array
 from parity.sources import open_source
+from tests.real_models import FLOORS, MODELS, ROUNDING, stored, there
 
-MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
-
-ROUNDING: dict[str, Any] = {"rtol": 0, "atol": 2e-6}
-"""Outputs of another engine in float32 against stored ones in float32."""
-
-FLOORS = 2.0
-"""What parity allows an engine: see `parity.judge`."""
-
-pytestmark = pytest.mark.skipif(
-    not MODELS.is_dir(), reason="the trained models are not in this checkout's neighbourhood"
-)
-
-
-def stored(name: str) -> dict[str, Array]:
-    with np.load(MODELS / f"{name}_expected.npz") as file:
-        return dict(file)
+pytestmark = there
 
 
 def opened_folder(folder: Path, target: str) -> Callable[..., list[Array]]:

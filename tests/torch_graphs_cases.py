@@ -232,18 +232,17 @@ class SortedByHand(nn.Module):
         return nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0][back], h[:, back]
 
 
+_LAYERS: tuple[tuple[Any, bool, dict[str, Any]], ...] = (
+    (nn.LSTM, True, {}),
+    (nn.LSTM, False, {"num_layers": 2, "bidirectional": True, "dropout": 0.4}),
+    (nn.LSTM, True, {"proj_size": 3, "num_layers": 2}),
+    (nn.LSTM, True, {"proj_size": 3, "bidirectional": True, "bias": False}),
+    (nn.GRU, True, {"num_layers": 3}),
+    (nn.GRU, False, {"bidirectional": True, "bias": False}),
+    (nn.RNN, True, {"nonlinearity": "relu"}),
+    (nn.RNN, False, {"num_layers": 2, "bidirectional": True}),
+)
 RECURRENT: dict[str, nn.Module] = {
     f"{kind.__name__}{index}": kind(8, 5, batch_first=first, **options)
-    for index, (kind, first, options) in enumerate(
-        (
-            (nn.LSTM, True, {}),
-            (nn.LSTM, False, {"num_layers": 2, "bidirectional": True, "dropout": 0.4}),
-            (nn.LSTM, True, {"proj_size": 3, "num_layers": 2}),
-            (nn.LSTM, True, {"proj_size": 3, "bidirectional": True, "bias": False}),
-            (nn.GRU, True, {"num_layers": 3}),
-            (nn.GRU, False, {"bidirectional": True, "bias": False}),
-            (nn.RNN, True, {"nonlinearity": "relu"}),
-            (nn.RNN, False, {"num_layers": 2, "bidirectional": True}),
-        )
-    )
-}  # fmt: skip
+    for index, (kind, first, options) in enumerate(_LAYERS)
+}

@@ -272,6 +272,7 @@ class Positioned(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.table: Tensor
         self.register_buffer("table", torch.randn(1, 2000, 6))
         self.start = nn.Parameter(torch.rand(2, 1, 5))
         self.gru = nn.GRU(6, 5, num_layers=2, batch_first=True)

@@ -98,8 +98,12 @@ def check_target_folder(path: Path, overwrite: bool) -> None:
     if os.path.lexists(path) and not path.is_dir():
         raise ParityError("a file, not a folder", str(path), "a folder", "a file", "give the name of a new folder")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
-        remedy = "--overwrite (overwrite=True in Python) replaces the files in it that have the same names, or another name"
-        raise ParityError("the folder is there already", str(path), "a new or empty folder", "a folder with files", remedy)
+        remedy = (
+            "--overwrite (overwrite=True in Python) replaces the files in it that have the same names, or another name"
+        )
+        raise ParityError(
+            "the folder is there already", str(path), "a new or empty folder", "a folder with files", remedy
+        )
 
 
 def _put(part: Path, path: Path, overwrite: bool) -> None:

@@ -58,13 +58,13 @@ def loaded(folder: Path) -> Any:
     return imported(folder / SOURCE).load()
 
 
-def built(graph: Graph, target: CodeTarget, weights: Callable[[Any], Iterable[Array]]) -> Any:
+def built(graph: Graph, target: CodeTarget, state: Callable[[Any], Iterable[bytes]]) -> Any:
     """A graph as a live model: its code, written to a passing folder, imported and loaded. It remembers the graph; see `remembered`.
 
     Args:
         graph: without stubs.
         target: the framework.
-        weights: gives those of a live model.
+        state: gives all that decides what a live model computes: weights, options, code that was replaced.
 
     Raises:
         UnsupportedError: the model is not kept exactly in the target, or has layers that are stubs.
@@ -75,7 +75,7 @@ def built(graph: Graph, target: CodeTarget, weights: Callable[[Any], Iterable[Ar
         code = write_files(graph, target, Path(folder))
         model = loaded(Path(folder))
     model.parity_form = Form(notes=code.notes)
-    model.parity_origin = Origin(graph, _digest(weights(model)), code.attributes)
+    model.parity_origin = Origin(graph, _digest(state(model)), code.attributes)
     return model
 
 
@@ -85,7 +85,7 @@ class Origin:
 
     Args:
         graph: what it computes.
-        digest: of its weights, as they were then.
+        digest: of its state, as it was then.
         attributes: what it calls each operation, by the operation's name.
     """
 
@@ -100,22 +100,32 @@ def attributes_of(model: Any) -> Mapping[str, str]:
     return origin.attributes if isinstance(origin, Origin) else {}
 
 
-def remembered(model: Any, weights: Callable[[Any], Iterable[Array]]) -> Graph | None:
-    """The graph of a live model that parity wrote, if its weights are still the same; else None: then it has to be read anew.
+def remembered(model: Any, state: Callable[[Any], Iterable[bytes]]) -> Graph | None:
+    """The graph of a live model that parity wrote, if nothing about it has changed since; else None: then it has to be read anew.
 
     Args:
         model: anything.
-        weights: gives those of a live model.
+        state: as for `built`.
     """
     origin = getattr(model, "parity_origin", None)
-    if not isinstance(origin, Origin) or _digest(weights(model)) != origin.digest:
+    if not isinstance(origin, Origin) or _digest(state(model)) != origin.digest:
         return None
     return origin.graph
 
 
-def _digest(arrays: Iterable[Array]) -> bytes:
-    state = xxhash.xxh3_128()
-    for array in arrays:
-        state.update(f"{array.shape}{array.dtype}".encode())
-        state.update(np.ascontiguousarray(array).tobytes())
-    return state.digest()
+def _digest(parts: Iterable[bytes]) -> bytes:
+    found = xxhash.xxh3_128()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little"))
+        found.update(part)
+    return found.digest()
+
+
+def bytes_of(array: Array) -> bytes:
+    """An array's shape, type and numbers.
+
+    Example:
+        >>> bytes_of(np.zeros(2, np.uint8))
+        b'(2,)uint8\\x00\\x00'
+    """
+    return f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes()

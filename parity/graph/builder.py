@@ -13,6 +13,7 @@ from parity.errors import Problem, ShapeError
 from parity.functions import FUNCTIONS, Function
 from parity.graph.calls import Layered, shapes_of
 from parity.graph.graph import Graph, GraphInput, Node, Wire
+from parity.graph.names import unused_name
 from parity.graph.operations import (
     ELEMENTWISE,
     Activation,
@@ -76,10 +77,7 @@ class Builder:
 
     def unique(self, wanted: str) -> str:
         """A name that nothing has yet: the wanted one, or that with a number."""
-        name, number = wanted, 2
-        while name in self._taken:
-            name, number = f"{wanted}_{number}", number + 1
-        return name
+        return unused_name(wanted, self._taken)
 
     def input(self, name: str, shape: Sequence[int | str], dtype: str = "float32", below: int | None = None) -> Wire:
         """An input of the model; see `GraphInput`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from parity.conventions import Value
 from parity.errors import UnsupportedError
 from parity.graph.builder import Builder
@@ -88,11 +90,16 @@ def _state(layers: dict[str, Layer], given: dict[str, Wire], name: str, value: V
     """A value of a recurrent layer that is an output of the model.
 
     Raises:
-        UnsupportedError: a state of one of two unlike directions, which such a layer does not hand over in a graph.
+        UnsupportedError: what the layer does not hand over in a graph, such as a state of one of two unlike directions.
     """
     layer = layers.get(name)
     if isinstance(layer, Recurrent):
-        return Wire(given[name].node, [own.name for own in layer.values].index(value.name))
+        # Not by their names: those are the framework's own.
+        alike = [replace(own, name=value.name) == value for own in layer.values]
+        if True not in alike:
+            expected = ", ".join(own.name for own in layer.values)
+            raise UnsupportedError("an output that the layer does not give in a graph", name, expected, value.name)
+        return Wire(given[name].node, alike.index(True))
     for both in layers.values():
         if not isinstance(both, Bidirectional) or both.merge_mode is not None:
             continue

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from parity.deferred import Blocks
+from parity.graph.names import unused_name
 
 WIDTH = 88
 """Columns of the code that is written: the default of ruff and black."""
@@ -49,9 +50,7 @@ def identifiers(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str,
         base = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60] or "layer"
         base = f"layer_{base}" if base[0].isdigit() else base
         base = f"{base}_" if keyword.iskeyword(base) or keyword.issoftkeyword(base) else base
-        own, number = base, 2
-        while own in taken:
-            own, number = f"{base}_{number}", number + 1
+        own = unused_name(base, taken)
         taken.add(own)
         found[name] = own
     return found
@@ -82,4 +81,16 @@ def wrapped(start: str, arguments: Sequence[str], end: str, indent: int = 0) -> 
     return [f"{space}{start}", *(f"{space}    {argument}," for argument in arguments), f"{space}{end}"]
 
 
-__all__ = ["WIDTH", "Code", "identifiers", "wrapped"]
+def prose(text: object, most: int = 100) -> str:
+    """A text from anywhere, fit for a comment or a docstring: one line of plain characters without quotes or backslashes.
+
+    Example:
+        >>> prose("a \\"\\"\\" b\\\\n")
+        "a ''' b/n"
+    """
+    plain = "".join(letter if " " <= letter <= "~" else " " for letter in str(text))
+    found = " ".join(plain.replace('"', "'").replace("\\", "/").split())
+    return found if len(found) <= most else f"{found[: most - 3]}..."
+
+
+__all__ = ["WIDTH", "Code", "identifiers", "prose", "wrapped"]

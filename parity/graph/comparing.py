@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from parity.errors import EngineError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
+from parity.errors import MissingFrameworkError, ShapeError, UnsupportedError
+from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
-from parity.frameworks import ENGINES, Settings, engine_error, raised_by_framework
+from parity.frameworks import ENGINES, Settings
 from parity.graph.graph import Graph, Wire
 from parity.graph.inputs import check_graph_inputs, random_graph_inputs
 from parity.graph.judging import GraphRunner, judge_graph, named
@@ -75,7 +77,7 @@ def compare_graphs(
     for source, graph, engine in _wanted(opened, graphs, engines):
         say(f"{engine}: load {source.label}")
         try:
-            made = _loaded(source, engine, settings)
+            made = loaded_or_failed(engine, partial(graph_runner, source, engine, settings))
         except (MissingFrameworkError, UnsupportedError) as error:
             if engines or engine == source.engine:
                 raise
@@ -120,35 +122,6 @@ def _wanted(
         own = [source.engine or REFERENCE] if len(opened) > 1 else list(ENGINES)
         for engine in engines or own:
             yield source, graph, engine
-
-
-def _loaded(source: Opened, engine: str, settings: Settings) -> GraphRunner:
-    """A runner; where the engine itself fails as it loads, one that says so when it is run."""
-    try:
-        return graph_runner(source, engine, settings)
-    except EngineError as error:
-        return _Failed(engine, error)
-    except ParityError:
-        raise
-    except Exception as error:
-        if not raised_by_framework(error):
-            raise
-        return _Failed(engine, engine_error(engine, error))
-
-
-class _Failed:
-    """Stands for an engine that could not load its source."""
-
-    def __init__(self, engine: str, error: EngineError) -> None:
-        self.engine, self._error = engine, error
-
-    def __call__(self, inputs: Mapping[str, Array]) -> Result:
-        """Raise what went wrong."""
-        raise self._error
-
-    def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
-        """Raise what went wrong."""
-        raise self._error
 
 
 class _Renamed:

@@ -42,7 +42,12 @@ def axis_names(axes: Sequence[Axis]) -> tuple[str, ...]:
 
 
 def measure(
-    graph: Graph, inputs: Mapping[str, Array], wanted: Mapping[str, Wire], replicas: int = REPLICAS, seed: int = 0
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    wanted: Mapping[str, Wire],
+    replicas: int = REPLICAS,
+    seed: int = 0,
+    axes: Mapping[Wire, tuple[int | str, ...]] | None = None,
 ) -> Floor:
     """Run the reference and its replicas.
 
@@ -52,11 +57,12 @@ def measure(
         wanted: the values to be judged, by the names of the quantities.
         replicas: how many perturbed runs.
         seed: of the rounding signs.
+        axes: the lengths of the values in words, where the graph itself does not say them.
 
     Returns:
         The reference and the floor of each value. Where the floor has grown to the size of the signal, a value is not comparable.
     """
-    axes = axes_of(graph)
+    axes = axes_of(graph) if axes is None else axes
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         exact = graph.values(inputs)
         spreads = {name: np.zeros(_reduced(exact[wire].shape)) for name, wire in wanted.items()}

@@ -114,6 +114,9 @@ def _runnable(opened: Opened) -> tuple[Opened, tuple[str, ...]]:
     """The source, to be run by its own framework where that is installed and opens it, else by the reference alone."""
     if opened.engine is None or (opened.path is None and opened.live is None):
         return replace(opened, engine=None), ()
+    if opened.network.graph is None and opened.network.bare and opened.engine != "torch":
+        what = "a layer by itself takes and returns what its framework says, the code what a model does"
+        return replace(opened, engine=None), (f"the source was not run by {opened.engine} itself: {what}",)
     if opened.live is not None:
         return opened, ()
     try:

@@ -9,18 +9,15 @@ from typing import Protocol
 
 import numpy as np
 
-from parity.errors import ParityError
+from parity.failed import noted
 from parity.floor import Floor
-from parity.frameworks import engine_error, raised_by_framework
 from parity.graph.floors import GIVEN, REPLICAS, layer_graph, measure
 from parity.graph.graph import Graph, Node, Wire
-from parity.graph.operations import Constant, Stub
-from parity.judge import REFERENCE, Judgement, Row, failure, row_of
+from parity.graph.lengths import axes_of
+from parity.graph.operations import Activation, Constant, Softmax, Stub
+from parity.judge import REFERENCE, Judgement, Row, row_of
 from parity.recurrent import Array
 from parity.result import Result, Returned
-
-_MOST_VALUES = 8
-"""A node gives no more: two outputs and the states of two directions."""
 
 
 class GraphRunner(Protocol):
@@ -105,26 +102,16 @@ def judge_graph(
     floor = measure(graph, inputs, {f"output {name}": wire for name, wire in graph.outputs.items()}, REPLICAS, seed)
     results: dict[str, Result] = {}
     failures: dict[str, str] = {}
-    layer_rows: list[Row] = []
+    layer_rows: list[tuple[int, Row]] = []
     for label, runner in runners.items():
         if progress:
             progress(f"{label}: run")
-        try:
+        with noted(failures, label, runner.engine):
             results[label] = runner(inputs)
             if layers:
                 layer_rows += layer_rows_of(graph, label, runner.seen(inputs), inputs, seed)
-        except ParityError as error:
-            failures[label] = failure(error)
-        except Exception as error:
-            if not raised_by_framework(error):
-                raise
-            failures[label] = failure(engine_error(runner.engine, error))
-    titles = {
-        _title(node, Wire(node.name, index)): place
-        for place, node in enumerate(graph.nodes)
-        for index in range(_MOST_VALUES)
-    }
-    rows = [*_output_rows(graph, floor, results), *sorted(layer_rows, key=lambda row: titles[row.quantity])]
+    layer_rows.sort(key=lambda found: found[0])
+    rows = [*_output_rows(graph, floor, results), *(row for _, row in layer_rows)]
     return Judgement(tuple(rows), floor, None, results, failures=failures)
 
 
@@ -140,7 +127,7 @@ def _output_rows(graph: Graph, floor: Floor, results: Mapping[str, Result]) -> I
 
 def layer_rows_of(
     graph: Graph, label: str, seen: Mapping[Wire, Array], inputs: Mapping[str, Array], seed: int = 0
-) -> list[Row]:
+) -> list[tuple[int, Row]]:
     """Every layer that an engine shows, judged against the reference on the very inputs that the layer got.
 
     Args:
@@ -151,25 +138,38 @@ def layer_rows_of(
         seed: of the rounding signs.
 
     Returns:
-        Rows in the order of the layers; a layer whose inputs the engine does not show is judged together with those before it.
+        Rows in the order of the layers, each with the number of its node; a layer whose inputs the engine does not show is judged together
+        with those before it.
     """
     known = {Wire(one.name): np.asarray(inputs[one.name]) for one in graph.inputs} | dict(seen)
-    rows = []
-    for node in graph.nodes:
+    axes, takers, rows = axes_of(graph), graph.takers(), []
+    for place, node in enumerate(graph.nodes):
         for wire in (wire for wire in seen if wire.node == node.name):
             if isinstance(node.operation, (Stub, Constant)):
                 continue
             part = layer_graph(graph, wire, {key: value for key, value in known.items() if key.node != node.name})
-            name = _title(node, wire)
+            name = _title(part, node, wire, takers)
             given = {f"{GIVEN}{taken}": value for taken, value in known.items()}
-            band = measure(part, given, {name: wire}, REPLICAS // 2, seed).bands[name]
-            rows.append(row_of("layer", band, (label, seen[wire]), (REFERENCE, band.reference)))
+            band = measure(part, given, {name: wire}, REPLICAS // 2, seed, axes).bands[name]
+            rows.append((place, row_of("layer", band, (label, seen[wire]), (REFERENCE, band.reference))))
     return rows
 
 
-def _title(node: Node, wire: Wire) -> str:
-    name = node.source or node.name
+def _title(part: Graph, node: Node, wire: Wire, takers: Mapping[Wire, list[Node]]) -> str:
+    """The layer; where the engine does not show the values of those before it, all that were judged together."""
+    others = (one for one in part.nodes if one.name != node.name and not isinstance(one.operation, Constant))
+    before = dict.fromkeys(one.source for one in others if one.operation.arrays.held and one.source)
+    own = node.source or _owner(node, takers)
+    name = " and ".join([*(one for one in before if one != own), own])
     return f"layer {name}" if wire.index == 0 else f"layer {name}, value {wire.index}"
+
+
+def _owner(node: Node, takers: Mapping[Wire, list[Node]]) -> str:
+    """Whose value a node in between gives: that of the layer whose activation follows it."""
+    behind = takers.get(Wire(node.name), [])
+    if len(behind) == 1 and behind[0].source and isinstance(behind[0].operation, (Activation, Softmax)):
+        return f"{behind[0].source}, before its activation"
+    return node.name
 
 
 def first_differing_layer(rows: tuple[Row, ...], label: str) -> Row | None:

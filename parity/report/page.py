@@ -42,7 +42,7 @@ _INPUT_FACTS = {
 _NARROW = 3
 _LAYER_COLUMNS = ("name", "family", "kind", "input", "output", "units", "directions")
 _MOST_LENGTHS = 16
-_FORMS = {"source": "the source itself", "reference": "float64 reference"}
+_FORMS = {"source": "the source itself", "reference": "float64 reference", "code": "the code that parity writes for it"}
 _PADDED_STEPS = {
     "zero": "zero",
     "repeat": "the output of the last valid step, repeated",

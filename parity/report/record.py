@@ -22,6 +22,7 @@ from parity.errors import FormatError, ParityError
 from parity.explaining import explain_network
 from parity.findings import Findings, describe
 from parity.floor import LOST, Band, in_floors
+from parity.frameworks import family
 from parity.graph.facts import graph_facts
 from parity.judge import LIMIT, REFERENCE, Judgement, Row
 from parity.layouts import GATE_MEANINGS, KINDS, LAYOUTS, Kind, Layout, keras_layout
@@ -193,7 +194,10 @@ def _form(findings: Findings, label: str, engine: str) -> Record:
     """What an engine runs: the reference, the source itself, or a conversion that is native or composed, and why."""
     form = findings.forms.get(label)
     if form is None:
-        return {"kind": "reference" if engine == REFERENCE else "source", "composed": [], "notes": []}
+        source, _ = findings.participants.get(label, (findings.sources[0], REFERENCE))
+        converted = engine != REFERENCE and source.network.graph is not None and family(engine) != source.engine
+        kind = "reference" if engine == REFERENCE else "code" if converted else "source"
+        return {"kind": kind, "composed": [], "notes": []}
     return {"kind": "native" if form.native else "composed", "composed": form.composed, "notes": form.notes}
 
 

@@ -173,7 +173,8 @@ class EQTransformer(nn.Module):
         x = self.norm(x + attended).transpose(1, 2)
         x = F.interpolate(x, scale_factor=4.0, mode="nearest")
         x = F.relu(self.up_conv(x))
-        return tuple(torch.sigmoid(head(x)).squeeze(1) for head in (self.detection, self.p, self.s))
+        detection, p, s = (torch.sigmoid(head(x)).squeeze(1) for head in (self.detection, self.p, self.s))
+        return detection, p, s
 
 
 class Tagger(nn.Module):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parity.errors import FormatError, MissingFrameworkError, ParityError, Problem, UnsupportedError
+from parity.errors import FormatError, ParityError, Problem, UnsupportedError
 from parity.forms import Form, form_in, stacked_cells
 from parity.frameworks import Settings, quiet_import
+from parity.frameworks.keras.devices import check_device
 from parity.frameworks.keras.running import ENGINE, KerasRunner
 from parity.frameworks.keras.twins import layer_at, live_layers
 from parity.frameworks.keras.whole import KerasGraphRunner, opened
-from parity.frameworks.written import built, loaded, remembered
+from parity.frameworks.written import built, bytes_of, loaded, remembered
 from parity.graph.attaching import network_with_graph
 from parity.graph.graph import Graph
 from parity.graph.keras import graph_from_keras
@@ -54,7 +56,7 @@ def read(source: keras.Layer, inputs: object = None) -> Network:
         return _with_version(
             network_with_graph(
                 lambda: network_from_keras(*given),
-                lambda: remembered(source, lambda model: model.get_weights()) or graph_from_keras(*given),
+                lambda: remembered(source, _state) or graph_from_keras(*given),
             )
         )
     layers, details = layers_from_keras(serialized, source.get_weights())
@@ -169,13 +171,7 @@ def runner(source: keras.Layer, network: Network, settings: Settings) -> KerasRu
     Raises:
         MissingFrameworkError: device "cuda" where the backend sees none.
     """
-    if settings.device == "cuda" and not _has_gpu():
-        raise MissingFrameworkError(
-            "the engine 'keras' has no CUDA device",
-            expected="an NVIDIA GPU, its driver, and a CUDA build of the backend",
-            got=f"keras {keras.__version__} on {keras.backend.backend()} without a GPU",
-            remedy="use device='cpu', or install tensorflow[and-cuda] on a machine with a GPU",
-        )
+    check_device(settings)
     if "float64" in (settings.dtype, dtype_of(network.layers)) and keras.backend.backend() != "tensorflow":
         # `keras.backend.result_type` makes float64 float32 on every other backend, so some operations round to it on the way.
         raise UnsupportedError(
@@ -195,7 +191,13 @@ def build_whole(graph: Graph) -> keras.Model:
     Raises:
         UnsupportedError: what Keras cannot say, or layers that are stubs.
     """
-    return built(graph, "keras", lambda model: model.get_weights())
+    return built(graph, "keras", _state)
+
+
+def _state(model: keras.Model) -> Iterator[bytes]:
+    """All that decides what a functional model computes: its weights, and the configuration of its layers."""
+    yield from (bytes_of(array) for array in model.get_weights())
+    yield json.dumps(keras.saving.serialize_keras_object(model), default=str).encode()
 
 
 def load_written(folder: Path) -> keras.Model:
@@ -223,12 +225,3 @@ def load_whole(path: Path, graph: Graph) -> keras.Model:
 
 def _with_version(network: Network) -> Network:
     return replace(network, details={"keras": keras.__version__, "backend": keras.backend.backend(), **network.details})
-
-
-def _has_gpu() -> bool:
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return bool(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
-    if backend == "torch":
-        return bool(importlib.import_module("torch").cuda.is_available())
-    return any(device.platform == "gpu" for device in importlib.import_module("jax").devices())

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from parity.conventions import Quantity, Value, keras_returns, merge, to_canonical
 from parity.errors import Problem, UnsupportedError
 from parity.frameworks import Settings, quiet_import
+from parity.frameworks.keras.devices import device_of
 from parity.frameworks.keras.twins import (
     by_node,
     cells,
@@ -319,13 +320,7 @@ class KerasRunner:
 
     @contextmanager
     def _device(self) -> Iterator[None]:
-        context: AbstractContextManager[Any] = nullcontext()
-        if self._settings.device != "cpu":
-            if keras.backend.backend() == "tensorflow":
-                tensorflow = importlib.import_module("tensorflow")
-                tensorflow.config.experimental.enable_tensor_float_32_execution(self._settings.tf32)
-            context = keras.device("gpu:0")
-        with context, warnings.catch_warnings(), _without_advice():
+        with device_of(self._settings), warnings.catch_warnings(), _without_advice():
             # A model that takes a mask and hands none on says so at every call.
             warnings.filterwarnings("ignore", message=".*does not support masking.*")
             yield

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parity.errors import FormatError, MissingFrameworkError, ShapeError
+from parity.errors import FormatError, ShapeError
 from parity.frameworks import Settings, quiet_import
+from parity.frameworks.keras.devices import check_device, device_of
 from parity.graph.graph import Graph, Wire
 from parity.recurrent import Array
 from parity.result import Result, Returned
@@ -39,13 +39,7 @@ class KerasGraphRunner:
 
     def __init__(self, model: keras.Model, graph: Graph, settings: Settings) -> None:
         self._model, self._graph, self._settings = model, graph, settings
-        if settings.device == "cuda" and not _has_gpu():
-            raise MissingFrameworkError(
-                "the engine 'keras' has no CUDA device",
-                expected="an NVIDIA GPU, its driver, and a CUDA build of the backend",
-                got=f"keras {keras.__version__} on {keras.backend.backend()} without a GPU",
-                remedy="use device='cpu'",
-            )
+        check_device(settings)
 
     def __call__(self, inputs: Mapping[str, Array]) -> Result:
         """Run; the outputs have the graph's names."""
@@ -90,7 +84,7 @@ class KerasGraphRunner:
         return found
 
     def _called(self, model: keras.Model, inputs: Mapping[str, Array]) -> Any:
-        with self._device():
+        with device_of(self._settings):
             tensors = [
                 keras.ops.convert_to_tensor(inputs[one.name], dtype=tensor.dtype)
                 for one, tensor in zip(self._graph.inputs, self._model.inputs, strict=True)
@@ -100,24 +94,6 @@ class KerasGraphRunner:
             if isinstance(structure, dict) and model is self._model:
                 given = dict(zip(structure, tensors, strict=True))
             return model(given, training=False)
-
-    def _device(self) -> AbstractContextManager[Any]:
-        if self._settings.device == "cpu":
-            return nullcontext()
-        if keras.backend.backend() == "tensorflow":
-            tensorflow = importlib.import_module("tensorflow")
-            tensorflow.config.experimental.enable_tensor_float_32_execution(self._settings.tf32)
-        device: AbstractContextManager[Any] = keras.device("gpu:0")
-        return device
-
-
-def _has_gpu() -> bool:
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return bool(importlib.import_module("tensorflow").config.list_physical_devices("GPU"))
-    if backend == "torch":
-        return bool(importlib.import_module("torch").cuda.is_available())
-    return any(device.platform == "gpu" for device in importlib.import_module("jax").devices())
 
 
 def _array(tensor: Any) -> Array:

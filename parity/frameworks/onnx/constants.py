@@ -29,7 +29,7 @@ _DEEPEST = 64
 _FREE_BYTES, _WORK = 1 << 20, 64
 """What constants that are moved may come to: so many bytes, and so many times the bytes of the tensors they come from."""
 
-_MOVE = 4096
+_MOVE = 1 << 15
 """Bytes that a move counts for at least: small numbers cost the call alone."""
 
 

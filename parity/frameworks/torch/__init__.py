@@ -20,7 +20,7 @@ from parity.frameworks.torch import building, reading, running
 from parity.frameworks.torch.running import ENGINE, TorchRunner
 from parity.frameworks.torch.whole import graph_of
 from parity.frameworks.torch.whole import running as wholes
-from parity.frameworks.written import built, loaded, remembered
+from parity.frameworks.written import built, bytes_of, loaded, remembered
 from parity.graph.attaching import network_with_graph
 from parity.graph.graph import Graph
 from parity.graph.judging import Running
@@ -58,7 +58,7 @@ def _graph(source: nn.Module, inputs: Any) -> Graph:
     if any(tensor.is_meta for tensor in itertools.chain(source.parameters(), source.buffers())):
         raise UnsupportedError(reading.why_it_does_not_run(source))
     try:
-        return remembered(source, _weights) or graph_of(source, inputs)
+        return remembered(source, _state) or graph_of(source, inputs)
     except UnsupportedError:
         raise
     except ParityError as error:
@@ -93,14 +93,29 @@ def build_whole(graph: Graph) -> nn.Module:
     Raises:
         UnsupportedError: what torch cannot say, or layers that are stubs.
     """
-    module: nn.Module = built(graph, "torch", _weights)
+    module: nn.Module = built(graph, "torch", _state)
     return module
 
 
-def _weights(module: nn.Module) -> Iterator[Array]:
-    for tensor in module.state_dict().values():
+def _state(module: nn.Module) -> Iterator[bytes]:
+    """All that decides what a module computes: weights, options of every module inside, hooks, and a forward that was replaced."""
+    for name, tensor in module.state_dict().items():
+        yield name.encode()
         plain = tensor.detach().cpu()
-        yield (plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
+        # NumPy has no bfloat16.
+        yield bytes_of((plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy())
+    for path, inner in module.named_modules():
+        own = {key: value for key, value in vars(inner).items() if _is_option(key, value)}
+        hooks = [len(value) for key, value in vars(inner).items() if key.endswith("_hooks")]
+        code = getattr(getattr(inner.forward, "__func__", inner.forward), "__code__", None)
+        yield repr(
+            (path, type(inner).__qualname__, sorted(own.items()), hooks, None if code is None else code.co_code)
+        ).encode()
+
+
+def _is_option(name: str, value: object) -> bool:
+    """Whether an attribute is one of a module's options; whether it trains or evaluates is none here."""
+    return name != "training" and isinstance(value, (bool, int, float, str, tuple, list, type(None)))
 
 
 def load_written(folder: Path) -> nn.Module:

@@ -80,6 +80,11 @@ def why_it_does_not_run(source: nn.Module) -> list[Problem]:
         >>> [problem.what for problem in why_it_does_not_run(nn.Sequential(nn.GRU(3, 5), nn.Linear(5, 2)))]
         ["'0' hands its tuple (output, state) to the next module"]
     """
+    if isinstance(source, (*OWN, Chain)):
+        try:
+            read(source)
+        except UnsupportedError as error:
+            return list(error.problems)
     children = list(source._modules.items()) if type(source) is nn.Sequential else []
     handing = (
         _handing_problem(name, module, number == len(children)) for number, (name, module) in enumerate(children, 1)

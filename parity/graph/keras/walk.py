@@ -15,6 +15,7 @@ from parity.graph.graph import Wire
 from parity.graph.keras.call import Tensor
 from parity.graph.keras.inputs import add_input
 from parity.graph.keras.model import Model
+from parity.graph.names import unused_name
 from parity.network.keras.calls import calls_in
 from parity.network.keras.chain import class_name_of, layers_in, name_of, where_of
 from parity.network.keras.flat import Flat
@@ -68,10 +69,7 @@ class Walk:
         """What the model gives by name, in order; its calls are read for it."""
         found: dict[str, Wire] = {}
         for name, tensor in self._given():
-            own, number = name, 2
-            while own in found:
-                own, number = f"{name}_{number}", number + 1
-            found[own] = tensor.wire
+            found[unused_name(name, found)] = tensor.wire
         return found
 
     def _given(self) -> list[tuple[str, Tensor]]:

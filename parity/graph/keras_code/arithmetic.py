@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from parity.graph.code import WIDTH
 from parity.graph.graph import Node, Wire
 from parity.graph.keras_code.functions import activation_layer
+from parity.graph.keras_code.giving import give_call, give_function, give_layer, tensors_of
 from parity.graph.keras_code.text import Group, call, text
 from parity.graph.keras_code.writing import Made, Value, Writing
 from parity.graph.operations import Activation, Cast, Einsum, Elementwise, MatMul, Reduction, Softmax
@@ -81,7 +83,9 @@ def write_activation(writing: Writing, node: Node) -> None:
     """An activation in a layer of its own."""
     operation = node.operation
     assert isinstance(operation, Activation)
-    _layer(writing, node, activation_layer(writing, operation.function, writing.title(node)))
+    give_layer(
+        writing, node, activation_layer(writing, operation.function, writing.title(node)), *tensors_of(writing, node)
+    )
 
 
 def write_softmax(writing: Writing, node: Node) -> None:
@@ -94,14 +98,16 @@ def write_softmax(writing: Writing, node: Node) -> None:
     last = operation.axis == -1 or (rank is not None and normalized(operation.axis, rank) == rank - 1)
     if last and rank != 1:
         name = "log_softmax" if operation.log else "softmax"
-        _layer(writing, node, Made("Activation", (text(name), *writing.more(writing.title(node))), masks=True))
+        made = Made("Activation", (text(name), *writing.more(writing.title(node))), masks=True)
+        give_layer(writing, node, made, *tensors_of(writing, node))
         return
     if not operation.log and node.source and rank != 1:
-        _layer(writing, node, Made("Softmax", (f"axis={operation.axis}", *writing.more(writing.title(node)))))
+        made = Made("Softmax", (f"axis={operation.axis}", *writing.more(writing.title(node))))
+        give_layer(writing, node, made, *tensors_of(writing, node))
         return
     value = writing.value(wire, tensor=True)
     group = call("ops.log_softmax" if operation.log else "ops.softmax", str(value), f"axis={operation.axis}")
-    writing.give(node, writing.function(writing.target(node), group, [value], writing.shape_comment(Wire(node.name))))
+    give_function(writing, node, group, value)
 
 
 def write_cast(writing: Writing, node: Node) -> None:
@@ -109,22 +115,22 @@ def write_cast(writing: Writing, node: Node) -> None:
     operation = node.operation
     assert isinstance(operation, Cast)
     dtype = {"float32": writing.dtype, "int64": "int32", "bool": "bool"}[operation.dtype]
-    _function(writing, node, "ops.cast", text(dtype))
+    give_call(writing, node, "ops.cast", text(dtype))
 
 
 def write_matmul(writing: Writing, node: Node) -> None:
     """`ops.matmul`."""
     assert isinstance(node.operation, MatMul)
-    _function(writing, node, "ops.matmul")
+    give_call(writing, node, "ops.matmul")
 
 
 def write_einsum(writing: Writing, node: Node) -> None:
     """`ops.einsum`."""
     operation = node.operation
     assert isinstance(operation, Einsum)
-    values = _tensors(writing, node)
+    values = tensors_of(writing, node)
     group = call("ops.einsum", text(operation.equation), *map(str, values))
-    writing.give(node, writing.function(writing.target(node), group, values, writing.shape_comment(Wire(node.name))))
+    give_function(writing, node, group, *values)
 
 
 def write_reduction(writing: Writing, node: Node) -> None:
@@ -143,12 +149,12 @@ def write_reduction(writing: Writing, node: Node) -> None:
         made = Made(
             f"Global{names[operation.function]}Pooling{rank - 2}D", (*keeps, *writing.more(writing.title(node)))
         )
-        _layer(writing, node, made)
+        give_layer(writing, node, made, *tensors_of(writing, node))
         return
     axis = str(operation.axes[0]) if len(operation.axes) == 1 else str(tuple(operation.axes))
     options = [f"axis={axis}", *(["keepdims=True"] if operation.keepdims else [])]
     if operation.function != "norm":
-        _function(writing, node, f"ops.{operation.function}", *options)
+        give_call(writing, node, f"ops.{operation.function}", *options)
         return
     value = writing.value(wire, tensor=True)
     squares = Value(f"ops.square({value})", (writing.noted("square", [value]),))
@@ -156,21 +162,6 @@ def write_reduction(writing: Writing, node: Node) -> None:
     total = Value(str(call("ops.sum", str(squares), *options)), (writing.noted("sum", [squares]),))
     group = Group("ops.sqrt(", (call("ops.sum", str(squares), *options),))
     writing.give(node, writing.function(target, group, [total], writing.shape_comment(Wire(node.name))))
-
-
-def _tensors(writing: Writing, node: Node) -> list[Value]:
-    return [writing.value(wire, tensor=True) for wire in node.inputs if wire is not None]
-
-
-def _layer(writing: Writing, node: Node, made: Made) -> None:
-    values = _tensors(writing, node)
-    writing.give(node, writing.layer(node, made, *values, comment=writing.shape_comment(Wire(node.name))))
-
-
-def _function(writing: Writing, node: Node, function: str, *options: str) -> None:
-    values = _tensors(writing, node)
-    group = call(function, *map(str, values), *options)
-    writing.give(node, writing.function(writing.target(node), group, values, writing.shape_comment(Wire(node.name))))
 
 
 __all__ = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+from parity.graph.code import prose
 from parity.graph.graph import Graph, GraphInput, Wire
-from parity.graph.keras_code.text import Group, call, plain, statement, text, texts
+from parity.graph.keras_code.text import Group, call, statement, text, texts
 from parity.graph.keras_code.writing import Value, Writing
 
 _LOAD = '''\
@@ -68,15 +69,15 @@ def _docstring(writing: Writing) -> str:
     graph = writing.graph
     origin = _FRAMEWORKS.get(graph.origin)
     lines = [
-        f'"""The model {plain(graph.name, 40)} in Keras 3{f", converted from {origin}" if origin else ""}.',
+        f'"""The model {prose(graph.name, 40)} in Keras 3{f", converted from {origin}" if origin else ""}.',
         "",
         "Inputs:",
     ]
-    lines += [f"    {plain(one.name, 40)}: {_described(writing, one)}" for one in graph.inputs]
+    lines += [f"    {prose(one.name, 40)}: {_described(writing, one)}" for one in graph.inputs]
     lines += ["", "Outputs:"]
     for name, wire in graph.outputs.items():
         shape = writing.shape_in_words(wire)
-        lines.append(f"    {plain(name, 60)}: {shape}" if shape else f"    {plain(name, 60)}")
+        lines.append(f"    {prose(name, 60)}: {shape}" if shape else f"    {prose(name, 60)}")
     lines += ["", "The weights are in model.weights.h5 beside this file; load() reads them."]
     odd = odd_batches(graph, writing)
     if odd:
@@ -91,7 +92,7 @@ def odd_batches(graph: Graph, writing: Writing) -> str:
     """Which inputs and outputs have not the batch on axis 0, in words; "" if all have."""
     given = {one.name: one.shape[:1] for one in graph.inputs}
     taken = {name: (writing.axes.get(wire) or ("batch",))[:1] for name, wire in graph.outputs.items()}
-    names = [plain(name, 40) for name, first in {**given, **taken}.items() if first != ("batch",)]
+    names = [prose(name, 40) for name, first in {**given, **taken}.items() if first != ("batch",)]
     return f"Axis 0 is not the batch in {', '.join(names)}." if names and "batch" in graph.words else ""
 
 

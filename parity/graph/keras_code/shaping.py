@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parity.graph.graph import Node, Wire
+from parity.graph.keras_code.giving import give_call, give_function, give_layer, tensors_of
 from parity.graph.keras_code.spatial import pads_text
-from parity.graph.keras_code.text import Group, call, number, text, texts
+from parity.graph.keras_code.text import call, number, text, texts
 from parity.graph.keras_code.writing import Made, Value, Writing
 from parity.graph.operations import (
     Concatenate,
@@ -39,7 +40,7 @@ def write_transpose(writing: Writing, node: Node) -> None:
     if node.source and operation.axes[0] == 0:
         _layer(writing, node, Made("Permute", (str(operation.axes[1:]), *writing.more(writing.title(node)))))
     else:
-        _function(writing, node, "ops.transpose", f"axes={tuple(operation.axes)}")
+        give_call(writing, node, "ops.transpose", f"axes={tuple(operation.axes)}")
 
 
 def write_reshape(writing: Writing, node: Node) -> None:
@@ -58,7 +59,7 @@ def write_reshape(writing: Writing, node: Node) -> None:
         made = Made("Flatten", tuple(name)) if flat and node.source else Made("Reshape", (_tuple(sizes[1:]), *name))
         _layer(writing, node, made)
     elif len(unknown) < 2:
-        _function(writing, node, "ops.reshape", _tuple(sizes), only_first=True)
+        give_call(writing, node, "ops.reshape", _tuple(sizes), only_first=True)
     else:
         _dynamic(writing, node, "Reshape", _by_length(operation.sizes, known))
 
@@ -69,7 +70,7 @@ def write_expand(writing: Writing, node: Node) -> None:
     assert isinstance(operation, Expand)
     known, given = writing.known(Wire(node.name)), writing.known(_first(node))
     if known is not None and None not in known:
-        _function(writing, node, "ops.broadcast_to", _tuple(known), only_first=True)
+        give_call(writing, node, "ops.broadcast_to", _tuple(known), only_first=True)
         return
     if known is not None and given is not None and len(known) == len(given):
         changed = [
@@ -78,7 +79,7 @@ def write_expand(writing: Writing, node: Node) -> None:
         stays = [old is None or old == new for old, new in zip(given, known, strict=True)]
         if len(changed) == 1 and all(stay or axis in changed for axis, stay in enumerate(stays)):
             (axis,) = changed
-            _function(writing, node, "ops.repeat", str(known[axis]), f"axis={axis}", only_first=True)
+            give_call(writing, node, "ops.repeat", str(known[axis]), f"axis={axis}", only_first=True)
             return
     known = known or tuple(size if isinstance(size, int) else None for size in operation.sizes)
     _dynamic(writing, node, "BroadcastTo", _by_length(operation.sizes, known))
@@ -92,7 +93,7 @@ def write_range(writing: Writing, node: Node) -> None:
     if known is not None and known[0] is not None:
         _constant_range(writing, node, known[0])
         return
-    values = _tensors(writing, node)
+    values = tensors_of(writing, node)
     writing.snippets["positions"] = None
     size = operation.size
     taken = values[size.input]
@@ -101,7 +102,7 @@ def write_range(writing: Writing, node: Node) -> None:
         *([] if size.times == 1 else [f"times={size.times}"]),
     ]
     made = Made("Positions", (*options, *writing.more("")), own=True)
-    writing.give(node, writing.layer(node, made, taken, comment=writing.shape_comment(Wire(node.name))))
+    give_layer(writing, node, made, taken)
 
 
 def _constant_range(writing: Writing, node: Node, length: int) -> None:
@@ -136,21 +137,21 @@ def write_expand_dims(writing: Writing, node: Node) -> None:
     """`ops.expand_dims`."""
     operation = node.operation
     assert isinstance(operation, ExpandDims)
-    _function(writing, node, "ops.expand_dims", f"axis={_axes(operation.axes)}")
+    give_call(writing, node, "ops.expand_dims", f"axis={_axes(operation.axes)}")
 
 
 def write_squeeze(writing: Writing, node: Node) -> None:
     """`ops.squeeze`."""
     operation = node.operation
     assert isinstance(operation, Squeeze)
-    _function(writing, node, "ops.squeeze", f"axis={_axes(operation.axes)}")
+    give_call(writing, node, "ops.squeeze", f"axis={_axes(operation.axes)}")
 
 
 def write_flip(writing: Writing, node: Node) -> None:
     """`ops.flip`."""
     operation = node.operation
     assert isinstance(operation, Flip)
-    _function(writing, node, "ops.flip", f"axis={_axes(operation.axes)}")
+    give_call(writing, node, "ops.flip", f"axis={_axes(operation.axes)}")
 
 
 def write_repeat(writing: Writing, node: Node) -> None:
@@ -160,14 +161,14 @@ def write_repeat(writing: Writing, node: Node) -> None:
     if node.source and operation.axis == 1 and writing.rank(_first(node)) == 3:
         _layer(writing, node, Made("UpSampling1D", (str(operation.times), *writing.more(writing.title(node)))))
     else:
-        _function(writing, node, "ops.repeat", str(operation.times), f"axis={operation.axis}")
+        give_call(writing, node, "ops.repeat", str(operation.times), f"axis={operation.axis}")
 
 
 def write_concatenate(writing: Writing, node: Node) -> None:
     """`layers.Concatenate` where the user has such a layer, else `ops.concatenate`."""
     operation = node.operation
     assert isinstance(operation, Concatenate)
-    values = _tensors(writing, node)
+    values = tensors_of(writing, node)
     if node.source and operation.axis != 0 and len(values) > 1:
         axis = [] if operation.axis == -1 else [f"axis={operation.axis}"]
         _layer(writing, node, Made("Concatenate", (*axis, *writing.more(writing.title(node)))))
@@ -186,7 +187,7 @@ def write_take(writing: Writing, node: Node) -> None:
     """`ops.take`."""
     operation = node.operation
     assert isinstance(operation, Take)
-    _function(writing, node, "ops.take", f"axis={operation.axis}")
+    give_call(writing, node, "ops.take", f"axis={operation.axis}")
 
 
 def write_slice(writing: Writing, node: Node) -> None:
@@ -273,7 +274,7 @@ def write_pad(writing: Writing, node: Node) -> None:
     options = [f"mode={text(operation.mode)}"] if operation.mode != "constant" else []
     if operation.mode == "constant" and not zero:
         options.append(f"constant_values={number(float(operation.value))}")
-    _function(writing, node, "ops.pad", f"({pads}{',' if len(operation.pads) == 1 else ''})", *options)
+    give_call(writing, node, "ops.pad", f"({pads}{',' if len(operation.pads) == 1 else ''})", *options)
 
 
 def _write_edges(writing: Writing, node: Node, operation: Pad) -> None:
@@ -307,25 +308,14 @@ def _first(node: Node) -> Wire:
     return node.inputs[0]
 
 
-def _tensors(writing: Writing, node: Node) -> list[Value]:
-    return [writing.value(wire, tensor=True) for wire in node.inputs if wire is not None]
-
-
 def _layer(writing: Writing, node: Node, made: Made) -> None:
-    values = _tensors(writing, node) if made.own or made.class_name == "Concatenate" else _tensors(writing, node)[:1]
-    writing.give(node, writing.layer(node, made, *values, comment=writing.shape_comment(Wire(node.name))))
+    values = tensors_of(writing, node)
+    give_layer(writing, node, made, *(values if made.own or made.class_name == "Concatenate" else values[:1]))
 
 
 def _listed(writing: Writing, node: Node, function: str, axis: int) -> None:
-    values = _tensors(writing, node)
-    group: Group = call(function, texts([str(value) for value in values]), f"axis={axis}")
-    writing.give(node, writing.function(writing.target(node), group, values, writing.shape_comment(Wire(node.name))))
-
-
-def _function(writing: Writing, node: Node, function: str, *options: str, only_first: bool = False) -> None:
-    values = _tensors(writing, node)[: 1 if only_first else None]
-    group = call(function, *map(str, values), *options)
-    writing.give(node, writing.function(writing.target(node), group, values, writing.shape_comment(Wire(node.name))))
+    values = tensors_of(writing, node)
+    give_function(writing, node, call(function, texts([str(value) for value in values]), f"axis={axis}"), *values)
 
 
 __all__ = [

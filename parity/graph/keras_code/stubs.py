@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 from parity.deferred import Blocks, blocks_of
+from parity.graph.code import prose
 from parity.graph.graph import Node
-from parity.graph.keras_code.text import Group, call, plain, statement, text
+from parity.graph.keras_code.text import Group, call, statement, text
 from parity.graph.keras_code.writing import Made, Value, Writing
 from parity.graph.operations import Stub
 
@@ -43,12 +44,12 @@ def _definition(name: str, stub: Stub) -> list[str]:
     lines = [
         "@keras.saving.register_keras_serializable(package=__name__)",
         f"class {name}(layers.Layer):",
-        f'    """To be filled in: the layer \'{plain(stub.name, 40)}\' of class {plain(stub.class_name, 40)}."""',
+        f'    """To be filled in: the layer \'{prose(stub.name, 40)}\' of class {prose(stub.class_name, 40)}."""',
         "",
     ]
     if stub.options:
         lines += ["    # Its options in the source:"]
-        lines += [f"    #     {plain(key, 40)} = {plain(repr(value), 60)}" for key, value in stub.options.items()]
+        lines += [f"    #     {prose(key, 40)} = {prose(repr(value), 60)}" for key, value in stub.options.items()]
         lines.append("")
     weights = _floats(stub)
     if weights:
@@ -68,7 +69,7 @@ def _definition(name: str, stub: Stub) -> list[str]:
         f"        # Takes its inputs one by one and returns {given}.",
         *statement(
             "",
-            Group("raise NotImplementedError(", (text(f"fill in: what {plain(stub.class_name, 40)} computes"),)),
+            Group("raise NotImplementedError(", (text(f"fill in: what {prose(stub.class_name, 40)} computes"),)),
             indent=8,
         ),
     ]

@@ -111,17 +111,6 @@ def number(value: object) -> str:
     return re.sub(r"e([+-])0*(\d)", r"e\1\2", shown).replace("e+", "e")
 
 
-def plain(value: object, most: int = 200) -> str:
-    """Words from a file, for a comment or a docstring: in one line, without anything that could end either.
-
-    Example:
-        >>> plain('a name\\n\"\"\" \\\\ b')
-        "a name ''' / b"
-    """
-    words = re.sub(r"[^\x20-\x7e]+", " ", str(value)).replace('"', "'").replace("\\", "/")
-    return words if len(words) <= most else f"{words[:most]}..."
-
-
 def sizes(values: Sequence[int]) -> str:
     """Lengths for each spatial axis; one number where they are all the same.
 
@@ -132,4 +121,4 @@ def sizes(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else str(tuple(int(value) for value in values))
 
 
-__all__ = ["Group", "call", "number", "plain", "sizes", "statement", "text", "texts"]
+__all__ = ["Group", "call", "number", "sizes", "statement", "text", "texts"]

@@ -17,6 +17,7 @@ from parity.graph.keras_code.order import Calls
 from parity.graph.keras_code.text import Group, call, number, statement, text, texts
 from parity.graph.keras_code.values import Made, Value
 from parity.graph.lengths import axes_of, shown
+from parity.graph.names import unused_name
 from parity.graph.operations import (
     Activation,
     Cast,
@@ -147,9 +148,7 @@ class Writing:
         if re.sub(r"_\d+$", "", base) in self.avoided:
             self.notes.append(f"layer '{wanted}' is called '{base}_layer': Keras gives its own name to other layers")
             base = f"{base}_layer"
-        own, count = base, 2
-        while own in self._titles:
-            own, count = f"{base}_{count}", count + 1
+        own = unused_name(base, self._titles)
         self._titles[own] = wanted
         return own
 

@@ -10,6 +10,7 @@ from parity.graph.operations.normalization import (
     UnitNormalization,
 )
 from parity.graph.operations.operation import Operation, Shape, broadcast, normalized
+from parity.graph.operations.picking import Flip, Select, Slice, Take
 from parity.graph.operations.pooling import Pooling
 from parity.graph.operations.products import Einsum, MatMul
 from parity.graph.operations.reduction import Reducing, Reduction
@@ -17,18 +18,14 @@ from parity.graph.operations.shaping import (
     Concatenate,
     Expand,
     ExpandDims,
-    Flip,
     Length,
     Pad,
     Range,
     Repeat,
     Reshape,
-    Select,
     Size,
-    Slice,
     Squeeze,
     Stack,
-    Take,
     Transpose,
 )
 from parity.graph.operations.stub import Stub

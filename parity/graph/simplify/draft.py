@@ -8,6 +8,7 @@ from typing import Any
 
 from parity.graph.calls import Layered
 from parity.graph.graph import Graph, Node, Wire
+from parity.graph.names import unused_name
 
 
 class Draft:
@@ -59,9 +60,7 @@ class Draft:
 
     def unique(self, wanted: str) -> str:
         """A name that nothing has yet."""
-        name, number = wanted, 2
-        while name in self._taken:
-            name, number = f"{wanted}_{number}", number + 1
+        name = unused_name(wanted, self._taken)
         self._taken.add(name)
         return name
 

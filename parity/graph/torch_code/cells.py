@@ -12,10 +12,11 @@ import numpy as np
 
 from parity.cell import Cell, peculiarities, plain_cell
 from parity.functions import Function
+from parity.graph.code import prose
 from parity.graph.torch_code.elementwise import activated
 from parity.graph.torch_code.expressions import Expr, Level, binary, method
 from parity.graph.torch_code.formatting import formatted
-from parity.graph.torch_code.names import class_name, prose
+from parity.graph.torch_code.names import class_name
 from parity.graph.torch_code.writer import Writer
 from parity.layouts import LAYOUTS, PEEPHOLES, SLOTS, STATES, Kind
 from parity.network import Bidirectional, Recurrent

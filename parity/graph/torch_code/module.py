@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-from parity.graph.code import wrapped
+from parity.graph.code import prose, wrapped
 from parity.graph.graph import GraphInput
 from parity.graph.lengths import shown
 from parity.graph.torch_code.formatting import formatted
-from parity.graph.torch_code.names import PYTHON_NAMES, class_name, prose
+from parity.graph.torch_code.names import PYTHON_NAMES, class_name
 from parity.graph.torch_code.writer import Declared, Writer
 
 _NAMES = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX"}

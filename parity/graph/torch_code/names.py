@@ -88,16 +88,4 @@ def class_name(name: str, reserved: Set[str] = PYTHON_NAMES) -> str:
     return found
 
 
-def prose(text: object, most: int = 100) -> str:
-    """A text from anywhere, fit for a comment or a docstring: one line of plain characters without quotes or backslashes.
-
-    Example:
-        >>> prose("a \\"\\"\\" b\\\\n")
-        "a ''' b/n"
-    """
-    plain = "".join(letter if " " <= letter <= "~" else " " for letter in str(text))
-    found = " ".join(plain.replace('"', "'").replace("\\", "/").split())
-    return found if len(found) <= most else f"{found[: most - 3]}..."
-
-
-__all__ = ["MODULE_NAMES", "PYTHON_NAMES", "argument_names", "class_name", "prose", "short"]
+__all__ = ["MODULE_NAMES", "PYTHON_NAMES", "argument_names", "class_name", "short"]

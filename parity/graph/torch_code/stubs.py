@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from parity.deferred import blocks_of
-from parity.graph.code import identifiers
+from parity.graph.code import identifiers, prose
 from parity.graph.graph import Node, Wire
 from parity.graph.operations import Stub
 from parity.graph.torch_code.expressions import call
-from parity.graph.torch_code.names import MODULE_NAMES, PYTHON_NAMES, class_name, prose
+from parity.graph.torch_code.names import MODULE_NAMES, PYTHON_NAMES, class_name
 from parity.graph.torch_code.weights import as_type
 from parity.graph.torch_code.writer import Writer
 

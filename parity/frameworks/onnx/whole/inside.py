@@ -12,6 +12,7 @@ from onnx import inliner
 from parity.conventions import onnx_returns, to_canonical
 from parity.frameworks import Settings
 from parity.frameworks.onnx.finding import nodes_in
+from parity.frameworks.onnx.names import Names
 from parity.frameworks.onnx.running import engine_for, session_of
 from parity.frameworks.onnx.trace import RECURRENT_OPS, layout_of
 from parity.frameworks.onnx.whole.session import run_session
@@ -80,7 +81,7 @@ def _shown(model: onnx.ModelProto, graph: Graph) -> list[_Shown]:
     count = Counter(map(_name, nodes_in(model)))
     nodes = {name: node for node in model.graph.node if count[name := _name(node)] == 1 and any(node.output[:1])}
     last = {node.source: node for node in graph.nodes if node.source in nodes}
-    taken = {name for node in nodes_in(model) for name in (*node.input, *node.output)}
+    names = Names(name for node in nodes_in(model) for name in (*node.input, *node.output))
     for source in last:
         node = nodes[source]
         if node.op_type not in RECURRENT_OPS:
@@ -88,21 +89,13 @@ def _shown(model: onnx.ModelProto, graph: Graph) -> list[_Shown]:
         returned = [value.name for value in onnx_returns(RECURRENT_OPS[node.op_type])]
         node.output.extend([""] * (len(returned) - len(node.output)))
         for place, name in enumerate(returned):
-            node.output[place] = node.output[place] or _free(f"{source}.{name}", taken)
+            node.output[place] = node.output[place] or names.unique(f"{source}.{name}")
     return [_Shown(node, nodes[source]) for source, node in last.items()]
 
 
 def _name(node: onnx.NodeProto) -> str:
     """What `Node.source` says of a node."""
     return node.name or next(filter(None, node.output), "")
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    name = wanted
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
 
 
 __all__ = ["values_by_source"]

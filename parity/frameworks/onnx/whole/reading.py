@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, inliner
 
-from parity.errors import FormatError, ParityError, Problem, UnsupportedError
+from parity.errors import ParityError, Problem, UnsupportedError
 from parity.frameworks.onnx.checking import unchecked
 from parity.frameworks.onnx.constants import Constant
 from parity.frameworks.onnx.facts import facts_of
@@ -26,6 +26,7 @@ from parity.frameworks.onnx.whole.reading_state import ConflictError, Reading
 from parity.frameworks.onnx.whole.reading_stubs import Stubs
 from parity.frameworks.onnx.whole.reading_values import Unknown, Value
 from parity.graph import Graph, GraphInput, Layered, Node, Wire
+from parity.graph.names import unused_name
 from parity.graph.operations import Cast
 from parity.network import Embedding, Recurrent
 
@@ -244,11 +245,9 @@ def _with_own_names(nodes: Sequence[Node]) -> tuple[Node, ...]:
     for node in nodes:
         operation = renamed.get(id(node.operation), node.operation)
         if taken.setdefault(operation.name, operation) is not operation:
-            number = 2
-            while f"{operation.name}_{number}" in taken:
-                number += 1
             changed: Any = operation
-            operation = renamed[id(node.operation)] = replace(changed, name=f"{operation.name}_{number}")
+            own = unused_name(operation.name, taken)
+            operation = renamed[id(node.operation)] = replace(changed, name=own)
             taken[operation.name] = operation
         found.append(replace(node, operation=operation))
     return tuple(found)

@@ -12,6 +12,7 @@ from onnx import helper
 
 from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.frameworks import Settings
+from parity.frameworks.onnx.names import Names
 from parity.frameworks.onnx.nodes import BOOL, DOUBLE, FLOAT, INT64
 from parity.frameworks.onnx.own import opset_of
 from parity.frameworks.onnx.running import ENGINE, engine_for, session_of
@@ -243,7 +244,7 @@ class _Opened:
         self._real = _real(model)
         graph = self.model.graph
         self._made = {name: (node, at) for node in graph.node for at, name in enumerate(node.output)}
-        self._names = {*self._made, *(one.name for one in graph.input), *(one.name for one in graph.initializer)}
+        self._names = Names([*self._made, *(one.name for one in graph.input), *(one.name for one in graph.initializer)])
         self._computed: dict[str, str] = {}
         self._shown: dict[str, str] = {}
 
@@ -253,7 +254,7 @@ class _Opened:
             if tensor not in self._made or tensor in self._computed:
                 continue
             node, at = self._made[tensor]
-            node.output[at] = self._computed[tensor] = self._free(f"{tensor}.computed")
+            node.output[at] = self._computed[tensor] = self._names.unique(f"{tensor}.computed")
             code = {"int": INT64, "bool": BOOL}.get(place.kind, self._real)
             self.model.graph.input.append(helper.make_tensor_value_info(tensor, code, [None] * len(order)))
             self.fed[tensor] = array.transpose(order)
@@ -262,19 +263,12 @@ class _Opened:
         """Name of an output that shows what the model computes for a value."""
         tensor, _ = place.tensors[0]
         if tensor not in self._shown:
-            name = self._shown[tensor] = self._free(f"{tensor}.shown")
+            name = self._shown[tensor] = self._names.unique(f"{tensor}.shown")
             inner = self._computed.get(tensor, tensor)
             self.model.graph.node.append(helper.make_node("Identity", [inner], [name], name))
             # Its type is what ONNX Runtime finds it to be.
             self.model.graph.output.append(onnx.ValueInfoProto(name=name))
         return self._shown[tensor]
-
-    def _free(self, wanted: str) -> str:
-        name, number = wanted, 2
-        while name in self._names:
-            name, number = f"{wanted}_{number}", number + 1
-        self._names.add(name)
-        return name
 
 
 def _real(model: onnx.ModelProto) -> int:
