@@ -131,6 +131,7 @@ def convert(
 
     opened = open_source(source, partial=True, config=config)
     opened = opened if layer is None else layer_named(opened, layer)
+    _check_kind_of_target(target, to is not None)
     if to is not None:
         _write_code(opened, to.value, target, partial, overwrite, verify)
         return
@@ -142,6 +143,19 @@ def convert(
     terminal.say(f"wrote {written.path}, " + (f"read back: {written.proof}" if verify else "not verified"))
     for line in terminal.form_of_target(network, target):
         terminal.say(line)
+
+
+def _check_kind_of_target(target: Path, folder: bool) -> None:
+    """A file has a suffix, and code goes to a folder."""
+    from parity.files import SUFFIXES
+
+    is_file = any(target.name.lower().endswith(suffix) for suffix in SUFFIXES)
+    if folder and is_file:
+        remedy = "leave --to out to write this file, or name a folder"
+        raise ParityError("code goes to a folder", str(target), "the name of a folder", "the name of a file", remedy)
+    if not folder and not target.suffix:
+        remedy = "add a suffix that says the format; or --to torch, keras or onnx to write a folder of code"
+        raise ParityError("the name does not say the format", str(target), ", ".join(SUFFIXES), "no suffix", remedy)
 
 
 def _write_code(opened: Opened, to: CodeTarget, folder: Path, partial: bool, overwrite: bool, verify: bool) -> None:

@@ -15,7 +15,8 @@ from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
 from parity.findings import Findings
 from parity.forms import of_the_source
-from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, family
+from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, family, owner
+from parity.graph.attaching import network_of_graph
 from parity.graph.comparing import compare_graphs
 from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
@@ -117,7 +118,8 @@ def compare(
         raise ParityError("nothing to compare", expected="at least one source")
     say = progress or (lambda _: None)
     example = None if isinstance(inputs, (str, Path)) else inputs
-    opened = tuple(open_source(source, partial=True, inputs=example) for source in sources)
+    reference = open_source(sources[0], partial=True, inputs=example)
+    opened = (reference, *(_port(source, reference, example) for source in sources[1:]))
     if any(_is_graph(source) for source in opened) or (layers and not all(source.network.bare for source in opened)):
         _check_no_bare(opened)
         more = {"initial_state": initial_state, "lengths": lengths, "mask": mask}
@@ -157,6 +159,31 @@ def compare(
         apart = [weights_apart(first, other.network, other.label) for other in opened[1:]]
         compared = replace(compared, notes=(*(sentence for sentence in apart if sentence), *compared.notes))
     return replace(compared, notes=(*compared.notes, *compared.padding))
+
+
+def _port(source: Source, reference: Opened, inputs: Inputs | None) -> Opened:
+    """A source to be compared with the first one; a live torch module that cannot be read is taken as it is, to be run by position.
+
+    Raises:
+        ParityError: anything else that cannot be read.
+    """
+    try:
+        return open_source(source, partial=True, inputs=inputs)
+    except UnsupportedError as error:
+        live = not isinstance(source, (str, Path, Opened, Network))
+        if not live or owner(source) != "torch" or reference.network.stopping:
+            raise
+        nodes = tuple(replace(node, source="") for node in reference.graph.nodes)
+        graph = replace(reference.graph, nodes=nodes, details={"unread": error.problems[0].what})
+        name = type(source).__name__
+        return Opened(f"{name}, run as it is", network_of_graph(graph, error.problems), "torch", live=source)
+
+
+def _unread(opened: tuple[Opened, ...]) -> Iterator[str]:
+    """Sources that were run without being read."""
+    for source in opened:
+        if source.network.graph is not None and "unread" in source.network.graph.details:
+            yield f"{source.label}: it cannot be read ({source.network.graph.details['unread']}), so its layers were not looked into"
 
 
 def _is_graph(source: Opened) -> bool:
@@ -204,7 +231,7 @@ def _of_graphs(
         "tf32": settings.tf32,
         "layers": layers,
     }
-    notes = (*found.notes, *_without_engine(opened))
+    notes = (*found.notes, *_without_engine(opened), *_unread(opened))
     return Comparison(opened, found.participants, found.inputs, found.judgement, asked, notes)
 
 

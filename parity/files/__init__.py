@@ -107,6 +107,9 @@ def read_file(path: str | Path, config: str | Path | None = None) -> Network:
             network = _network_of_tensorflow(path)
             if network is not None:
                 return network
+        if (path / "model.py").is_file() or path.suffix.lower() == ".py":
+            remedy = "import it, and give what its load() returns: parity.compare(source, model.load())"
+            raise ParityError("code is not run from a file", str(path), "a model file", "Python code", remedy)
         if path.is_dir():
             expected = f"a TensorFlow SavedModel, or a file: {_known()}"
             raise ParityError("a folder, not a file", str(path), expected, "a folder", "give the file in it")

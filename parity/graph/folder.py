@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parity.errors import MissingFrameworkError, ParityError
+from parity.errors import MissingFrameworkError, ParityError, UnsupportedError
 from parity.files.target import plain_errors, unfinished_folder
 from parity.frameworks import ENGINES, framework
 from parity.graph.code_files import SOURCE, WEIGHTS, CodeTarget, write_files
@@ -64,7 +64,12 @@ def write_code(
         UnsupportedError: the model is not kept exactly.
         ParityError: the folder is there already, or what was written does not compute the same.
     """
-    graph = opened.graph_with_stubs if partial else opened.graph
+    graph = opened.graph_with_stubs
+    if graph.problems and not partial:
+        hint = "or leave a stub for it, to be filled in: --partial (partial=True)"
+        raise UnsupportedError(
+            [replace(one, remedy="; ".join(filter(None, (one.remedy, hint)))) for one in graph.problems]
+        )
     with plain_errors(folder, "written"), unfinished_folder(folder, overwrite) as part:
         code = write_files(graph, target, part)
         comparison, unproved = None, "not asked for"

@@ -25,6 +25,9 @@ from parity.result import LayerRun, State
 ONLY_HERE = {"described": False}
 """Marks a field that no description of a network holds: only whole networks are described."""
 
+_MOST_KINDS = 3
+"""So many reasons why a model is no chain are told."""
+
 Layer: TypeAlias = Recurrent | Bidirectional | Dense | Embedding | Masking | Dropout
 
 
@@ -105,8 +108,14 @@ class Network:
         if not self.problems:
             return self
         if self.graph is not None and not self.graph.problems:
-            remedy = "as a whole it goes to .onnx, or to code: parity convert SOURCE FOLDER --to torch (or keras), to_torch, to_keras"
-            raise UnsupportedError([replace(problem, remedy=remedy) for problem in self.problems])
+            kinds = list(dict.fromkeys(problem.what for problem in self.problems))
+            raise UnsupportedError(
+                "more than a chain of layers, which is all that is taken here",
+                self.name,
+                "a chain around recurrent layers",
+                "; ".join(kinds[:_MOST_KINDS]) + (", ..." if len(kinds) > _MOST_KINDS else ""),
+                "as a whole it goes to .onnx, or to code: parity convert SOURCE FOLDER --to torch (or keras), to_torch, to_keras",
+            )
         names = ", ".join(f"'{layer.name}'" for layer in self.recurrent[:8])
         alone = (
             f"its recurrent layers can be used one by one: {names}; read(source).recurrent[k], or --layer NAME; "
