@@ -14,10 +14,11 @@ from parity.forms import form_in
 from parity.frameworks import framework
 from parity.identity import identical, same_weights
 from parity.network import Network
-from parity.sources import Opened
+from parity.sources import Opened, Source, open_source
 
 if TYPE_CHECKING:
     from parity.findings import Findings
+    from parity.graph.code_files import CodeTarget
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,26 @@ class Written:
     proof: str
 
 
-def convert(source_path: str | Path, target_path: str | Path, overwrite: bool = False, verify: bool = True) -> Path:
-    """Convert a file to another format, by suffix; no framework is imported.
+def convert(
+    source_path: Source,
+    target_path: str | Path,
+    overwrite: bool = False,
+    verify: bool = True,
+    to: CodeTarget | None = None,
+    inputs: Any = None,
+    partial: bool = False,
+) -> Path:
+    """Convert a file to another format, by suffix; no framework is imported. Or any source to code: a folder.
 
     Args:
-        source_path: any model file that `read` opens.
-        target_path: the file to write; its suffix says the format.
-        overwrite: whether an existing target may be replaced.
+        source_path: any model file that `read` opens; with `to` also a live model or module.
+        target_path: the file to write; its suffix says the format. With `to`, the folder to write.
+        overwrite: whether an existing target may be replaced; in a folder, the files of the same names.
         verify: read the new file back before it gets its name: its network must be the source's, weights bit for bit, or the float64
-            reference must compute the same from both.
+            reference must compute the same from both. Code is run beside the source, and the report is written beside it.
+        to: "torch", "keras" or "onnx": write the whole model as source code and weights.
+        inputs: example inputs, where a torch module has to be traced.
+        partial: with `to`: whether layers that are not known become stubs, to be filled in.
 
     Returns:
         The target's path. It appears whole or not at all.
@@ -58,7 +70,12 @@ def convert(source_path: str | Path, target_path: str | Path, overwrite: bool = 
         >>> convert(os.path.join(folder, "gru.pt"), os.path.join(folder, "gru.safetensors")).name
         'gru.safetensors'
     """
-    return write_converted(read_file(source_path), source_path, target_path, overwrite, verify).path
+    if to is None:
+        return write_converted(read_file(source_path), source_path, target_path, overwrite, verify).path
+    from parity.graph.folder import write_code  # the writers of code are not needed for files
+
+    opened = open_source(source_path, partial=True, inputs=inputs)
+    return write_code(opened, to, Path(target_path), partial, overwrite, verify).folder
 
 
 def write_converted(

@@ -92,6 +92,16 @@ class Findings:
         return found.get("batch", 1), found.get("time")
 
     @property
+    def size(self) -> str:
+        """Samples and steps in words."""
+        batch, time = self.sizes
+        return (
+            f"{batch} sample{'s' if batch > 1 else ''}"
+            if time is None
+            else f"{batch} x {time} step{'s' if time > 1 else ''}"
+        )
+
+    @property
     def sentence(self) -> str:
         """The verdict in a sentence."""
         return _sentence(self)
@@ -151,8 +161,7 @@ def _judged(findings: Findings, names: list[str]) -> str:
     verdict = findings.judgement.rows_verdict
     who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     verb = "agree" if len(names) > 1 else "agrees"
-    batch, time = findings.sizes
-    size = f"{batch} sample{'s' if batch > 1 else ''}" if time is None else f"{batch} x {time} steps"
+    size, (_, time) = findings.size, findings.sizes
     if findings.mask is not None:
         size += f", {int((~findings.mask).sum())} of them padding"
     rows = findings.table

@@ -16,9 +16,10 @@ import numpy as np
 import xxhash
 
 from parity.errors import FormatError, UnsupportedError
-from parity.forms import Form
+from parity.forms import Form, obstacles
 from parity.graph.code_files import SOURCE, CodeTarget, write_files
 from parity.graph.graph import Graph
+from parity.network import Bidirectional, Recurrent
 from parity.recurrent import Array
 
 _NAME = "parity_written_"
@@ -74,7 +75,11 @@ def built(graph: Graph, target: CodeTarget, state: Callable[[Any], Iterable[byte
     with tempfile.TemporaryDirectory() as folder:
         code = write_files(graph, target, Path(folder))
         model = loaded(Path(folder))
-    model.parity_form = Form(notes=code.notes)
+    layers = [one for one in graph.operations if isinstance(one, (Recurrent, Bidirectional))]
+    composed = (
+        f"layer '{layer.name}': {reason}" for layer in layers for reason in obstacles(layer, target, bare=False)
+    )
+    model.parity_form = Form(tuple(composed), code.notes)
     model.parity_origin = Origin(graph, _digest(state(model)), code.attributes)
     return model
 

@@ -12,10 +12,10 @@ from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
 from parity.frameworks import ENGINES, Settings
 from parity.graph.graph import Graph, Wire
-from parity.graph.inputs import check_graph_inputs, random_graph_inputs
+from parity.graph.inputs import check_graph_inputs, masked_inputs, random_graph_inputs
 from parity.graph.judging import GraphRunner, judge_graph, named
 from parity.graph.lengths import lengths_for
-from parity.graph.matching import values_as
+from parity.graph.matching import matched_layers, values_as, weighted_nodes
 from parity.graph.running import graph_runner
 from parity.judge import REFERENCE, Judgement
 from parity.recurrent import Array
@@ -93,6 +93,10 @@ def compare_graphs(
         raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy=remedy)
     say("reference and floor")
     judgement = judge_graph(first, runners, given, seed, say, layers)
+    if layers:
+        notes += _unmatched(opened, graphs)
+    if origin == "random" and masked_inputs(first):
+        notes.append(_HOLES)
     return Compared(participants, given, judgement, origin, (*notes, *_told_by(judgement), *_blind(given)))
 
 
@@ -124,6 +128,12 @@ def _wanted(
             yield source, graph, engine
 
 
+_HOLES = (
+    "the random inputs have padding at the end, at the start and in the middle; a port that takes only padding at the end differs there: "
+    "give it inputs of your own"
+)
+
+
 class _Renamed:
     """Runs another model under the first one's names of inputs and outputs, matched by position."""
 
@@ -138,12 +148,22 @@ class _Renamed:
 
     def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
         """The values of those of its layers that are matched to the first model's, in that one's axes."""
-        exact = self._first.values(inputs)
-        shapes = {wire: array.shape for wire, array in exact.items()}
-        return values_as(self._first, self._own, self._inner.seen(self._under_own_names(inputs)), shapes)
+        seen = self._inner.seen(self._under_own_names(inputs))
+        return values_as(self._first, self._own, seen, self._first.values(inputs))
 
     def _under_own_names(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return {self._inputs[name]: array for name, array in inputs.items()}
+
+
+def _unmatched(opened: Sequence[Opened], graphs: Sequence[Graph]) -> Iterator[str]:
+    """Layers of the first model that no layer of another could be told to be."""
+    first = graphs[0]
+    for source, graph in zip(opened[1:], graphs[1:], strict=True):
+        if graph.details.get("unread") is None:
+            found = {wire.node for wire in matched_layers(first, graph)}
+            alone = [node.source or node.name for node in weighted_nodes(first) if node.name not in found]
+            if alone:
+                yield f"{source.label}: no layer of it could be told to be {', '.join(alone)}, so these were not judged by themselves"
 
 
 def _told_by(judgement: Judgement) -> Iterator[str]:

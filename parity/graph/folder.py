@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parity.errors import MissingFrameworkError, ParityError, UnsupportedError
+from parity.errors import MissingFrameworkError, ParityError, ShapeError, UnsupportedError
 from parity.files.target import plain_errors, unfinished_folder
 from parity.frameworks import ENGINES, framework
 from parity.graph.code_files import SOURCE, WEIGHTS, CodeTarget, write_files
+from parity.graph.lengths import lengths_for
 from parity.sources import Opened
 
 if TYPE_CHECKING:
     from parity.findings import Findings
 
 REPORT = "report.html"
+
+_OTHER_SIZES = ((1, (1, 2, 3, 4, 5, 8, 16, 48, 240)), (2, (6, 10, 12, 20, 30, 60, 120, 480)))
+"""Samples, and steps of which the first that the model takes are run besides: what holds at one size need not hold at another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,17 +107,35 @@ def _proved(
     label = f"{folder.name}/{WEIGHTS['onnx'] if target == 'onnx' else SOURCE}"
     written = Opened(label, replace(opened.network, graph=opened.graph), engine, live=live)
     source, why = _runnable(opened)
-    compared = compare(replace(source, network=written.network), written, progress=progress)
-    if compared.verdict == "disagree":
+    pair = (replace(source, network=written.network), written)
+    compared = compare(*pair, progress=progress)
+    _check_agreement(compared, folder, opened.label)
+    sizes = []
+    for batch, times in _OTHER_SIZES:
+        with suppress(ShapeError):  # a model that takes no such lengths
+            time = lengths_for(opened.graph, batch, times).get("time")
+            again = compare(*pair, batch=batch, time=time, seed=batch, progress=progress)
+            _check_agreement(again, folder, opened.label)
+            sizes.append(again.size)
+    also = (
+        f"the outputs were judged in the same way on {' and on '.join(sizes)}" if sizes else "no other sizes were run"
+    )
+    return replace(compared, notes=(*compared.notes, also, *why)), ""
+
+
+def _check_agreement(compared: Findings, folder: Path, label: str) -> None:
+    """What was written computes the same, and runs wherever the source does.
+
+    Raises:
+        ParityError: it does not.
+    """
+    failures = compared.judgement.failures
+    *others, own = compared.participants
+    failed = own in failures and not any(other in failures for other in others)
+    if compared.verdict == "disagree" or failed:
         remedy = "nothing was kept; please report this with the source file"
-        raise ParityError(
-            "what was written does not compute the same",
-            str(folder),
-            f"the function of {opened.label}",
-            compared.sentence,
-            remedy,
-        )
-    return replace(compared, notes=(*compared.notes, *why)), ""
+        what = "what was written does not compute the same"
+        raise ParityError(what, str(folder), f"the function of {label}", compared.sentence, remedy)
 
 
 def _runnable(opened: Opened) -> tuple[Opened, tuple[str, ...]]:

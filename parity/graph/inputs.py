@@ -122,7 +122,7 @@ def random_graph_inputs(graph: Graph, lengths: Mapping[str, int], seed: int = 0)
         (2, 5, 4)
     """
     random = np.random.default_rng(seed)
-    values = _masked_values(graph)
+    values = masked_inputs(graph)
     found: dict[str, Array] = {}
     for one in graph.inputs:
         shape = tuple(lengths[length] if isinstance(length, str) else length for length in one.shape)
@@ -146,8 +146,16 @@ def _leave_out(array: Array, value: float) -> None:
         array[sample, holes[(sample - 1) % len(holes)]] = value
 
 
-def _masked_values(graph: Graph) -> dict[str, float]:
-    """Inputs out of which the model makes a mask, and what marks a step there."""
+def masked_inputs(graph: Graph) -> dict[str, float]:
+    """Inputs out of which the model makes a mask, and what marks a step there.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> tokens = build.input("tokens", ("batch", "time"), "int64", 9)
+        >>> masked_inputs(build.graph({"mask": build.elementwise("not_equal", tokens, 0)}))
+        {'tokens': 0.0}
+    """
     names = {one.name for one in graph.inputs}
     constants = {Wire(node.name): node.operation for node in graph.nodes if isinstance(node.operation, Constant)}
     takers = graph.takers()
@@ -171,4 +179,4 @@ def _input(graph: Graph, wire: Wire) -> GraphInput:
     return next(one for one in graph.inputs if one.name == wire.node)
 
 
-__all__ = ["check_graph_inputs", "random_graph_inputs"]
+__all__ = ["check_graph_inputs", "masked_inputs", "random_graph_inputs"]

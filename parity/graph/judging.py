@@ -145,7 +145,7 @@ def layer_rows_of(
     axes, takers, rows = axes_of(graph), graph.takers(), []
     for place, node in enumerate(graph.nodes):
         for wire in (wire for wire in seen if wire.node == node.name):
-            if isinstance(node.operation, (Stub, Constant)):
+            if isinstance(node.operation, (Stub, Constant)) or (axes and wire not in axes):
                 continue
             part = layer_graph(graph, wire, {key: value for key, value in known.items() if key.node != node.name})
             name = _title(part, node, wire, takers)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import permutations
 
+import numpy as np
+
 from parity.graph.calls import Layered
 from parity.graph.graph import Graph, Node, Wire
-from parity.graph.operations import Activation, Constant, Shape, Softmax
+from parity.graph.operations import Activation, Constant, Softmax
 from parity.graph.operations.stub import Stub
 from parity.network import Dense
 from parity.recurrent import Array
@@ -35,7 +37,7 @@ def matched_layers(first: Graph, other: Graph) -> dict[Wire, Wire]:
         >>> {str(one): str(two) for one, two in matched_layers(model("scores"), model("fc")).items()}
         {'scores': 'fc'}
     """
-    ours, theirs = _weighted(first), _weighted(other)
+    ours, theirs = weighted_nodes(first), weighted_nodes(other)
     keys, other_keys = [_key(node.operation) for node in ours], [_key(node.operation) for node in theirs]
     if keys == other_keys:
         pairs = list(zip(ours, theirs, strict=True))
@@ -61,7 +63,8 @@ def matched_layers(first: Graph, other: Graph) -> dict[Wire, Wire]:
     return found
 
 
-def _weighted(graph: Graph) -> list[Node]:
+def weighted_nodes(graph: Graph) -> list[Node]:
+    """The calls of layers with weights, in the order of the data."""
     kept = [node for node in graph.nodes if not isinstance(node.operation, (Constant, Stub))]
     return [node for node in kept if node.operation.arrays.held]
 
@@ -79,39 +82,47 @@ def _activated(takers: list[Node]) -> Wire | None:
     return None
 
 
-def in_axes_of(array: Array, shape: Shape) -> Array | None:
-    """An array with its axes in the order of a shape: channels or time may stand elsewhere in a port. None if it is no such array.
+def in_axes_of(array: Array, reference: Array) -> Array | None:
+    """A value with its axes in the order of the reference's: channels or time may stand elsewhere in a port.
+
+    Where several orders fit, for two axes have one length, the one in which it is nearest to the reference is taken.
+
+    Returns:
+        The value; None if it has other lengths.
 
     Example:
         >>> import numpy as np
-        >>> in_axes_of(np.ones((2, 5, 7)), (2, 7, 5)).shape, in_axes_of(np.ones(3), (4,)) is None
-        ((2, 7, 5), True)
+        >>> reference = np.arange(8.0).reshape(2, 2, 2)
+        >>> in_axes_of(reference.transpose(0, 2, 1), reference).tolist() == reference.tolist(), in_axes_of(np.ones(3), np.ones(4))
+        (True, None)
     """
-    if array.shape == shape:
-        return array
-    if array.ndim != len(shape):
+    if array.ndim != reference.ndim:
         return None
-    orders = [order for order in permutations(range(array.ndim)) if tuple(array.shape[axis] for axis in order) == shape]
-    return array.transpose(orders[0]) if len(orders) == 1 else None
+    orders = [
+        one for one in permutations(range(array.ndim)) if tuple(array.shape[axis] for axis in one) == reference.shape
+    ]
+    turned = [array.transpose(order) for order in orders]
+    if len(turned) <= 1:
+        return turned[0] if turned else None
+    with np.errstate(invalid="ignore"):
+        return min(turned, key=lambda one: float(np.nan_to_num(np.abs(one - reference), nan=np.inf).max(initial=0.0)))
 
 
-def values_as(
-    first: Graph, other: Graph, seen: Mapping[Wire, Array], shapes: Mapping[Wire, Shape]
-) -> dict[Wire, Array]:
+def values_as(first: Graph, other: Graph, seen: Mapping[Wire, Array], exact: Mapping[Wire, Array]) -> dict[Wire, Array]:
     """What an engine shows of another model, by the first one's wires and in its axes.
 
     Args:
         first: the reference.
         other: whose values they are.
         seen: the values by its own wires.
-        shapes: of the first one's values.
+        exact: the first one's values in float64.
     """
     found: dict[Wire, Array] = {}
     for mine, yours in matched_layers(first, other).items():
-        array = in_axes_of(seen[yours], shapes[mine]) if yours in seen and mine in shapes else None
+        array = in_axes_of(seen[yours], exact[mine]) if yours in seen and mine in exact else None
         if array is not None:
             found[mine] = array
     return found
 
 
-__all__ = ["in_axes_of", "matched_layers", "values_as"]
+__all__ = ["in_axes_of", "matched_layers", "values_as", "weighted_nodes"]

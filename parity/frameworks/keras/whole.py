@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,25 @@ class KerasGraphRunner:
             given = tensors[0] if len(tensors) == 1 else tensors
             if isinstance(structure, dict) and model is self._model:
                 given = dict(zip(structure, tensors, strict=True))
-            return model(given, training=False)
+            with _from_zero_states(self._model):
+                return model(given, training=False)
+
+
+@contextmanager
+def _from_zero_states(model: keras.Model) -> Iterator[None]:
+    """Layers that carry states from call to call begin with zeros, and get back the states that their owner left in them."""
+    layers = [
+        layer for layer in model._flatten_layers() if getattr(layer, "stateful", False) and hasattr(layer, "states")
+    ]
+    variables = [variable for layer in layers for variable in keras.tree.flatten(layer.states) if variable is not None]
+    kept = [_array(variable) for variable in variables]
+    for variable in variables:
+        variable.assign(keras.ops.zeros_like(variable))
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
 
 
 def _array(tensor: Any) -> Array:

@@ -97,8 +97,9 @@ def arguments(module: nn.Module, graph: Graph, inputs: Mapping[str, Array]) -> E
         raise ShapeError(
             "inputs are missing", graph.name, ", ".join(one.name for one in graph.inputs), f"no {missing[0]}"
         )
-    words = graph.details.get("call", ", ".join(one.name for one in graph.inputs))
-    tree = ast.parse(f"call({words})", mode="eval").body
+    if "call" not in graph.details:  # names from elsewhere need not be Python's
+        return Example(tuple(tensor_for(module, inputs[one.name]) for one in graph.inputs), {})
+    tree = ast.parse(f"call({graph.details['call']})", mode="eval").body
     assert isinstance(tree, ast.Call)
     names = {one.name: inputs[one.name] for one in graph.inputs}
     return Example(

@@ -81,7 +81,7 @@ def _inside_written(
         node = calls[name].pop(0)
         value = _value_of(node.operation, returned)
         wire = Wire(node.name)
-        array = None if value is None else in_axes_of(value.detach().cpu().numpy().copy(), exact[wire].shape)
+        array = None if value is None else in_axes_of(value.detach().cpu().numpy().copy(), exact[wire])
         if array is not None:
             found[wire] = array
 
