@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import parity
 from parity.deferred import blocks_of
@@ -198,3 +199,121 @@ def test_other_backends_of_keras_run_a_whole_model(tmp_path: Path) -> None:
         torch_models.randomized(torch_models.DeepSpeech), partial=True, inputs=np.ones((3, 13, 10), np.float32)
     )
     assert parity.compare(opened, engines=["keras:torch"], batch=BATCH, time=TIME).ok
+
+
+class TacotronPort(nn.Module):
+    """The encoder of Tacotron 2 as somebody ports it by hand from Keras: with torch's own epsilon."""
+
+    def __init__(self, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.table = nn.Embedding(19, 8)
+        self.convs = nn.ModuleList(nn.Conv1d(8, 8, 5, padding=2) for _ in range(3))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(8, epsilon) for _ in range(3))
+        self.rnn = nn.LSTM(8, 4, batch_first=True, bidirectional=True)
+
+    def forward(self, characters: Tensor) -> Tensor:
+        x = self.table(characters).transpose(1, 2)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = torch.relu(norm(conv(x)))
+        output: Tensor = self.rnn(x.transpose(1, 2))[0]
+        return output
+
+
+def test_the_first_wrong_layer_of_a_port_by_hand_is_named() -> None:
+    model = keras_models.randomized(keras_models.tacotron_encoder())
+    tokens = np.random.default_rng(1).integers(
+        0, 19, (3, 8)
+    )  # as many steps as channels: the axes can only be told by the values
+    for epsilon, verdict in ((1e-3, "agree"), (1e-5, "disagree")):
+        port = TacotronPort(epsilon).eval()
+        with warnings.catch_warnings(action="ignore"):  # transfer says what epsilon does
+            parity.transfer(model, port)
+        comparison = parity.compare(model, port, inputs=tokens, layers=True)
+        assert comparison.verdict == verdict, str(comparison)
+    assert "The first layer that differs in TacotronPort 'TacotronPort' (torch): bn0." in comparison.sentence
+    rows = [row for row in comparison.table if row.rule == "layer" and row.verdict == "disagree"]
+    assert [row.quantity for row in rows] == ["layer bn0", "layer bn1", "layer bn2"]
+
+
+def test_equal_lengths_of_axes_accuse_no_layer() -> None:
+    inputs = keras.Input((None, 17))
+    x = keras.layers.Conv1D(17, 3, padding="same", name="conv")(inputs)
+    model = keras_models.randomized(keras.Model(inputs, keras.layers.LSTM(17, return_sequences=True)(x)))
+    comparison = parity.compare(model, layers=True, batch=17, time=17)
+    assert comparison.ok, str(comparison)
+
+
+def test_a_port_that_cannot_be_read_is_run_as_it_is() -> None:
+    model = keras_models.randomized(keras_models.speaker_encoder())
+
+    class Loop(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.inner, self.factor = parity.to_torch(model), factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = [self.inner(row[None]) for row in x if float(row.sum()) < np.inf]  # what torch.export does not trace
+            return torch.cat(rows) * self.factor
+
+    x = np.random.default_rng(2).standard_normal((3, 9, 10)).astype(np.float32)
+    right, wrong = (parity.compare(model, Loop(factor), inputs=x) for factor in (1.0, 1.01))
+    assert (right.verdict, wrong.verdict) == ("agree", "disagree")
+    assert any("its layers were not looked into" in note for note in right.notes)
+
+
+def test_a_written_module_that_was_changed_is_read_anew() -> None:
+    model = keras_models.randomized(keras_models.dtln())
+    module = parity.to_torch(model)
+    assert parity.compare(model, module).ok
+    module.norm.eps = 0.5
+    inputs = [
+        np.random.default_rng(3).standard_normal(shape).astype(np.float32) for shape in [(2, 9, 12), *[(2, 6)] * 4]
+    ]
+    assert parity.compare(model, module, inputs=inputs).verdict == "disagree"
+    back = parity.to_keras(module, inputs=inputs)
+    with torch.no_grad():
+        expected = module(*(torch.from_numpy(value) for value in inputs))
+    for one, other in zip(back(inputs), expected, strict=True):
+        np.testing.assert_allclose(np.asarray(one), other.numpy(), rtol=0, atol=2e-6)
+
+
+def test_a_fault_at_another_size_is_found_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = keras_models.randomized(keras_models.speaker_encoder())
+    write = code_files.torch_code
+
+    def wrong_at_one_step(graph: Any) -> Code:
+        code = write(graph)
+        lines = code.source.splitlines()
+        place = next(index for index, line in enumerate(lines) if "def forward" in line)
+        lines.insert(place + 1, "        mels = mels * 2 if mels.shape[1] == 1 else mels")
+        return replace(code, source="\n".join(lines))
+
+    monkeypatch.setattr(code_files, "torch_code", wrong_at_one_step)
+    with pytest.raises(ParityError, match="does not compute the same"):
+        write_code(open_source(model, partial=True), "torch", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_goes_to_a_folder_from_python(tmp_path: Path) -> None:
+    kind, draw = torch_models.ARCHITECTURES["crnn"]
+    module = torch_models.randomized(kind)
+    folder = parity.convert(module, tmp_path / "out", to="onnx", inputs=draw(3, 10))
+    assert sorted(file.name for file in folder.iterdir()) == ["model.onnx", "report.html"]
+    assert parity.compare(module, folder / "model.onnx", inputs=[value.numpy() for value in draw(2, 14)]).ok
+
+
+def test_names_that_are_no_names_of_python() -> None:
+    first, second = keras.Input((None, 3), name="class"), keras.Input((None, 3), name='a"b')
+    model = keras.Model([first, second], keras.layers.LSTM(2, name="self")(keras.layers.Add(name="x")([first, second])))
+    assert parity.compare(keras_models.randomized(model), engines=["torch", "onnxruntime"]).ok
+
+
+def test_states_of_a_stateful_layer_begin_with_zeros_and_stay_their_owners() -> None:
+    inputs = keras.Input((None, 3), batch_size=2)
+    layer = keras.layers.LSTM(4, stateful=True)
+    model = keras_models.randomized(keras.Model(inputs, keras.layers.Dense(2)(layer(keras.layers.Dense(3)(inputs)))))
+    x = np.random.default_rng(4).standard_normal((2, 5, 3)).astype(np.float32)
+    model(x)
+    before = [np.asarray(state) for state in layer.states]
+    assert parity.compare(model, inputs=x, layers=True).ok
+    assert all(np.array_equal(np.asarray(now), then) for now, then in zip(layer.states, before, strict=True))

@@ -16,6 +16,7 @@ from parity.frameworks import Settings, framework
 from parity.frameworks.written import loaded
 from parity.graph.code_files import write_files
 from parity.graph.graph import Wire
+from parity.graph.keras_code import keras_code
 from parity.recurrent import Array
 from parity.result import Result, Returned
 from parity.sources import Opened
@@ -34,14 +35,16 @@ class KerasApart:
         source: a file of Keras is opened there; of anything else the code that parity writes for it.
         engine: "keras:tensorflow", "keras:torch" or "keras:jax".
         settings: where it runs.
+
+    Raises:
+        UnsupportedError: the model cannot be said in Keras exactly.
     """
 
     def __init__(self, source: Opened, engine: str, settings: Settings) -> None:
         self.engine, self._graph, self._settings = engine, source.graph, settings
-        self._folder = tempfile.TemporaryDirectory()
         self._file = str(source.path.absolute()) if source.path is not None and source.engine == "keras" else ""
         if not self._file:
-            write_files(self._graph, "keras", Path(self._folder.name))
+            keras_code(self._graph)  # what Keras cannot say is refused here
 
     def __call__(self, inputs: Mapping[str, Array]) -> Result:
         """Run.
@@ -49,7 +52,12 @@ class KerasApart:
         Raises:
             EngineError: the process ended with an error.
         """
-        folder = Path(self._folder.name)
+        with tempfile.TemporaryDirectory() as name:
+            return self._run_in(Path(name), inputs)
+
+    def _run_in(self, folder: Path, inputs: Mapping[str, Array]) -> Result:
+        if not self._file:
+            write_files(self._graph, "keras", folder)
         ordered = {f"{place}": inputs[one.name] for place, one in enumerate(self._graph.inputs)}
         np.savez(folder / _INPUTS, **ordered)  # type: ignore[arg-type]  # NumPy's stub takes the names for its own options
         paths = json.dumps([entry for entry in sys.path if entry])

@@ -2,7 +2,8 @@
 
 Rooms: reading_graph (node by node), reading_step (one node), reading_state (the graph in the making), reading_values (what a tensor is
 meanwhile), reading_lengths (arithmetic with lengths), reading_elementwise, reading_layers, reading_moves, reading_picking,
-reading_widening, reading_recurrent and reading_reductions (operators), reading_stubs (what is not known), reading_names.
+reading_widening, reading_recurrent and reading_reductions (operators), reading_masks (masks of recurrent layers),
+reading_stubs (what is not known), reading_names.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from onnx import TensorProto, inliner
 
 from parity.errors import ParityError, Problem, UnsupportedError
 from parity.frameworks.onnx.checking import unchecked
-from parity.frameworks.onnx.constants import Constant
+from parity.frameworks.onnx.constants import Constant, constants_of
 from parity.frameworks.onnx.facts import facts_of
 from parity.frameworks.onnx.finding import Finder
 from parity.frameworks.onnx.tensors import Tensors, tensors_in
 from parity.frameworks.onnx.whole.reading_graph import Scope, Walker, names_used
+from parity.frameworks.onnx.whole.reading_masks import with_masks
 from parity.frameworks.onnx.whole.reading_state import ConflictError, Reading
 from parity.frameworks.onnx.whole.reading_stubs import Stubs
 from parity.frameworks.onnx.whole.reading_values import Unknown, Value
@@ -114,7 +116,8 @@ class _Reader:
         words = [n for shape in self._shapes.values() for n in shape if isinstance(n, str)]
         graph = model.graph.name or "model"
         self._reading = Reading(name or graph, model, tensors, list(dict.fromkeys(words)), size)
-        self._reading.uses.update(names_used([model.graph]))
+        self._graph, self._reading.masked = with_masks(model.graph, tensors, self._reading.opset)
+        self._reading.uses.update(names_used([self._graph]))
         self._where = f"graph '{graph}'"
 
     def is_unnamed(self, word: str) -> bool:
@@ -151,7 +154,8 @@ class _Reader:
             reading.problems.append(Problem("nothing in the model is called so", f"given['{name}']", expected, name))
         words = {one: self._same.get(one, one) for item in self._items for one in _words(item)}
         walker = Walker(reading, Stubs(self._model, words) if self._partial else None)
-        walker.graph(self._model.graph, scope, self._where)
+        scope.update(constants_of(self._model.graph, reading.tensors))
+        walker.nodes(self._graph.node, scope, self._where)
         outputs = {item.name: self._output(item.name, scope) for item in self._model.graph.output}
         complete = {name: wire for name, wire in outputs.items() if wire is not None}
         if reading.problems and (not self._partial or len(complete) < len(outputs)):

@@ -74,7 +74,11 @@ class Walker:
     def graph(self, graph: onnx.GraphProto, scope: Scope, path: str) -> None:
         """All nodes of a graph; what they give stands in the scope afterwards."""
         scope.update(constants_of(graph, self._reading.tensors))
-        for node in graph.node:
+        self.nodes(graph.node, scope, path)
+
+    def nodes(self, nodes: Iterable[onnx.NodeProto], scope: Scope, path: str) -> None:
+        """Nodes whose constants stand in the scope."""
+        for node in nodes:
             self._node(node, scope, path)
 
     def _node(self, node: onnx.NodeProto, scope: Scope, path: str) -> None:

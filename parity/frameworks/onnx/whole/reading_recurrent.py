@@ -6,6 +6,7 @@ Source: the ONNX operator specification of LSTM, GRU and RNN.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from parity.conventions import onnx_returns
 from parity.errors import Problem, UnsupportedError
@@ -13,6 +14,7 @@ from parity.frameworks.onnx.constants import Constant
 from parity.frameworks.onnx.options import options_of
 from parity.frameworks.onnx.trace import RECURRENT_OPS
 from parity.frameworks.onnx.weights import POSITIONS, Weight, is_float, layer_of
+from parity.frameworks.onnx.whole.reading_masks import first_output
 from parity.frameworks.onnx.whole.reading_picking import picked
 from parity.frameworks.onnx.whole.reading_step import Step, same_length
 from parity.frameworks.onnx.whole.reading_values import Sizes, Spread, Sym, Unknown, Value
@@ -30,14 +32,19 @@ def _recurrent(step: Step) -> Sequence[Value]:
     options = options_of(kind, step.attributes, step.where)
     arrays = _weights(step)
     made = layer_of(step.layer(kind, *POSITIONS.values()), kind, options, arrays, step.attributes, step.where)
+    fill = step.reading.masked.get(first_output(step.node))
+    if fill is not None:
+        made = replace(made, fill=fill)
     operation = step.reading.shared(made, step.origins(*POSITIONS.values()))
     assert isinstance(operation, Recurrent)
     axes = {value.quantity: value.axes.split() for value in onnx_returns(kind, options.layout)}
     own = [axis for axis in axes["sequence"] if axis in _STEPS]
     x = step.transposed(step.value(0), [*(own.index(axis) for axis in _STEPS), 2])
-    mask = _mask(step, x)
+    mask = _mask(step, x) if fill is None else step.transposed(step.value(4), [1, 0])
     states = _states(step, operation, axes["h"], step.shape(x)[0])
-    found = step.call(operation, x, *((mask, *states) if states else (mask,) if mask is not None else ()), source=True)
+    given = (mask, *states) if states else (mask,) if mask is not None else ()
+    # What the node of a layer with a mask gives are not the layer's values: its steps stand in another order.
+    found = step.call(operation, x, *given, source=fill is None)
     if not isinstance(found, Wire):
         raise step.refused("a recurrent layer over a constant is not converted", "a value that the model computes")
     return [

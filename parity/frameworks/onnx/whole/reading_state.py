@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import onnx
 
+from parity.conventions import Fill
 from parity.deferred import Array
 from parity.errors import Problem, ShapeError, UnsupportedError
 from parity.frameworks.onnx.constants import Constant, Mover
@@ -94,6 +95,8 @@ class Reading:
         """The tensors that a dense layer's weights come from, by its name."""
         self.fresh: dict[str, str] = {}
         """The nodes that gave what may still get a bias, by the name of the tensor."""
+        self.masked: dict[str, Fill] = {}
+        """What recurrent nodes that take a mask give at masked steps; see `reading_masks.with_masks`."""
         self._limit = size + (1 << 20)
         self._standing: dict[int, tuple[Constant, Wire]] = {}
         self._called: dict[tuple[Any, ...], Wire] = {}
