@@ -18,6 +18,7 @@ from parity.forms import of_the_source
 from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, family, owner
 from parity.graph.attaching import network_of_graph
 from parity.graph.comparing import compare_graphs
+from parity.graph.reading_notes import reading_notes
 from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
 from parity.recurrent import Array
@@ -186,6 +187,13 @@ def _unread(opened: tuple[Opened, ...]) -> Iterator[str]:
             yield f"{source.label}: it cannot be read ({source.network.graph.details['unread']}), so its layers were not looked into"
 
 
+def _of_the_reading(opened: tuple[Opened, ...]) -> Iterator[str]:
+    """Lengths that the reading of a source froze or limited: other ones were not compared."""
+    for source in opened:
+        for note in reading_notes(source.network.graph) if source.network.graph is not None else ():
+            yield f"{source.label}: {note}"
+
+
 def _is_graph(source: Opened) -> bool:
     """Whether a model is more than a chain of layers, and known as a whole."""
     return source.network.graph is not None and not source.network.graph.problems
@@ -231,7 +239,7 @@ def _of_graphs(
         "tf32": settings.tf32,
         "layers": layers,
     }
-    notes = (*found.notes, *_without_engine(opened), *_unread(opened))
+    notes = (*found.notes, *_without_engine(opened), *_unread(opened), *_of_the_reading(opened))
     return Comparison(opened, found.participants, found.inputs, found.judgement, asked, notes)
 
 

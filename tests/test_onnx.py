@@ -263,7 +263,7 @@ def test_a_branch_is_a_graph_and_no_chain(name: str, tmp_path: Path) -> None:
     network = assert_whole(model, why)
     assert [item.name for item in model.graph.output] == list(network.graph.outputs)
     onnx.save(model, tmp_path / "branch.onnx")
-    with pytest.raises(parity.UnsupportedError, match=rf"{why}[^$]*node 'second[^$]*as a whole it goes to \.onnx"):
+    with pytest.raises(parity.UnsupportedError, match=rf"{why}[^$]*as a whole it goes to \.onnx"):
         parity.convert(tmp_path / "branch.onnx", tmp_path / "branch.keras")
     parity.assert_parity(model, parity.convert(tmp_path / "branch.onnx", tmp_path / "again.onnx"))
 

@@ -123,7 +123,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
     "variances": lambda x: (x.var(1, correction=0), x.std(-1), x.var(-1, unbiased=False, keepdim=True), x.var((1, 2), correction=0)),
     "views": lambda x: (x.view(x.size(0), -1), x.reshape(-1, 8), x.flatten(1), x.flatten(), x.reshape(x.size(0) * x.size(1), 2, 4)),
     "heads": lambda x: x.view(x.size(0), x.size(1), 2, 4).transpose(1, 2).reshape(x.size(0) * 2, x.size(1), 4),
-    "unflatten": lambda x: x.unflatten(-1, (2, 4)).permute(2, 0, 1, 3).squeeze().unsqueeze(-2),
+    "unflatten": lambda x: x.unflatten(-1, (2, 4)).permute(2, 0, 1, 3).squeeze(0).unsqueeze(-2),
     "orders": lambda x: (x.permute(2, 0, 1), x.transpose(1, 2), x.mT, x[0].t(), x.movedim(0, -1), x.swapaxes(0, 1)),
     "expands": lambda x: (x[:, :1].expand(-1, 5, -1), x[:, None].expand(-1, 3, -1, -1), x[:, 0, None].expand_as(x), x.mean(1)[:, None].repeat(1, x.size(1), 1)),
     "repeats": lambda x: (x.repeat(1, 2, 1), x.repeat_interleave(3, dim=1), x.repeat(2, 1, 1, 1), x.tile(1, 1, 2)),

@@ -19,7 +19,7 @@ def network_with_graph(read: Callable[[], Network], read_graph: Callable[[], Gra
 
     Returns:
         The network. One that is no chain has the graph, and its recurrent layers one by one; what is wrong with it as a chain stays in its
-        problems.
+        problems; of one that is no graph either, behind what is wrong with it as a graph, which can hold more.
 
     Raises:
         UnsupportedError: no chain, and a graph that is refused or has stubs; says why of the graph, which can hold more.
@@ -35,8 +35,8 @@ def network_with_graph(read: Callable[[], Network], read_graph: Callable[[], Gra
         return network
     try:
         return replace(network, graph=read_graph())
-    except UnsupportedError:
-        return network
+    except UnsupportedError as error:
+        return replace(network, problems=tuple(dict.fromkeys((*error.problems, *network.problems))))
 
 
 def network_of_graph(graph: Graph, problems: list[Problem] | tuple[Problem, ...] = ()) -> Network:

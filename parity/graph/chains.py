@@ -95,7 +95,7 @@ def _state(layers: dict[str, Layer], given: dict[str, Wire], name: str, value: V
     layer = layers.get(name)
     if isinstance(layer, Recurrent):
         # Not by their names: those are the framework's own.
-        alike = [replace(own, name=value.name) == value for own in layer.values]
+        alike = [_meant(own, layer) == _meant(value, layer) for own in layer.values]
         if True not in alike:
             expected = ", ".join(own.name for own in layer.values)
             raise UnsupportedError("an output that the layer does not give in a graph", name, expected, value.name)
@@ -107,6 +107,13 @@ def _state(layers: dict[str, Layer], given: dict[str, Wire], name: str, value: V
         if name in lasts and value.quantity in ("sequence", "last"):
             return Wire(given[both.name].node, lasts.index(name))
     raise UnsupportedError("a state of one of two unlike directions as an output", name, "a sequence", value.name)
+
+
+def _meant(value: Value, layer: Recurrent) -> Value:
+    """A value without its name, and of a layer of one direction without the ways to say that it is of this one."""
+    if layer.bidirectional:
+        return replace(value, name="")
+    return replace(value, name="", select="all", axes=value.axes.replace("(direction hidden)", "hidden"))
 
 
 __all__ = ["graph_of_chain"]

@@ -11,6 +11,7 @@ from parity.errors import Problem, ShapeError
 from parity.graph.graph import Graph, GraphInput, Wire
 from parity.graph.lengths import shown
 from parity.graph.operations import Constant, Elementwise, Reduction
+from parity.graph.reading_notes import beyond_limits
 from parity.recurrent import Array
 from parity.result import Inputs, as_numbers
 
@@ -42,6 +43,7 @@ def check_graph_inputs(graph: Graph, inputs: Inputs, dtype: str = "float32") -> 
     lengths: dict[str, tuple[int, str]] = {}
     for one in graph.inputs:
         problems += _problems(one, found[one.name], lengths)
+    problems = problems or beyond_limits(graph, {word: length for word, (length, _) in lengths.items()})
     if problems:
         raise ShapeError(problems)
     with np.errstate(over="ignore"):

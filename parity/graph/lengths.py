@@ -11,6 +11,7 @@ from typing import TypeAlias
 from parity.errors import ParityError, Problem, ShapeError
 from parity.graph.graph import Graph, Wire
 from parity.graph.operations.operation import Shape
+from parity.graph.reading_notes import beyond_limits
 
 Axis: TypeAlias = int | str
 """A length, or one in words."""
@@ -176,7 +177,9 @@ def lengths_for(graph: Graph, batch: int, times: Sequence[int]) -> dict[str, int
             except ShapeError as error:
                 problems = tuple(error.problems)
             else:
-                return lengths
+                if not (beyond := beyond_limits(graph, lengths)):
+                    return lengths
+                problems = tuple(beyond)
     remedy = "give another number of steps, or inputs of your own"
     got = f"{', '.join(map(str, times))} steps"
     raise ShapeError([*problems, Problem("the model does not take such lengths", graph.name, "", got, remedy)])

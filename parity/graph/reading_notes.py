@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from parity.errors import Problem
 from parity.graph.graph import Graph
 
 _FROZEN = re.compile(r"(?:\A|; )axis (\d+) of '([^']*)' at (\d+): ")
@@ -26,6 +27,26 @@ def length_limits(graph: Graph) -> dict[str, tuple[int, int | None]]:
     for word, kind, number in _LIMIT.findall(graph.details.get("limits", "")):
         low, high = found.get(word, (1, None))
         found[word] = (int(number), high) if kind == "least" else (low, int(number))
+    return found
+
+
+def beyond_limits(graph: Graph, lengths: Mapping[str, int]) -> list[Problem]:
+    """What is wrong with lengths of "batch", "time", ... for which a graph does not hold.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> build.details["limits"] = "time at least 4"
+        >>> graph = build.graph({"y": build.input("x", ("batch", "time"))})
+        >>> [one.got for one in beyond_limits(graph, {"batch": 1, "time": 3})], beyond_limits(graph, {"batch": 1, "time": 4})
+        (['time 3'], [])
+    """
+    found = []
+    for word, (low, high) in length_limits(graph).items():
+        length = lengths.get(word, low)
+        if length < low or (high is not None and length > high):
+            what, expected = "lengths for which the model was not read", graph.details["limits"]
+            found.append(Problem(what, graph.name, expected, f"{word} {length}"))
     return found
 
 
@@ -63,4 +84,4 @@ def reading_notes(graph: Graph) -> Iterator[str]:
         yield f"packed sequences: {details['packed']}"
 
 
-__all__ = ["frozen_lengths", "length_limits", "reading_notes"]
+__all__ = ["beyond_limits", "frozen_lengths", "length_limits", "reading_notes"]

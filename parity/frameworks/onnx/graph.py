@@ -96,6 +96,11 @@ class _Reader(Tracer):
 
     def network(self) -> Network:
         """The graph's description; every problem is collected before any is raised."""
+        given = [item.name for item in self._graph.output]
+        if twice := sorted({name for name in given if given.count(name) > 1}):
+            raise UnsupportedError(
+                "a value is given twice", self._where(), "outputs of different names", ", ".join(twice)
+            )
         states = {n for node in self._graph.node if node.op_type in RECURRENT_OPS for n in node.input[5:7] if n}
         others = states | self._constants.keys() | set(self._lengths.values())
         data = [item for item in self._graph.input if item.name not in others]

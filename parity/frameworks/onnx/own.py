@@ -20,6 +20,7 @@ from parity.errors import ParityError
 from parity.forms import Form
 from parity.frameworks.onnx.building import FORM_KEY, OPSETS, Builder
 from parity.frameworks.onnx.cells import parts_of, unpacked_arrays
+from parity.frameworks.onnx.cleaning import clean_network
 from parity.frameworks.onnx.single import as_float32
 from parity.network import Bidirectional, Dense, Embedding, Layer, Network, Recurrent
 from parity.recurrent import Array, Weights
@@ -30,7 +31,7 @@ NETWORK_KEY = "parity.network"
 
 def build_graph(network: Network, opset: int) -> onnx.ModelProto:
     """The network as a model, with its description where the graph by itself does not tell it."""
-    network = as_float32(network)
+    network = clean_network(as_float32(network))
     builder = Builder(network, opset)
     model = builder.model()
     if builder.is_composed:
@@ -80,7 +81,7 @@ def is_built_from(model: onnx.ModelProto, network: Network) -> bool:
     if not OPSETS[0] <= opset <= OPSETS[1]:
         return False
     try:
-        built = Builder(as_float32(network), opset).model()
+        built = Builder(clean_network(as_float32(network)), opset).model()
     except ParityError:
         return False
     pairs = (

@@ -107,6 +107,8 @@ def is_linear(value: Any) -> bool:
 
 
 def _activation(call: Call) -> Outputs:
+    if function_name(call, call.config.get("activation")) == "linear":
+        return call.tensors()  # the very tensor, with the mask at it
     return activated(call, call.wire(), call.config.get("activation"), call.name)
 
 
@@ -158,6 +160,18 @@ def _prelu(call: Call) -> Outputs:
     return build.add(build.activation("relu", x), negative, name=call.name)
 
 
+def _check_softmax_mask(call: Call, mask: Any) -> None:
+    """Refuse a mask of steps, as Keras does: it has to go with what the layer takes as it is."""
+    if mask is None:
+        return
+    own, shape = call.shape(mask), call.shape()
+    if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False)):
+        what = "Keras takes a mask of Softmax only where its axes, counted from the last, are those of the inputs or 1"
+        got = f"a mask of {len(own)} axes, inputs of {len(shape)}"
+        remedy = "give mask=mask[..., None] to mask steps, or apply the Softmax before the Masking or Embedding"
+        raise call.refused(what, "a mask that is broadcast to the inputs", got, remedy)
+
+
 def _softmax(call: Call) -> Outputs:
     build, x = call.build, call.wire()
     axis = call.config.get("axis", -1)
@@ -165,6 +179,7 @@ def _softmax(call: Call) -> Outputs:
     if not axes or not all(isinstance(one, int) for one in axes):
         raise call.refused("axis is not kept exactly", "whole numbers", shown(axis))
     mask = call.mask
+    _check_softmax_mask(call, mask)
     kept = x if mask is None else build.elementwise("where", mask, x, -1e9)
     name = call.name if mask is None else call.part("share")
     if len(axes) == 1:

@@ -177,7 +177,9 @@ def _valid(call: Call, query: Tensor, value: Tensor, key: Tensor | None) -> Wire
             found.append(build.expand_dims(mask, 1))
     if call.arguments.get("use_causal_mask"):
         found.append(_causal(call, query.wire, value.wire))
-    found += [tensor.wire for tensor in call.tensors("attention_mask")]
+    for tensor in call.tensors("attention_mask"):
+        numbers = call.stated_dtypes("attention_mask") - {"bool"}
+        found.append(call.build.cast(tensor.wire, "bool") if numbers else tensor.wire)
     if not found:
         return None
     ranks = {call.rank(wire) for wire in found}

@@ -84,6 +84,7 @@ class Call:
         previous: the one that Keras hands to its `compute_mask`.
         outputs: how many values of it are used, as far as anybody knows.
         model: reads layers and models inside this one.
+        nodes: how the configuration describes this call.
     """
 
     build: Builder
@@ -95,6 +96,7 @@ class Call:
     previous: Any = None
     outputs: int = 1
     model: Any = None
+    nodes: Any = None
 
     # ---- what it is
 
@@ -215,10 +217,10 @@ class Call:
 
     def _built_for(self, wire: Wire) -> Shape | None:
         """The shape for which Keras has built the layer, where the configuration says it of the layer or of the tensors it takes."""
-        built, nodes = self.held.layer.get("build_config"), self.held.layer.get("inbound_nodes")
+        built, nodes = self.held.layer.get("build_config"), self.nodes
         stated = built.get("input_shape") if isinstance(built, Mapping) else None
         several = isinstance(stated, (list, tuple)) and bool(stated) and isinstance(stated[0], (list, tuple))
-        shapes = list(stated) if several and stated else [stated] if stated else list(_shapes_in(nodes))
+        shapes = list(stated) if several and stated else [stated] if stated else list(_stated(nodes, "shape"))
         wires = self.wires()
         if wire not in wires or wires.index(wire) >= len(shapes):
             return None
@@ -227,6 +229,17 @@ class Call:
             return None
         usual = tuple(PROBES.values())
         return tuple(usual[min(place, 1)] if one is None else one for place, one in enumerate(shape))
+
+    def stated(self, key: str) -> Any:
+        """The shape or dtype that the configuration states of the first tensor that the layer takes; None if it does not."""
+        return next(_stated(self.nodes, key), None)
+
+    def stated_dtypes(self, argument: str) -> set[str]:
+        """The dtypes that the configuration states of the tensors in an argument given by name."""
+        nodes = self.nodes if isinstance(self.nodes, (list, tuple)) else ()
+        named = [node.get("kwargs") for node in nodes if isinstance(node, Mapping)]
+        values = [each.get(argument) for each in named if isinstance(each, Mapping)]
+        return {str(dtype) for dtype in _stated(values, "dtype") if dtype is not None}
 
     def rank(self, wire: Wire | None = None) -> int:
         """How many axes a value has, by default the layer's input."""
@@ -350,14 +363,14 @@ def masks_in(value: Any) -> list[Wire | None]:
     return [value if isinstance(value, Wire) else None]
 
 
-def _shapes_in(value: Any) -> Iterator[Any]:
-    """The shapes that the serialized tensors in a call state, in order."""
+def _stated(value: Any, key: str) -> Iterator[Any]:
+    """The shapes or dtypes that the serialized tensors in a call state, in order."""
     if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
         config = value.get("config")
-        yield config.get("shape") if isinstance(config, Mapping) else None
+        yield config.get(key) if isinstance(config, Mapping) else None
         return
     for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
-        yield from _shapes_in(item)
+        yield from _stated(item, key)
 
 
 def _misfits(

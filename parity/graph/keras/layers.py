@@ -17,6 +17,7 @@ from parity.graph.keras import (
     wrapping,
 )
 from parity.graph.keras.call import Reader
+from parity.network.keras.cells import WRITTEN, WRITTEN_CLASSES, described
 from parity.network.keras.options import Config, is_own
 
 LAYERS: dict[str, Reader] = {
@@ -59,8 +60,10 @@ def reader_of(layer: Config, where: str) -> Reader:
     if is_own(layer) and class_name in LAYERS:
         return LAYERS[class_name]
     if not module.startswith("keras.layers") or registered not in (None, class_name):
-        got = f"{class_name} of module {module}, registered as {registered}"
-        raise UnsupportedError("a custom layer class is not known", where, "a class of keras.layers", got, _CUSTOM)
+        remedy = WRITTEN if class_name in WRITTEN_CLASSES else _CUSTOM
+        raise UnsupportedError(
+            "a custom layer class is not known", where, "a class of keras.layers", described(layer), remedy
+        )
     if class_name not in LAYERS or class_name in ("Aligned", "RecurrentCell"):
         known = ", ".join(name for name in LAYERS if name not in ("Aligned", "RecurrentCell"))
         remedy = _REMEDIES.get(class_name, _REMEDY)

@@ -93,7 +93,9 @@ class Model:
             layer = today(layer)
             stored = kernels_today(layer, stored)
         own = self.layers.setdefault(path, Held(layer, path, stored))
-        call = Call(self.build, self.reading, own, name, {}, outputs=outputs, model=self)
+        call = Call(
+            self.build, self.reading, own, name, {}, outputs=outputs, model=self, nodes=layer.get("inbound_nodes")
+        )
         before, outside = len(self.build.nodes), self.build.inside
         self.build.inside = name
         found: list[Tensor] | None = None
@@ -168,9 +170,22 @@ class Model:
         weights = list(stored.values()) if isinstance(stored, Mapping) else list(stored)
         kept = call.once("weights", lambda: [held(as_kept(one), call.where) for one in weights])
         tensors = flat(list(arguments))
-        parameters = inspect.signature(function).parameters
-        options = {"mask": tensors[0].mask if tensors else None} if "mask" in parameters else {}
-        value = function(self.build, dict(call.config), kept, *(tensor.wire for tensor in tensors), **options)
+        wires = [tensor.wire for tensor in tensors]
+        mend = f"mend the function that parity.register has for '{call.held.class_name.rpartition('>')[2]}'"
+        try:
+            takes_mask = "mask" in inspect.signature(function).parameters
+            options = {"mask": tensors[0].mask if tensors else None} if takes_mask else {}
+            value = function(self.build, dict(call.config), kept, *wires, **options)
+        except UnsupportedError:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            got = f"{type(error).__name__}: {error}"[:300]
+            what, expected = "the function registered for this class raised an error", "what the layer computes"
+            raise call.refused(what, expected, got, mend) from error
+        names = {node.name for node in self.build.nodes} | {given.name for given in self.build.inputs}
+        if not isinstance(value, Wire) or value.node not in names:
+            what, got = "the function registered for this class gives no value of the graph", shown(value)
+            raise call.refused(what, "the Wire of what the layer gives", got, mend)
         return [Tensor(value)]
 
     def _stub(self, call: Call, arguments: Sequence[Any]) -> list[Tensor]:
@@ -246,11 +261,26 @@ def _handed_mask(call: Call, reader: Reader, bound: Mapping[str, Any]) -> Any:
     """
     explicit = bound.get("mask")
     if explicit is not None and flat(explicit):
-        return mapped(explicit, lambda tensor: tensor.wire)
+        numbers = call.stated_dtypes("mask") - {"bool"}
+        return mapped(explicit, lambda tensor: _as_bool(call, reader, tensor.wire, numbers) if numbers else tensor.wire)
     tensors = [value for value in bound.values() if is_tensors(value)]
     if not reader.takes_mask or not tensors or (len(tensors) > 1 and not (call.old and "initial_state" in bound)):
         return None
     return mapped(tensors[0], lambda tensor: tensor.mask)
+
+
+def _as_bool(call: Call, reader: Reader, mask: Wire, dtypes: set[str]) -> Wire:
+    """A mask of numbers as truth values: recurrent layers cast it, `Softmax` compares it with 0.5.
+
+    Raises:
+        UnsupportedError: another layer, which may take it for weights.
+    """
+    if call.held.class_name == "Softmax":
+        return call.build.elementwise("greater", mask, 0.5)
+    if "initial_state" in reader.arguments:
+        return call.build.cast(mask, "bool")
+    what, remedy = "a mask of numbers is not kept exactly", "make it a comparison, such as mask > 0.5"
+    raise call.refused(what, "truth values, bool", ", ".join(sorted(dtypes)), remedy)
 
 
 def _named(own: Held) -> dict[str, Stored]:

@@ -119,8 +119,25 @@ def _clip(call: Call) -> Outputs:
     return x if high is None else build.elementwise("minimum", x, call.number("x_max"), name=call.name)
 
 
+def _same(call: Call) -> Outputs:
+    """An operation that gives the very tensor that it takes, with the mask at it."""
+    wire_of(call)
+    return call.tensors()
+
+
+def _as_tensor(call: Call) -> Outputs:
+    """Keras writes it for the mask that `Attention` hands on."""
+    if call.config.get("sparse") or call.config.get("ragged"):
+        raise call.refused("a tensor that is not dense", "sparse=False, ragged=False", "one of them")
+    return _same(call) if call.config.get("dtype") is None else _cast(call)
+
+
 def _cast(call: Call) -> Outputs:
-    dtype = str(call.config.get("dtype"))
+    dtype, stated = str(call.config.get("dtype")), call.stated("dtype")
+    if stated == dtype:
+        return _same(call)
+    if stated is None and call.tensors()[0].mask is not None:
+        raise call.refused("a tensor with a mask is cast from a type that is not stated", "its dtype", "none")
     kinds: dict[str, Any] = {
         "float32": "float32",
         "float64": "float32",
@@ -270,6 +287,8 @@ OPERATIONS: dict[str, Reader] = {
     "Einsum": reading(_einsum, "subscripts"),
     "Identity": reading(wire_of),
     "StopGradient": reading(wire_of),
+    "Copy": reading(wire_of),
+    "ConvertToTensor": reading(_as_tensor, "dtype", "sparse", "ragged"),
     "GetItem": reading(get_item),
     "Take": reading(take, "axis"),
 }

@@ -98,8 +98,9 @@ def _split(call: Call) -> Outputs:
     build, x = call.build, wire_of(call)
     parts, axis = call.config.get("indices_or_sections"), call.whole("axis", 0)
     if isinstance(parts, int):
-        length = call.shape(x)[axis]
-        if build.is_word(length) or length % parts:
+        length, stated = call.shape(x)[axis], call.stated("shape")
+        known = isinstance(stated, (list, tuple)) and isinstance(stated[axis], int)
+        if (build.is_word(length) and not known) or length % parts:
             raise call.refused("an axis that differs from call to call is split", "a known length", shown(parts))
         parts = [length // parts * place for place in range(1, parts)]
     if not isinstance(parts, (list, tuple)) or not all(isinstance(one, int) for one in parts):

@@ -18,7 +18,7 @@ from parity.graph.keras.model import Model
 from parity.graph.names import unused_name
 from parity.network.keras.calls import calls_in
 from parity.network.keras.chain import class_name_of, layers_in, name_of, where_of
-from parity.network.keras.flat import Flat
+from parity.network.keras.flat import Flat, Handed
 from parity.network.keras.masks import history
 from parity.network.keras.options import Config, shown
 from parity.network.keras.plans import Plan
@@ -77,7 +77,9 @@ class Walk:
             return self._chain()
         self._inputs()
         for name in self._in_order():
-            if name not in self.values:
+            if isinstance(name, Handed):
+                self._hand(name)
+            elif name not in self.values:
                 layer = self._layers[name]
                 node = layer["inbound_nodes"][0]
                 args, kwargs = self._resolved(node.get("args") or []), self._resolved(node.get("kwargs") or {})
@@ -88,6 +90,8 @@ class Walk:
                         "args and kwargs",
                         shown(kwargs),
                     )
+                if name in self.flat.handed:
+                    kwargs = {key: value for key, value in kwargs.items() if key != "mask"}
                 self.values[name] = self._call(name, args if isinstance(args, list) else [args], kwargs)
         output = self._config.get("output_layers")
         keys = _keys(output)
@@ -193,14 +197,23 @@ class Walk:
             return {key: self._resolved(item) for key, item in value.items()} if constant is None else constant
         return [self._resolved(item) for item in value] if isinstance(value, (list, tuple)) else value
 
-    def _in_order(self) -> Iterator[str]:
-        """The calls in the order of the configuration, each after those whose values it takes.
+    def _hand(self, handed: Handed) -> None:
+        """Set the masks that a model inside is called with."""
+        for (name, index), mask in zip(handed.given, handed.masks, strict=False):
+            if mask is not None and name in self.values and mask[0] in self.values:
+                self._value(name, index).kept.mask = self._value(*mask).wire
+
+    def _in_order(self) -> Iterator[str | Handed]:
+        """The calls in the order in which Keras runs them, then those that it does not run, each after those whose values it takes.
 
         Raises:
             FormatError: calls that lead nowhere or in a circle.
         """
         done = set(self.values)
-        for start in self._layers:
+        for start in [*self.flat.order, *self._layers]:
+            if isinstance(start, Handed):
+                yield start
+                continue
             path, open_ = [start], {start}
             while path:
                 name = path[-1]

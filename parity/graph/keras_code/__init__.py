@@ -50,6 +50,7 @@ from parity.graph.operations import (
     Transpose,
     UnitNormalization,
 )
+from parity.graph.reading_notes import reading_notes
 from parity.graph.simplify import channels_last, simplified
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
 
@@ -129,7 +130,7 @@ def keras_code(graph: Graph) -> Code:
     if writing.problems:
         raise UnsupportedError(writing.problems)
     weights = {name: of_type(blocks, _dtype(writing)) for name, blocks in writing.finished(outputs).items()}
-    notes = list(dict.fromkeys(writing.notes))
+    notes = list(dict.fromkeys((*writing.notes, *reading_notes(graph))))
     odd = odd_batches(tidy, writing)
     notes += [f"{odd} Call the model with whole batches, not predict()"] if odd else []
     source = module(writing, writing.lines, outputs)

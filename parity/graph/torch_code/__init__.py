@@ -6,6 +6,7 @@ from parity.errors import UnsupportedError
 from parity.graph.code import WIDTH, Code, identifiers
 from parity.graph.graph import Graph, Node, Wire
 from parity.graph.operations import Constant, Stub
+from parity.graph.reading_notes import reading_notes
 from parity.graph.simplify import channels_first
 from parity.graph.torch_code.elementwise import ELEMENTWISE_RENDERERS
 from parity.graph.torch_code.expressions import Expr
@@ -22,6 +23,8 @@ from parity.network import Bidirectional, Masking, Recurrent
 _MARGIN = 11
 """Columns of the indent and of " = "."""
 
+_DOUBLE = "the module is in float64, as its source: give it float64 inputs, or call .float() on it"
+
 _RENDERERS = {**ELEMENTWISE_RENDERERS, **SHAPING_RENDERERS, **LAYER_RENDERERS}
 
 
@@ -29,7 +32,8 @@ def torch_code(graph: Graph) -> Code:
     """A module `model.py` that needs only torch, and what its `load()` reads from `model.safetensors` beside it.
 
     Layers are torch's own under the names of the source (`nn.LSTM`, `nn.Linear`, ...), batch first; a recurrent layer that torch does
-    not have is a class with one step and a loop. Several outputs are a NamedTuple in the model's order.
+    not have is a class with one step and a loop. Several outputs are a NamedTuple in the model's order. Lengths that the reading of
+    the source froze or limited are checked at the start of `forward`.
 
     Args:
         graph: may have stubs, which raise until somebody writes them.
@@ -63,8 +67,9 @@ def torch_code(graph: Graph) -> Code:
     if w.problems:
         raise UnsupportedError(w.problems)
     source = module_text(w, fields)
+    notes = (*w.notes, *reading_notes(graph), *((_DOUBLE,) if w.float_type.itemsize == 8 else ()))
     stubs = tuple(operation.name for operation in first.operations if isinstance(operation, Stub))
-    return Code(source, w.weights, tuple(dict.fromkeys(w.notes)), stubs, dict(w.attributes))
+    return Code(source, w.weights, tuple(dict.fromkeys(notes)), stubs, dict(w.attributes))
 
 
 def _write(w: Writer, group: Group) -> None:

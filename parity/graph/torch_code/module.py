@@ -8,6 +8,7 @@ from importlib import resources
 from parity.graph.code import prose, wrapped
 from parity.graph.graph import GraphInput
 from parity.graph.lengths import shown
+from parity.graph.torch_code.checks import Check
 from parity.graph.torch_code.formatting import formatted
 from parity.graph.torch_code.names import PYTHON_NAMES, class_name
 from parity.graph.torch_code.writer import Declared, Writer
@@ -55,6 +56,8 @@ def _docstring(w: Writer) -> str:
     for output, wire in graph.outputs.items():
         shape = w.shape(wire)
         lines.append(f"    {prose(output, 60)}: {'unknown shape' if shape is None else shown(shape)}")
+    if w.checks:
+        lines += ["Lengths:", *(f"    {one.words}" for one in w.checks)]
     arguments = ", ".join(w.inputs.values())
     return "\n".join(
         [
@@ -100,7 +103,16 @@ def _class(w: Writer, name: str, outputs: dict[str, str]) -> str:
         lines += [line for one in w.declared for line in _declared(one)]
         lines += [""]
     lines += wrapped("def forward(", arguments, f") -> {result}:", 4)
-    return "\n".join([*lines, *w.body.lines()])
+    checks = [line for one in w.checks for line in _checked(one)]
+    return "\n".join([*lines, *checks, *w.body.lines()])
+
+
+def _checked(check: Check) -> list[str]:
+    """A length that must not be violated silently, at the start of `forward`."""
+    return [
+        f"        if {check.broken}:",
+        *wrapped("raise ValueError(", [f'"{check.words}"'], ")", 12),
+    ]
 
 
 def _summary(w: Writer) -> str:

@@ -16,6 +16,7 @@ from parity.graph.lengths import Axis, axes_of, lengths_of, shown
 from parity.graph.operations import Constant
 from parity.graph.simplify.facts import kinds_of
 from parity.graph.torch_code.body import Body, variables
+from parity.graph.torch_code.checks import checks_of
 from parity.graph.torch_code.expressions import Expr, number
 from parity.graph.torch_code.names import MODULE_NAMES, PYTHON_NAMES, short
 from parity.graph.torch_code.weights import as_type, float_type
@@ -76,6 +77,7 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.float_type = float_type(self.graph)
+        self.checks = checks_of(self.graph, self.inputs)
         self.axes, self.lengths = axes_of(self.graph), lengths_of(self.graph)
         self.kinds = kinds_of(self.graph)
         self.nodes = {node.name: node for node in self.graph.nodes}

@@ -124,6 +124,29 @@ def own_members(use_bias: bool, peepholes: bool, projection_size: int | None) ->
     return [member for member in CANONICAL_AXES if not absent.get(member)]
 
 
+WRITTEN_CLASSES = (
+    *("BroadcastLike", "Parameter", "Positions", "ReshapeLike"),
+    *("ExtendedGRUCell", "ExtendedLSTMCell", "ExtendedRNNCell"),
+)
+"""Classes in the modules that parity writes, registered in Keras under the name of the module, whatever that is."""
+
+WRITTEN = (
+    "if parity has written the class: give parity the model that the code was converted from; else parity.register"
+)
+
+
+def described(serialized: Config) -> str:
+    """A class that is not known, in the words of a message.
+
+    Example:
+        >>> described({"class_name": "Squash", "module": "", "registered_name": "mine>Squash"})
+        'Squash, registered as mine>Squash'
+    """
+    module, registered = serialized.get("module"), serialized.get("registered_name")
+    home = f" of module {module}" if module else ""
+    return f"{class_name_of(serialized)}{home}" + (f", registered as {registered}" if registered else "")
+
+
 def read_cell(serialized: Config, reading: Reading, where: str) -> CellPlan | None:
     """What the configuration of a cell says; what cannot be kept goes to the problems."""
     class_name = class_name_of(serialized)
@@ -134,9 +157,9 @@ def read_cell(serialized: Config, reading: Reading, where: str) -> CellPlan | No
         and serialized.get("registered_name") is None
     )
     if not known:
-        got = f"{class_name} of module {serialized.get('module')}"
-        remedy = "use LSTMCell, GRUCell or SimpleRNNCell of keras.layers"
-        reading.problems.append(Problem("this cell is not converted", where, ", ".join(CELL_KIND_OF), got, remedy))
+        remedy = WRITTEN if class_name in WRITTEN_CLASSES else "use LSTMCell, GRUCell or SimpleRNNCell of keras.layers"
+        what, expected = "this cell is not converted", ", ".join(CELL_KIND_OF)
+        reading.problems.append(Problem(what, where, expected, described(serialized), remedy))
         return None
     config = field(serialized, "config", Mapping, where)
     check_options(config, CELLS[class_name], where, reading.problems)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parity.errors import FormatError, Problem
@@ -16,6 +16,7 @@ from parity.network.keras.chain import MODEL_READERS, MOST_LAYERS, class_name_of
 from parity.network.keras.chain import field as member
 from parity.network.keras.masks import history
 from parity.network.keras.options import Config, shown
+from parity.network.keras.running import running_order
 
 Reference = tuple[int, int]
 """A tensor: the entry that gives it, and which of its values."""
@@ -37,16 +38,34 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Handed:
+    """The masks that a model inside is called with: Keras sets each at its tensor before the model runs.
+
+    Args:
+        given: (layer, index) of what the model takes.
+        masks: (layer, index) of the mask of each; None for none.
+    """
+
+    given: Sequence[tuple[str, int]]
+    masks: Sequence[tuple[str, int] | None]
+
+
+@dataclass(frozen=True)
 class Flat:
     """A model without models inside.
 
     Args:
         serialized: its configuration, every layer called once.
         paths: for each layer's name, the names that lead to its weights, joined by slashes.
+        order: the names of the layers in the order in which Keras runs them, and what happens to masks in between; not all layers need be
+            there.
+        handed: names of layers whose argument `mask` is that of the model they stand in, not of their own call.
     """
 
     serialized: Config
     paths: Mapping[str, str]
+    order: Sequence[str | Handed] = ()
+    handed: frozenset[str] = frozenset()
 
 
 def flattened(serialized: Config, problems: list[Problem]) -> Flat:
@@ -70,7 +89,7 @@ def flattened(serialized: Config, problems: list[Problem]) -> Flat:
         layers_in(member(serialized, "config", Mapping, "the model"), "the model"),
     )
     if class_name not in MODEL_READERS or not any(_needs(layer) for layer in layers):
-        return Flat(serialized, {name_of(layer): name_of(layer) for layer in layers})
+        return Flat(serialized, {name_of(layer): name_of(layer) for layer in layers}, _plain_order(serialized, layers))
     made = _Flattening(problems)
     if class_name == "Sequential" and all(_plain_sequential(layer) for layer in layers):
         made.stack(layers, ())
@@ -78,7 +97,7 @@ def flattened(serialized: Config, problems: list[Problem]) -> Flat:
         renamed = [_renamed(entry.layer, name) for entry, name in zip(made.entries, names, strict=True)]
         return _flat(serialized, made, names, {"layers": renamed})
     try:
-        outputs = made.model(serialized, (), None, {})
+        outputs, steps = made.model(serialized, (), None, {})
     except RecursionError:
         raise FormatError(
             "the models are nested too deeply", "the model", "models one in another", "too many levels"
@@ -93,7 +112,16 @@ def flattened(serialized: Config, problems: list[Problem]) -> Flat:
         }
         for entry, name in zip(made.entries, names, strict=True)
     ]
-    return _flat({**serialized, "class_name": "Functional"}, made, names, {"layers": calls, "output_layers": found})
+    flat = _flat({**serialized, "class_name": "Functional"}, made, names, {"layers": calls, "output_layers": found})
+    order = [names[step] if isinstance(step, int) else step.named(names) for step in steps]
+    return replace(flat, order=order, handed=frozenset(names[entry] for entry in made.handed))
+
+
+def _plain_order(serialized: Config, layers: Sequence[Config]) -> list[str]:
+    """The order of a model without models inside, every layer called once."""
+    if class_name_of(serialized) not in MODEL_READERS or class_name_of(serialized) == "Sequential":
+        return []
+    return [name for name, _ in running_order(serialized["config"], {name_of(layer): layer for layer in layers})]
 
 
 def _flat(serialized: Config, made: _Flattening, names: Sequence[str], new: Mapping[str, Any]) -> Flat:
@@ -115,12 +143,30 @@ def _plain_sequential(layer: Config) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class _Masked:
+    """A `Handed` with references."""
+
+    given: Sequence[Reference]
+    masks: Sequence[Reference | None]
+
+    def named(self, names: Sequence[str]) -> Handed:
+        """With the names of the layers."""
+        masks = [None if one is None else (names[one[0]], one[1]) for one in self.masks]
+        return Handed([(names[entry], index) for entry, index in self.given], masks)
+
+
+Steps = list["int | _Masked"]
+"""Calls in the order in which Keras runs them."""
+
+
 @dataclass
 class _Flattening:
-    """The calls found so far."""
+    """The calls found so far, and those that get the mask of the model they stand in."""
 
     problems: list[Problem]
     entries: list[Entry] = field(default_factory=list)
+    handed: set[int] = field(default_factory=set)
     paths: set[tuple[str, ...]] = field(default_factory=set)
     calls: int = 0
 
@@ -152,30 +198,37 @@ class _Flattening:
 
     def model(
         self, serialized: Config, path: tuple[str, ...], given: list[Reference] | None, options: Mapping[str, Any]
-    ) -> list[Reference]:
-        """The calls of a model that takes the given tensors, or inputs of its own; what it gives."""
+    ) -> tuple[list[Reference], Steps]:
+        """The calls of a model that takes the given tensors, or inputs of its own; what it gives, and the order of its calls."""
         self.count(path)
         if class_name_of(serialized) == "Sequential":
             return self._sequential(serialized, path, given, options)
-        return _Calls(self, serialized, path, given, options).outputs()
+        calls = _Calls(self, serialized, path, given, options)
+        return calls.outputs(), calls.steps()
 
     def _sequential(
         self, serialized: Config, path: tuple[str, ...], given: list[Reference] | None, options: Mapping[str, Any]
-    ) -> list[Reference]:
+    ) -> tuple[list[Reference], Steps]:
+        steps: Steps = []
         layers = layers_in(serialized["config"], name_of(serialized))
         if given is None:
             own = layers[:1] if layers and class_name_of(layers[0]) == "InputLayer" else []
             entry: Config = own[0] if own else _free_input(serialized)
-            given = [(self.add((*path, name_of(entry)), entry, None), 0)]
+            steps.append(self.add((*path, name_of(entry)), entry, None))
+            given = [(len(self.entries) - 1, 0)]
         for layer in layers:
             if class_name_of(layer) == "InputLayer":
                 continue
             if is_model(layer):
-                given, options = self.model(layer, (*path, name_of(layer)), given, options), {}
+                given, inner = self.model(layer, (*path, name_of(layer)), given, options)
+                steps += inner
             else:
                 made = self.add((*path, name_of(layer)), layer, {"args": given[:1], "kwargs": dict(options)})
-                given, options = [(made, 0)], {}
-        return given
+                self.handed |= {made} if options else set()
+                steps.append(made)
+                given = [(made, 0)]
+            options = {}
+        return given, steps
 
     def names(self) -> list[str]:
         """A name for each call: the layer's own where only one has it."""
@@ -215,6 +268,7 @@ class _Calls:
         self._inputs = {name: place for place, name in reversed(list(enumerate(inputs)))}
         self._done: dict[tuple[str, int], list[Reference]] = {}
         self._open: set[tuple[str, int]] = set()
+        self._inner: dict[tuple[str, int], Steps] = {}
         self._numbers = CallNumbers(self._config, self._layers)
 
     def outputs(self) -> list[Reference]:
@@ -237,6 +291,16 @@ class _Calls:
             self._tensor(name, self._numbers.of_output(name, call), index)
             for name, call, index in calls_in(self._config.get("output_layers"))
         ]
+
+    def steps(self) -> Steps:
+        """The calls in the order in which Keras runs them, those of a model inside together; to be asked for after `outputs`."""
+        found: Steps = []
+        for name, call in running_order(self._config, self._layers, self._numbers):
+            if (name, call) in self._inner:
+                found += self._inner[(name, call)]
+            elif self._given is None or class_name_of(self._layers[name]) != "InputLayer":
+                found.append(self._done[(name, call)][0][0])
+        return found
 
     def _argument(self, name: str, call: int, index: int) -> Reference:
         return self._tensor(name, self._numbers.of_argument(name, call), index)
@@ -279,11 +343,16 @@ class _Calls:
             kwargs = kwargs if isinstance(kwargs, dict) else {}
             if is_model(layer):
                 given = _tensors(args) or _tensors({key: kwargs.pop(key) for key in ("inputs",) if key in kwargs})
-                result = self._made.model(layer, path, given, {"mask": kwargs["mask"]} if kwargs.get("mask") else {})
+                masks = _masks(kwargs.get("mask"))
+                options = {"mask": kwargs["mask"]} if any(one is not None for one in masks) else {}
+                result, inner = self._made.model(layer, path, given, options)
+                self._inner[key] = [_Masked(given, masks), *inner] if options else inner
             else:
                 made = [each for each in _tensors(args) if each in self._taken]
                 wanted = self._options if made else {}
-                result = [(self._made.add(path, layer, {"args": args, "kwargs": {**wanted, **kwargs}}), 0)]
+                number = self._made.add(path, layer, {"args": args, "kwargs": {**wanted, **kwargs}})
+                self._made.handed |= {number} if wanted and kwargs.get("mask") is None else set()
+                result = [(number, 0)]
         self._done[key] = result
         return result
 
@@ -300,17 +369,18 @@ class _Calls:
 
 
 class _Tensor(tuple[int, int]):
-    """A reference inside the arguments of a call."""
+    """A reference inside the arguments of a call, and what the configuration states of the tensor."""
 
-    __slots__ = ()
+    stated: Mapping[str, Any]
 
 
 def _mapped(value: object, tensor: Callable[[str, int, int], Reference]) -> Any:
     """Arguments with every serialized tensor of the model replaced."""
-    found = history(value)
-    if found is not None and isinstance(value, Mapping):
+    if history(value) is not None and isinstance(value, Mapping):
         name, call, index = value["config"]["keras_history"]
-        return _Tensor(tensor(name, call, index))
+        found = _Tensor(tensor(name, call, index))
+        found.stated = {key: value["config"][key] for key in ("shape", "dtype") if key in value["config"]}
+        return found
     if isinstance(value, Mapping):
         return {key: _mapped(item, tensor) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -326,10 +396,20 @@ def _tensors(value: object) -> list[Reference]:
     return [tensor for item in items for tensor in _tensors(item)]
 
 
+def _masks(value: object) -> list[Reference | None]:
+    """The masks in an argument, in order, one for each tensor."""
+    if isinstance(value, Mapping):
+        return [mask for key in sorted(value, key=str) for mask in _masks(value[key])]
+    if isinstance(value, list):
+        return [mask for item in value for mask in _masks(item)]
+    return [value if isinstance(value, _Tensor) else None]
+
+
 def _said(value: Any, names: Sequence[str]) -> Any:
     """Arguments as Keras 3 writes them."""
     if isinstance(value, tuple):
-        return {"class_name": "__keras_tensor__", "config": {"keras_history": [names[value[0]], 0, value[1]]}}
+        stated = value.stated if isinstance(value, _Tensor) else {}
+        return {"class_name": "__keras_tensor__", "config": {**stated, "keras_history": [names[value[0]], 0, value[1]]}}
     if isinstance(value, Mapping):
         return {key: _said(item, names) for key, item in value.items()}
     return [_said(item, names) for item in value] if isinstance(value, list) else value

@@ -58,10 +58,13 @@ def mask_operations(layers: Sequence[Config]) -> dict[str, MaskOf]:
         found = _mask_of(layer, made)
         if found is not None:
             made[str(layer["config"]["name"])] = found
-    for layer in layers:
-        if not (layer.get("class_name") == "Any" and layer["config"].get("name") in made):
-            for source in _inputs(layer):
-                made.pop(source[0], None)
+    found = -1
+    while found != len(made):  # one that is none of them takes what it is made of along
+        found = len(made)
+        for layer in layers:
+            if not (layer.get("class_name") == "Any" and layer["config"].get("name") in made):
+                for source in _inputs(layer):
+                    made.pop(source[0], None)
     return made
 
 

@@ -156,7 +156,12 @@ class _Reader:
         walker = Walker(reading, Stubs(self._model, words) if self._partial else None)
         scope.update(constants_of(self._model.graph, reading.tensors))
         walker.nodes(self._graph.node, scope, self._where)
-        outputs = {item.name: self._output(item.name, scope) for item in self._model.graph.output}
+        outputs: dict[str, Wire | None] = {}
+        given = {item.name for item in self._model.graph.output}
+        for item in self._model.graph.output:
+            # A model may give one value several times; those after the first get a number.
+            name = unused_name(item.name, outputs.keys() | given) if item.name in outputs else item.name
+            outputs[name] = self._output(item.name, scope)
         complete = {name: wire for name, wire in outputs.items() if wire is not None}
         if reading.problems and (not self._partial or len(complete) < len(outputs)):
             raise UnsupportedError(reading.problems)

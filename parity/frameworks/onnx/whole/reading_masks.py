@@ -20,7 +20,7 @@ from parity.frameworks.onnx.masks import OPSET, StepMask
 from parity.frameworks.onnx.nodes import Assembly
 from parity.frameworks.onnx.options import NODE_DIRECTIONS
 from parity.frameworks.onnx.tensors import Tensors
-from parity.frameworks.onnx.trace import RECURRENT_OPS
+from parity.frameworks.onnx.trace import RECURRENT_OPS, layout_of
 from parity.layouts import STATES
 from parity.recurrent import Direction
 
@@ -112,8 +112,10 @@ class _Search:
     def unmask(self, index: int) -> Fill | None:
         """What a recurrent node's sequence holds at masked steps; None where it is not the one that parity writes for a mask."""
         node = self._graph.node[index]
-        direction = next((a.s.decode("ascii", "replace") for a in node.attribute if a.name == "direction"), "forward")
-        if len(node.input) <= _LENGTHS_AT or not node.input[_LENGTHS_AT] or direction not in NODE_DIRECTIONS:
+        options = {attribute.name: attribute for attribute in node.attribute}
+        direction = options["direction"].s.decode("ascii", "replace") if "direction" in options else "forward"
+        # Of the layouts, parity writes that with the steps first.
+        if len(node.input) <= _LENGTHS_AT or direction not in NODE_DIRECTIONS or layout_of(node) != 0:
             return None
         match = self._compare(self._pattern(lambda mask: mask.compact(_X, "x")), node.input[0], _Match())
         match = match and self._compare(self._pattern(lambda mask: mask.lengths), node.input[_LENGTHS_AT], match)
@@ -123,7 +125,10 @@ class _Search:
         if given is None:
             return None
         fill, match, roots = given
-        match, kept = self._states(node, match)
+        ends = self._states(node, match)
+        if ends is None:
+            return None
+        match, kept = ends
         changed = onnx.NodeProto()
         changed.CopyFrom(node)
         changed.input[0], changed.input[_LENGTHS_AT] = match.bound[_X], match.bound[_VALID]
@@ -167,25 +172,28 @@ class _Search:
         filled: dict[int, str] = {}
         roots = dict.fromkeys(spreads, y)
         for at in spreads:
-            spread = self._graph.node[at].output[0]
+            spread = self._given(at)
             compared = self._compare(repeated, spread, start)
             if compared is None:
                 return None
             start = compared
             for user in self._users(spread):
-                compared = self._compare(zeroed, self._graph.node[user].output[0], start)
+                compared = self._compare(zeroed, self._given(user), start)
                 if compared is not None:
                     start, filled[user] = compared, y
         if y in self._outputs:
             return None
-        users = [user for at in spreads for user in self._users(self._graph.node[at].output[0])]
-        shown = any(self._graph.node[at].output[0] in self._outputs for at in spreads)
+        users = [user for at in spreads for user in self._users(self._given(at))]
+        shown = any(self._given(at) in self._outputs for at in spreads)
         if users and not shown and all(user in filled for user in users):
             return "zero", start, filled
         return "repeat" if spreads else "zero", start, roots
 
-    def _states(self, node: onnx.NodeProto, match: _Match) -> tuple[_Match, dict[int, str]]:
-        """The nodes that give the initial state where a row has no valid step, which a layer with a mask does by itself."""
+    def _states(self, node: onnx.NodeProto, match: _Match) -> tuple[_Match, dict[int, str]] | None:
+        """The nodes that give the initial state where a row has no valid step, which a layer with a mask does by itself.
+
+        None where anybody takes a final state without them.
+        """
         kept: dict[int, str] = {}
         pattern = self._pattern(lambda mask: mask.kept(_FINAL, _INITIAL, "h"))
         for place in range(len(STATES[RECURRENT_OPS[node.op_type]])):
@@ -195,10 +203,16 @@ class _Search:
                 continue
             start = replace(match, bound={**match.bound, _FINAL: final, _INITIAL: initial})
             for user in self._users(final):
-                compared = self._compare(pattern, first_output(self._graph.node[user]), start)
-                if compared is not None:
-                    match, kept[user] = replace(match, nodes=match.nodes | compared.nodes), final
+                compared = self._compare(pattern, self._given(user), start)
+                if compared is None:
+                    return None
+                match, kept[user] = replace(match, nodes=match.nodes | compared.nodes), final
+            if final in self._outputs:
+                return None
         return match, kept
+
+    def _given(self, index: int) -> str:
+        return first_output(self._graph.node[index])
 
     def _users(self, name: str) -> list[int]:
         return list(dict.fromkeys(self._taken.get(name, [])))

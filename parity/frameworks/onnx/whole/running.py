@@ -77,10 +77,11 @@ class OnnxGraphRunner:
             ParityError: ONNX Runtime does not run the model.
         """
         names = [item.name for item in self._session.get_outputs()]
-        found = dict(zip(names, run_session(self._session, self._graph, inputs, {}), strict=True))
+        given = run_session(self._session, self._graph, inputs, {})
         if set(self._graph.outputs) <= set(names):
+            found = dict(zip(names, given, strict=True))
             return {name: found[name] for name in self._graph.outputs}
-        return dict(zip(self._graph.outputs, found.values(), strict=True))
+        return dict(zip(self._graph.outputs, given, strict=True))
 
 
 def runner(model: onnx.ModelProto, graph: Graph, settings: Settings | None = None) -> OnnxGraphRunner:

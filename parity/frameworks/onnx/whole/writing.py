@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from parity.errors import Problem, ShapeError, UnsupportedError
+from parity.errors import ParityError, Problem, ShapeError, UnsupportedError
 from parity.forms import Form, obstacles
 from parity.frameworks.onnx.building import DEFAULT_OPSET, FORM_KEY, OPSETS
+from parity.frameworks.onnx.cleaning import clean_graph
 from parity.frameworks.onnx.loading import LARGEST
 from parity.frameworks.onnx.nodes import BOOL, DOUBLE, FLOAT, INT64, Assembly
 from parity.frameworks.onnx.single import is_float32, not_float32
@@ -61,6 +62,7 @@ from parity.frameworks.onnx.whole.writing_windows import write_convolution, writ
 from parity.graph import Graph, Node, Wire
 from parity.graph import operations as ops
 from parity.graph.lengths import Axis, axes_of
+from parity.graph.reading_notes import reading_notes
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
 from parity.recurrent import Array
 
@@ -119,7 +121,8 @@ _KINDS: dict[str, Kind] = {"f": "float", "i": "int", "u": "int", "b": "bool"}
 def model_of(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
     """A whole graph as an ONNX model that ONNX Runtime runs.
 
-    Inputs and outputs have the graph's names, order and words for lengths that differ from call to call. Each node of the graph is one
+    Inputs and outputs have the graph's names (where ONNX can hold them, see `clean`), order and words for lengths that differ from
+    call to call. Each node of the graph is one
     of ONNX under its name, with helpers around it where ONNX needs several. A model all of whose weights are float32 numbers is one of
     float32; any other is one of float64, if ONNX Runtime has its operators so. A stateful layer whose states the graph does not give
     starts from zeros in every call; `parity.frameworks.onnx.form` says so.
@@ -142,7 +145,7 @@ def model_of(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
         (['classes', 'y.output'], ['classes.kernel'])
     """
     found = _opset(opset)
-    graph = graph.without_unused()
+    graph = clean_graph(graph.without_unused())
     _refuse_stubs(graph)
     _refuse_size(graph)
     return _Writing(graph, found, _real(graph)).model()
@@ -195,8 +198,12 @@ def _real(graph: Graph) -> int:
     return DOUBLE
 
 
+_SHORT = (*range(1, 65), 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+"""Lengths at which a slice may give fewer places than it asks for."""
+
+
 def _axes(graph: Graph) -> dict[Wire, tuple[Axis, ...]]:
-    """The shapes of all values.
+    """The shapes of all values; "?" for a length that stays only where the inputs are long enough for a slice.
 
     Raises:
         ShapeError: the graph takes none of the lengths that are tried.
@@ -205,7 +212,26 @@ def _axes(graph: Graph) -> dict[Wire, tuple[Axis, ...]]:
     if not found:
         expected = f"a model that takes any {', '.join(graph.words)}, or their multiples"
         raise ShapeError("the shapes inside the model are not known", graph.name, expected, "it refuses those tried")
+    if not any(_is_cut(node, found) for node in graph.nodes):
+        return found
+    for short in _SHORT:
+        try:
+            tried = graph.shapes(dict.fromkeys(graph.words, short))
+        except ParityError:
+            continue
+        for wire, axes in found.items():
+            pairs = zip(axes, tried[wire], strict=True)
+            found[wire] = tuple("?" if isinstance(n, int) and n != length else n for n, length in pairs)
     return found
+
+
+def _is_cut(node: Node, axes: Mapping[Wire, tuple[Axis, ...]]) -> bool:
+    """Whether a node takes a fixed number of places from an axis of any length."""
+    first = node.inputs[0] if node.inputs else None
+    if not isinstance(node.operation, ops.Slice) or first is None:
+        return False
+    pairs = zip(axes[first], axes[Wire(node.name)], strict=True)
+    return any(isinstance(before, str) and isinstance(after, int) for before, after in pairs)
 
 
 class _Writing:
@@ -318,7 +344,7 @@ def _kind_of(dtype: str) -> Kind:
 
 def form_of(graph: Graph) -> Form:
     """How a graph is said in ONNX: why recurrent layers are compositions, and which layers start from zeros in every call."""
-    composed, notes = [], []
+    composed, notes = [], list(reading_notes(graph))
     for node in graph.nodes:
         layer = node.operation
         if not isinstance(layer, (Recurrent, Bidirectional)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def write_convolution(call: Call) -> None:
     x = call.taken(call.x, "float", order)
     options = _window(call, layer.sizes, layer.strides, layer.dilations, layer.padding, layer.channels_last)
     options |= {"kernel_shape": list(layer.sizes), "dilations": list(layer.dilations), "group": layer.groups}
+    x = _without_tail(call, x, layer.sizes, layer.strides, options)
     call.give(call.op("Conv", x, *names.values(), what="output", **options), order=order)
 
 
@@ -46,6 +48,7 @@ def write_pooling(call: Call) -> None:
     x = call.taken(call.x, "float", order)
     _refuse_padding_alone(call, pooling)
     options = _window(call, pooling.sizes, pooling.strides, pooling.dilations, pooling.padding, pooling.channels_last)
+    x = _without_tail(call, x, pooling.sizes, pooling.strides, options)
     options["kernel_shape"] = list(pooling.sizes)
     if any(one != 1 for one in pooling.dilations):
         if pooling.function == "average":
@@ -84,7 +87,10 @@ def _window(
     options: dict[str, Any] = {"strides": list(strides)}
     dims = call.dims[0]
     lengths = [dims[axis] for axis in spatial_axes(len(dims), channels_last)]
-    open_ = any(length is None and stride > 1 for length, stride in zip(lengths, strides, strict=True))
+    # A window of one place needs no padding.
+    open_ = any(
+        length is None and stride > 1 and size > 1 for length, stride, size in zip(lengths, strides, sizes, strict=True)
+    )
     if padding == "same" and open_:
         if any(dilation > 1 for dilation in dilations):
             raise UnsupportedError(
@@ -101,6 +107,27 @@ def _window(
     pads = paddings(padding, known, sizes, strides, dilations)
     options["pads"] = [before for before, _ in pads] + [after for _, after in pads]
     return options
+
+
+def _without_tail(
+    call: Call, x: str, sizes: tuple[int, ...], strides: tuple[int, ...], options: Mapping[str, Any]
+) -> str:
+    """x, channels first, without the last places that no window reaches, where the strides are longer than the windows.
+
+    With them the padding that ONNX Runtime computes for SAME_UPPER would be below zero: pooling refuses it, and a convolution shifts its
+    windows. Of the last stride, (length - 1) % stride + 1 places are there, and a window takes as many as it is long.
+    """
+    axes = [axis for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)) if stride > size]
+    if "auto_pad" not in options or not axes:
+        return x
+    places = call.integers("axes", *(axis + 2 for axis in axes))
+    lengths = call.op("Gather", call.op("Shape", x, what="shape"), places, what="lengths", axis=0)
+    before = call.op("Sub", lengths, call.integers("one", 1), what="before")
+    last = call.op("Mod", before, call.integers("strides", *(strides[axis] for axis in axes)), what="last")
+    over = call.op("Sub", last, call.integers("reach", *(sizes[axis] - 1 for axis in axes)), what="over")
+    tail = call.op("Max", over, call.integers("none", 0), what="tail")
+    ends = call.op("Sub", lengths, tail, what="ends")
+    return call.op("Slice", x, call.integers("starts", *(0 for _ in axes)), ends, places, what="reached")
 
 
 __all__ = ["channels_first", "write_convolution", "write_pooling"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -10,9 +12,10 @@ from parity.errors import UnsupportedError
 from parity.frameworks.torch.whole.calling import call, intermediate
 from parity.frameworks.torch.whole.examples import example_of
 from parity.frameworks.torch.whole.freedom import axes_of_word, freely_traced, frozen_axes
+from parity.frameworks.torch.whole.lengths import differences
 from parity.frameworks.torch.whole.naming import axis_words
 from parity.frameworks.torch.whole.reading import read_graph
-from parity.frameworks.torch.whole.tracing import Traced, trace, user_inputs
+from parity.frameworks.torch.whole.tracing import Axes, Traced, trace, user_inputs
 from parity.graph import Graph
 
 
@@ -21,6 +24,7 @@ def graph_of(module: nn.Module, inputs: Any = None, name: str = "") -> Graph:
 
     Batch and time stay free: `GraphInput.shape` says "batch" and "time" wherever the module itself takes any length. What a trace
     insists on although the module does not is named in `graph.details["frozen"]`; how the module is called, in `details["call"]`.
+    Module and graph are run at other lengths: times by which the module decides are frozen, too, or limited: `details["limits"]`.
 
     Args:
         module: it is traced in evaluation mode and left as it was.
@@ -30,7 +34,8 @@ def graph_of(module: nn.Module, inputs: Any = None, name: str = "") -> Graph:
 
     Raises:
         ParityError: no inputs were given and none can be derived, or the module does not run on them.
-        UnsupportedError: operators that cannot be kept exactly, all at once, with module and line; or a module that cannot be traced.
+        UnsupportedError: operators that cannot be kept exactly, all at once, with module and line; or a module that cannot be traced, or
+            that decides by the size of its batch.
 
     Example:
         >>> graph = graph_of(nn.Sequential(nn.Embedding(30, 4), nn.Linear(4, 2)))
@@ -39,14 +44,75 @@ def graph_of(module: nn.Module, inputs: Any = None, name: str = "") -> Graph:
     """
     traced = freely_traced(module, example_of(module, inputs))
     title = name or type(module).__name__
+    frozen = frozen_axes(module, traced)
     try:
-        return read_graph(module, traced, title, frozen_axes(module, traced))
+        graph = read_graph(module, traced, title, frozen)
     except UnsupportedError as error:
-        return _with_less_freedom(module, traced, title, error)
+        graph, traced, frozen = _with_less_freedom(module, traced, title, error)
+    return _at_other_lengths(module, traced, graph, frozen)
 
 
-def _with_less_freedom(module: nn.Module, traced: Traced, title: str, error: UnsupportedError) -> Graph:
+def _at_other_lengths(module: nn.Module, traced: Traced, graph: Graph, frozen: list[str]) -> Graph:
+    """The graph where it computes what the module does: limited, or with times at the example's, by which the module decides.
+
+    Raises:
+        UnsupportedError: the module decides by the batch.
+    """
+    found = differences(module, graph, traced)
+    words = [word for word in found.words if word != "batch"]
+    if len(words) < len(found.words):
+        raise _deciding(graph, found.words)
+    if words:
+        axes = [axis for word in words for axis in axes_of_word(traced, word)]
+        reason = f"the module decides by the size of its inputs: at {'; '.join(found.words.values())} it computes something else"
+        frozen = [*frozen, *_said(traced, axes, reason)]
+        fixed = frozenset(axes) | _fixed(traced)
+        try:
+            less = trace(module, traced.example, fixed, traced.tied)
+            graph = read_graph(module, less, graph.name, frozen)
+        except UnsupportedError as error:
+            raise _deciding(graph, found.words) from error
+        return _at_other_lengths(module, less, graph, frozen)
+    limits = ", ".join(filter(None, (graph.details.get("limits"), *found.limits)))
+    return replace(graph, details={**graph.details, "limits": limits}) if found.limits else graph
+
+
+def _deciding(graph: Graph, words: Mapping[str, str]) -> UnsupportedError:
+    return UnsupportedError(
+        "the module decides by the size of its inputs",
+        graph.name,
+        "the same operators at every size",
+        f"something else at {'; '.join(words.values())}",
+        "take the `if` on a size out of forward (squeeze() without a dim is one, too), or convert the modules inside it",
+    )
+
+
+def _fixed(traced: Traced) -> Axes:
+    """The axes that a trace has at the example's lengths."""
+    return frozenset(
+        (place, axis)
+        for place, shape in enumerate(traced.axes)
+        for axis, length in enumerate(shape)
+        if isinstance(length, int)
+    )
+
+
+def _said(traced: Traced, axes: Iterable[tuple[int, int]], reason: str) -> list[str]:
+    """Axes at the example's lengths in words."""
+    names = [node.name for node in user_inputs(traced.program)]
+    tensors = traced.example.tensors
+    return [
+        f"axis {axis} of '{names[place]}' at {tensors[place].shape[axis]}: {reason}" for place, axis in sorted(axes)
+    ]
+
+
+def _with_less_freedom(
+    module: nn.Module, traced: Traced, title: str, error: UnsupportedError
+) -> tuple[Graph, Traced, list[str]]:
     """The graph with further axes at the example's lengths: an operator may need them; the batch stays free.
+
+    Returns:
+        The graph, its trace, and what is frozen, in words.
 
     Raises:
         UnsupportedError: it is none of these lengths.
@@ -58,14 +124,10 @@ def _with_less_freedom(module: nn.Module, traced: Traced, title: str, error: Uns
         axes = frozenset(axis for word in given for axis in axes_of_word(traced, word))
         if not axes:
             continue
-        names = [node.name for node in user_inputs(traced.program)]
-        lengths = [(place, axis, traced.example.tensors[place].shape[axis]) for place, axis in sorted(axes)]
-        frozen = [
-            f"axis {axis} of '{names[place]}' at {length}: {reason.what}, {reason.where}"
-            for place, axis, length in lengths
-        ]
+        frozen = _said(traced, axes, f"{reason.what}, {reason.where}")
         try:
-            return read_graph(module, trace(module, traced.example, axes, traced.tied), title, frozen)
+            less = trace(module, traced.example, axes | _fixed(traced), traced.tied)
+            return read_graph(module, less, title, frozen), less, frozen
         except UnsupportedError:
             continue
     raise error

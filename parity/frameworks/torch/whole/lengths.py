@@ -85,6 +85,7 @@ class _Both:
         self._graph, self._traced = graph, traced
         self._limits = length_limits(graph)
         self._runs = list(_runs(module))
+        self._run = self._runs[-1]
         self._known: dict[tuple[int, ...], Found] = {}
         words = axis_words(traced)
         self._symbols = {symbol: word for symbol, word in words.items() if word in graph.words}
@@ -103,12 +104,13 @@ class _Both:
         small += [{**self._example, "batch": 2}]
         for given in (*small, self._example):
             lengths = {word: given[word] for word in self._graph.words}
-            for run in self._runs if self._within(lengths) and not self._broken(lengths) else ():
-                self._runs, kept = [run], self._runs
+            if not self._within(lengths) or self._broken(lengths):
+                continue
+            for run in self._runs:
+                self._run = run
                 self._known.clear()
                 if self.compared(lengths) == "same":
                     return lengths
-                self._runs = kept
         return None
 
     def tried(self, word: str, base: Lengths) -> list[int]:
@@ -116,7 +118,9 @@ class _Both:
         own = self._example[word]
         usual = _BATCHES if word == "batch" else (*_TIMES, base[word] - 1, base[word] + 1)
         usual = (*usual, own + 1) if own <= _FAR else usual
-        every = [n for n in range(1, max(_FAR, 2 * own) + 1) if self._broken({**base, word: n})]
+        others = {one: length for one, length in base.items() if one != word}
+        undecided = [one for one in dict.fromkeys(self._guards_at(others)) if getattr(one, "free_symbols", ())]
+        every = [n for n in range(1, max(_FAR, own) + 1) if self._broken({word: n}, undecided)]
         near = sorted(every, key=lambda n: abs(n - own))[:_MOST_BROKEN]
         wanted = {*usual, *every[:1], *near}
         return [n for n in sorted(wanted) if n > 0 and self._within({**base, word: n})]
@@ -149,7 +153,7 @@ class _Both:
         return self._known[key]
 
     def _compared(self, lengths: Lengths) -> Found:
-        run, tolerance = self._runs[0]
+        run, tolerance = self._run
         draws = list(_draws(self._graph, self._traced, lengths))
         for inputs in draws:
             try:
@@ -189,13 +193,21 @@ class _Both:
             for word, (low, high) in self._limits.items()
         )
 
-    def _broken(self, lengths: Lengths) -> bool:
+    def _broken(self, lengths: Lengths, guards: Sequence[Any] | None = None) -> bool:
         """Whether something that the trace compared is otherwise at these lengths."""
-        values = {symbol: lengths[word] for symbol, word in self._symbols.items()}
-        return any(
-            guard.free_symbols and guard.free_symbols <= set(values) and guard.subs(values) == False  # noqa: E712
-            for guard in self._guards
-        )
+        return any(one == False for one in self._guards_at(lengths, guards))  # noqa: E712
+
+    def _guards_at(self, lengths: Lengths, guards: Sequence[Any] | None = None) -> list[Any]:
+        """What the trace compared, with these lengths put in; the lengths of other words stay open."""
+        values = {symbol: lengths[word] for symbol, word in self._symbols.items() if word in lengths}
+        return [_put_in(one, values) for one in (self._guards if guards is None else guards)]
+
+
+def _put_in(guard: Any, values: Mapping[Any, int]) -> Any:
+    try:
+        return guard.subs(values)
+    except ZeroDivisionError:  # a remainder of nothing
+        return False
 
 
 def _runs(module: nn.Module) -> Iterator[tuple[Callable[[Graph, Mapping[str, Array]], dict[str, Array]], float]]:
@@ -214,8 +226,13 @@ def _runs(module: nn.Module) -> Iterator[tuple[Callable[[Graph, Mapping[str, Arr
 
 def _guards(traced: Traced) -> list[Any]:
     """What the trace compared lengths with, as expressions."""
-    sizes = [size for node in user_inputs(traced.program) for size in node.meta["val"].shape if not isinstance(size, int)]
-    return [guard.expr for guard in getattr(sizes[0].node.shape_env, "guards", ())] if sizes else []
+    sizes = [
+        size for node in user_inputs(traced.program) for size in node.meta["val"].shape if not isinstance(size, int)
+    ]
+    if not sizes:
+        return []
+    found = dict.fromkeys(guard.expr for guard in getattr(sizes[0].node.shape_env, "guards", ()))
+    return [one for one in found if one.free_symbols]
 
 
 def _draws(graph: Graph, traced: Traced, lengths: Lengths) -> Iterator[dict[str, Array]]:
