@@ -627,10 +627,12 @@ def test_names_and_weight_paths_of_nested_models() -> None:
 
 def test_groups_are_counted_over_all_layers() -> None:
     x = keras.Input((None, FEATURES))
-    y = kl.Conv1D(3, 2, name="later")(kl.MultiHeadAttention(1, 2, name="own")(x, x))
+    y = kl.Conv1D(3, 2, name="later")(kl.MultiHeadAttention(1, 2, name="attention")(x, x))
     model = keras.Model(x, kl.Dense(2, name="out")(kl.Conv1D(3, 2, name="first")(y)))
     assert weight_paths(keras.saving.serialize_keras_object(model)) == {
-        "own": ("layers/multi_head_attention",),
+        "attention": tuple(
+            f"layers/multi_head_attention/{part}_dense/vars" for part in ("query", "key", "value", "output")
+        ),
         "later": ("layers/conv1d",),
         "first": ("layers/conv1d_1",),
         "out": ("layers/dense/vars",),

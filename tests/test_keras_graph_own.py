@@ -89,7 +89,7 @@ def test_masks_of_numbers(random: np.random.Generator) -> None:
 
 
 @keras.saving.register_keras_serializable(package="mine")
-class Squash(kl.Layer):
+class Squash(kl.Layer):  # type: ignore[misc]  # Keras has no types
     """A layer of somebody's own."""
 
     def call(self, x: Any) -> Any:

@@ -23,6 +23,7 @@ from parity.frameworks.written import loaded
 from parity.graph import code_files
 from parity.graph.code import Code
 from parity.graph.folder import write_code
+from parity.graph.torch_code import torch_code
 from parity.sources import open_source
 from tests.architectures import keras_models, torch_models
 
@@ -279,10 +280,9 @@ def test_a_written_module_that_was_changed_is_read_anew() -> None:
 
 def test_a_fault_at_another_size_is_found_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = keras_models.randomized(keras_models.speaker_encoder())
-    write = code_files.torch_code
 
     def wrong_at_one_step(graph: Any) -> Code:
-        code = write(graph)
+        code = torch_code(graph)
         lines = code.source.splitlines()
         place = next(index for index, line in enumerate(lines) if "def forward" in line)
         lines.insert(place + 1, "        mels = mels * 2 if mels.shape[1] == 1 else mels")

@@ -6,8 +6,8 @@ import importlib.util
 import linecache
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,10 +17,11 @@ import xxhash
 
 from parity.errors import FormatError, UnsupportedError
 from parity.forms import Form, obstacles
+from parity.graph.calls import Layered
 from parity.graph.code_files import SOURCE, CodeTarget, write_files
 from parity.graph.graph import Graph
 from parity.network import Bidirectional, Recurrent
-from parity.recurrent import Array
+from parity.recurrent import DIRECTIONS, Array
 
 _NAME = "parity_written_"
 """Begins the names of modules that parity wrote."""
@@ -75,13 +76,25 @@ def built(graph: Graph, target: CodeTarget, state: Callable[[Any], Iterable[byte
     with tempfile.TemporaryDirectory() as folder:
         code = write_files(graph, target, Path(folder))
         model = loaded(Path(folder))
-    layers = [one for one in graph.operations if isinstance(one, (Recurrent, Bidirectional))]
-    composed = (
-        f"layer '{layer.name}': {reason}" for layer in layers for reason in obstacles(layer, target, bare=False)
-    )
-    model.parity_form = Form(tuple(composed), code.notes)
+    layers = [layer for one in graph.operations for layer in _recurrent(one)]
+    composed = [f"layer '{layer.name}': {reason}" for layer in layers for reason in _own_cells(layer, target)]
+    model.parity_form = Form(tuple(dict.fromkeys(composed)), code.notes)
     model.parity_origin = Origin(graph, _digest(state(model)), code.attributes)
     return model
+
+
+def _recurrent(operation: Layered) -> Sequence[Recurrent]:
+    if isinstance(operation, Bidirectional):
+        return operation.recurrent
+    return [operation] if isinstance(operation, Recurrent) else []
+
+
+def _own_cells(layer: Recurrent, target: CodeTarget) -> Iterator[str]:
+    """Why the code has a cell of its own for a layer: what the framework's own cannot say of any of its directions."""
+    for weights, cell in zip(layer.weights, layer.cells, strict=True):
+        spec = replace(layer.spec, directions=DIRECTIONS[:1])
+        one = replace(layer, spec=spec, weights=(weights,), cells=(cell,), merge_mode="concat", reverse=False)
+        yield from obstacles(one, target, bare=False)
 
 
 @dataclass(frozen=True, eq=False)

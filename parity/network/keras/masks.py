@@ -58,9 +58,9 @@ def mask_operations(layers: Sequence[Config]) -> dict[str, MaskOf]:
         found = _mask_of(layer, made)
         if found is not None:
             made[str(layer["config"]["name"])] = found
-    found = -1
-    while found != len(made):  # one that is none of them takes what it is made of along
-        found = len(made)
+    count = -1
+    while count != len(made):  # one that is none of them takes what it is made of along
+        count = len(made)
         for layer in layers:
             if not (layer.get("class_name") == "Any" and layer["config"].get("name") in made):
                 for source in _inputs(layer):
