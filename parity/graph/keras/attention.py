@@ -101,8 +101,8 @@ def _heads(call: Call, x: Wire, key: str, weights: Sequence[Any]) -> Wire:
     kernel = call.once(f"{key} kernel", lambda: whole_array(weights[0]).reshape(-1, heads * size))
     bias = whole_array(weights[1]).reshape(-1) if len(weights) > 1 else None
     flat = linear(call, x, kernel, bias, key, call.part(key))
-    split = build.reshape(flat, [Length(0, 0), Length(0, 1), heads, size])
-    return build.transpose(split, (0, 2, 1, 3))
+    split = build.reshape(flat, [Length(0, 0), Length(0, 1), heads, size], name=call.part(f"{key}_split"))
+    return build.transpose(split, (0, 2, 1, 3), name=call.part(f"{key}_heads"))
 
 
 def _multi_head(call: Call) -> Outputs:
@@ -128,9 +128,10 @@ def _multi_head(call: Call) -> Outputs:
         _heads(call, tensor.wire, name, taken[name])
         for name, tensor in (("query", query), ("key", key), ("value", value))
     )
-    scores = build.matmul(build.multiply(q, 1.0 / math.sqrt(size)), build.transpose(k, (0, 1, 3, 2)))
+    scaled = build.multiply(q, 1.0 / math.sqrt(size), name=call.part("query_scaled"))
+    scores = build.matmul(scaled, build.transpose(k, (0, 1, 3, 2)), name=call.part("scores"))
     shares = _shares(call, scores, valid)
-    summary = build.transpose(build.matmul(shares, v), (0, 2, 1, 3))
+    summary = build.transpose(build.matmul(shares, v, name=call.part("summary")), (0, 2, 1, 3))
     if gate:
         opened = build.activation("sigmoid", _heads(call, query.wire, "gate", taken["gate"]))
         summary = build.multiply(summary, build.transpose(opened, (0, 2, 1, 3)))
@@ -196,7 +197,11 @@ def _shares(call: Call, scores: Wire, valid: Wire | None) -> Wire:
         return build.softmax(scores, -1, name=name)
     explicit = call.config.get("dropout", 0.0) > 0 or call.arguments.get("return_attention_scores")
     lowest = -_FAR if explicit else _LOWEST
-    shares = build.softmax(build.elementwise("where", valid, scores, lowest), -1, name=None if explicit else name)
+    shares = build.softmax(
+        build.elementwise("where", valid, scores, lowest, name=call.part("masked_scores")),
+        -1,
+        name=None if explicit else name,
+    )
     return build.elementwise("where", valid, shares, 0.0, name=name) if explicit else shares
 
 

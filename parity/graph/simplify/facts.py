@@ -16,12 +16,14 @@ from parity.graph.operations import (
     Concatenate,
     Constant,
     Convolution,
+    Einsum,
     Elementwise,
     Expand,
     ExpandDims,
     Flip,
     GroupNormalization,
     LayerNormalization,
+    MatMul,
     Pad,
     Pooling,
     Range,
@@ -115,6 +117,8 @@ def _kind(node: Node, found: Mapping[Wire, Kind]) -> Kind | None:
         return operation.dtype
     if isinstance(operation, Constant):
         return _known(str(np.dtype(operation.held("value").dtype)))
+    if isinstance(operation, (MatMul, Einsum)):
+        return "float32" if alike == "float32" else None
     if isinstance(operation, Elementwise):
         return "bool" if operation.function in TRUTHS else "float32" if alike == "float32" else None
     if isinstance(operation, Reduction):
