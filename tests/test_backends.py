@@ -256,6 +256,7 @@ def test_only_padding_differs(random: np.random.Generator) -> None:
             sequence[place] += 0.25
             return replace(result, layers={**result.layers, name: replace(last, sequence=sequence)})
 
+        run.engine = REFERENCE  # type: ignore[attr-defined]  # what every runner has
         return run
 
     padding = judge(network, {"other": moved((1, 3))}, x, states, mask=mask)

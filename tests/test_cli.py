@@ -329,7 +329,7 @@ BAD: dict[str, tuple[Any, list[str]]] = {
     "weights missing": (lambda f: ["inspect", _no_weights(f)], ["model.weights.h5", "missing"]),
     "no recurrent layer": (
         lambda f: ["convert", _saved(f, "dense.keras", keras.layers.Dense(2)), f / "dense.safetensors"],
-        ["no recurrent layer", "Dense", "as a whole it goes to .onnx"],
+        ["more than a chain of layers", "no recurrent layer in the model", "as a whole it goes to .onnx"],
     ),
     "activation of no cell": (
         lambda f: ["convert", _saved(f, "soft.keras", keras.layers.LSTM(4, activation="softmax")), f / "x.onnx"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -85,7 +86,9 @@ class KerasGraphRunner:
         return found
 
     def _called(self, model: keras.Model, inputs: Mapping[str, Array]) -> Any:
-        with device_of(self._settings):
+        with device_of(self._settings), warnings.catch_warnings():
+            # Of one step Keras says that a softmax over it has no purpose.
+            warnings.filterwarnings("ignore", "You are using a softmax over axis", UserWarning)
             tensors = [
                 keras.ops.convert_to_tensor(inputs[one.name], dtype=tensor.dtype)
                 for one, tensor in zip(self._graph.inputs, self._model.inputs, strict=True)
