@@ -26,7 +26,7 @@ _FUNCTIONS: dict[str, Any] = {
 
 
 _UNIT = 2.0**-24
-_SELECTING = ("max", "min", "argmax", "logsumexp")
+_FROM_SOME = ("max", "min", "argmax", "logsumexp", "mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Reduction(Plain):
         gone = axes_of(self.axes, shape, self.name)
         if self.function == "argmax" and len(gone) != 1:
             raise ShapeError("argmax over several axes", self.name, "one axis", str(self.axes))
-        if self.function in _SELECTING and not all(shape[axis] for axis in gone):
+        if self.function in _FROM_SOME and not all(shape[axis] for axis in gone):
             raise ShapeError("an axis without any place", self.name, "one at least", str(shape))
         if self.keepdims:
             return (tuple(1 if axis in gone else length for axis, length in enumerate(shape)),)
