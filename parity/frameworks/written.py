@@ -6,7 +6,7 @@ import importlib.util
 import linecache
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +17,10 @@ import xxhash
 
 from parity.errors import FormatError, UnsupportedError
 from parity.forms import Form, obstacles
-from parity.graph.calls import Layered
+from parity.graph.attaching import network_of_graph
 from parity.graph.code_files import SOURCE, CodeTarget, write_files
 from parity.graph.graph import Graph
-from parity.network import Bidirectional, Recurrent
+from parity.network import Recurrent
 from parity.recurrent import DIRECTIONS, Array
 
 _NAME = "parity_written_"
@@ -76,17 +76,11 @@ def built(graph: Graph, target: CodeTarget, state: Callable[[Any], Iterable[byte
     with tempfile.TemporaryDirectory() as folder:
         code = write_files(graph, target, Path(folder))
         model = loaded(Path(folder))
-    layers = [layer for one in graph.operations for layer in _recurrent(one)]
+    layers = network_of_graph(graph).recurrent
     composed = [f"layer '{layer.name}': {reason}" for layer in layers for reason in _own_cells(layer, target)]
     model.parity_form = Form(tuple(dict.fromkeys(composed)), code.notes)
     model.parity_origin = Origin(graph, _digest(state(model)), code.attributes)
     return model
-
-
-def _recurrent(operation: Layered) -> Sequence[Recurrent]:
-    if isinstance(operation, Bidirectional):
-        return operation.recurrent
-    return [operation] if isinstance(operation, Recurrent) else []
 
 
 def _own_cells(layer: Recurrent, target: CodeTarget) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from parity.files.safetensors_file import write as write_safetensors
 from parity.frameworks import framework
@@ -13,7 +13,6 @@ from parity.graph.keras_code import keras_code, write_weights
 from parity.graph.torch_code import torch_code
 
 CodeTarget = Literal["torch", "keras", "onnx"]
-CODE_TARGETS: tuple[CodeTarget, ...] = get_args(CodeTarget)
 
 SOURCE = "model.py"
 WEIGHTS: dict[CodeTarget, str] = {"torch": "model.safetensors", "keras": "model.weights.h5", "onnx": "model.onnx"}
@@ -50,4 +49,4 @@ def write_files(graph: Graph, target: CodeTarget, folder: Path) -> Code:
     return code
 
 
-__all__ = ["CODE_TARGETS", "SOURCE", "WEIGHTS", "CodeTarget", "write_files"]
+__all__ = ["SOURCE", "WEIGHTS", "CodeTarget", "write_files"]

@@ -98,7 +98,7 @@ def _proved(
     """
     from parity.comparison import compare
 
-    engine = next(engine for engine, module in ENGINES.items() if module == ("onnx" if target == "onnx" else target))
+    engine = next(engine for engine, module in ENGINES.items() if module == target)
     try:
         module = framework(engine)
         live = module.load_written(part)

@@ -145,7 +145,7 @@ class Graph:
         Raises:
             KeyError: none has it.
         """
-        return next_or_error([node for node in self.nodes if node.name == name], name)
+        return {node.name: node for node in self.nodes}[name]
 
     def takers(self) -> dict[Wire, list[Node]]:
         """The nodes that take each value."""
@@ -229,17 +229,6 @@ class Graph:
         for operation in self.operations:
             for name, held in operation.arrays.held.items():
                 yield operation.name, name, held
-
-
-def next_or_error(nodes: list[Node], name: str) -> Node:
-    """The one node of a list.
-
-    Raises:
-        KeyError: there is none.
-    """
-    if not nodes:
-        raise KeyError(name)
-    return nodes[0]
 
 
 def _as_given(array: Array) -> Array:

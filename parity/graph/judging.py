@@ -172,16 +172,6 @@ def _owner(node: Node, takers: Mapping[Wire, list[Node]]) -> str:
     return node.name
 
 
-def first_differing_layer(rows: tuple[Row, ...], label: str) -> Row | None:
-    """The first layer, in the order of the data, at which an engine disagrees with the reference; None if every layer agrees.
-
-    Args:
-        rows: of a judgement with layers.
-        label: of the engine.
-    """
-    return next((row for row in rows if row.rule == "layer" and row.left == label and row.verdict == "disagree"), None)
-
-
 def named(result: Result, names: Mapping[str, str]) -> Result:
     """A result with its outputs under other names.
 
@@ -196,7 +186,6 @@ __all__ = [
     "GraphRunner",
     "ReferenceRunner",
     "Running",
-    "first_differing_layer",
     "judge_graph",
     "layer_rows_of",
     "named",

@@ -86,19 +86,24 @@ class KerasGraphRunner:
         return found
 
     def _called(self, model: keras.Model, inputs: Mapping[str, Array]) -> Any:
-        with device_of(self._settings), warnings.catch_warnings():
-            # Of one step Keras says that a softmax over it has no purpose.
-            warnings.filterwarnings("ignore", "You are using a softmax over axis", UserWarning)
-            tensors = [
-                keras.ops.convert_to_tensor(inputs[one.name], dtype=tensor.dtype)
-                for one, tensor in zip(self._graph.inputs, self._model.inputs, strict=True)
-            ]
-            structure = getattr(self._model, "_inputs_struct", None)
-            given = tensors[0] if len(tensors) == 1 else tensors
-            if isinstance(structure, dict) and model is self._model:
-                given = dict(zip(structure, tensors, strict=True))
-            with _from_zero_states(self._model):
-                return model(given, training=False)
+        with device_of(self._settings):
+            return _returned(self._model, model, [inputs[one.name] for one in self._graph.inputs])
+
+
+def _returned(whole: keras.Model, model: keras.Model, inputs: Sequence[Array]) -> Any:
+    """What a model, or a part of it with the same inputs, returns for inputs in its order."""
+    tensors = [
+        keras.ops.convert_to_tensor(array, dtype=tensor.dtype)
+        for array, tensor in zip(inputs, whole.inputs, strict=True)
+    ]
+    structure = getattr(whole, "_inputs_struct", None)
+    given: Any = tensors[0] if len(tensors) == 1 else tensors
+    if isinstance(structure, dict) and model is whole:
+        given = dict(zip(structure, tensors, strict=True))
+    with warnings.catch_warnings(), _from_zero_states(whole):
+        # Of one step Keras says that a softmax over it has no purpose.
+        warnings.filterwarnings("ignore", "You are using a softmax over axis", UserWarning)
+        return model(given, training=False)
 
 
 @contextmanager
@@ -142,15 +147,7 @@ def opened(path: Path) -> keras.Model:
 
 def called(model: keras.Model, inputs: Sequence[Array]) -> tuple[list[Array], dict[str, str]]:
     """What a model gives for inputs in its order, and what ran."""
-    tensors = [
-        keras.ops.convert_to_tensor(array, dtype=tensor.dtype)
-        for array, tensor in zip(inputs, model.inputs, strict=True)
-    ]
-    structure = getattr(model, "_inputs_struct", None)
-    given: Any = tensors[0] if len(tensors) == 1 else tensors
-    if isinstance(structure, dict):
-        given = dict(zip(structure, tensors, strict=True))
-    return [_array(value) for value in keras.tree.flatten(model(given, training=False))], facts_of(model)
+    return [_array(value) for value in keras.tree.flatten(_returned(model, model, inputs))], facts_of(model)
 
 
 def facts_of(model: keras.Model, device: str = "cpu") -> dict[str, str]:
