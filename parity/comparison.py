@@ -16,11 +16,11 @@ from parity.files.npz_file import read_inputs
 from parity.findings import Findings
 from parity.forms import of_the_source
 from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, family, owner
-from parity.graph.attaching import network_of_graph
 from parity.graph.comparing import compare_graphs
 from parity.graph.reading_notes import reading_notes
 from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
+from parity.network.attaching import network_of_graph
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
 from parity.running import (

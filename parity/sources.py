@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from parity.errors import ParityError, UnsupportedError
 from parity.explaining import explain_layer, explain_network
 from parity.files import engine_of, read_file
 from parity.forms import Form
 from parity.frameworks import family, framework, owner
-from parity.graph.chains import graph_of_chain
-from parity.graph.graph import Graph
 from parity.network import Network, Recurrent
 from parity.returns import Returns
+
+if TYPE_CHECKING:
+    from parity.graph import Graph
 
 Source: TypeAlias = Any
 """A path, a live Keras layer or model, a torch module, an onnx.ModelProto, a Network or one of its recurrent layers."""
@@ -58,8 +59,12 @@ class Opened:
         Raises:
             UnsupportedError: the network is partial, and has no graph.
         """
-        found: Graph = self.network.graph if self.network.graph is not None else graph_of_chain(self.network)
-        return found
+        if self.network.graph is not None:
+            found: Graph = self.network.graph
+            return found
+        from parity.graph.chains import graph_of_chain  # a file that becomes another file needs no graph
+
+        return graph_of_chain(self.network)
 
     def in_engine(self, engine: str) -> Any:
         """A live object of an engine: the source itself where it is that engine's own, else its conversion."""

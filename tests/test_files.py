@@ -13,6 +13,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from parity.files.archive import Archive
 from parity.files.description import describe, network_of, tensors_of
 from parity.files.keras import file as keras_file
 from parity.files.state_dict import network_from_state_dict
+from parity.files.target import early_to_the_disk
 from parity.identity import identical
 from parity.network import Dense, Embedding, Network, Output, Recurrent
 from parity.network.keras.layer_writing import keras_arrays
@@ -1017,6 +1019,44 @@ def test_two_writers_cannot_both_win(tmp_path: Path) -> None:
         write_file(stack(), path, check=check)
     assert path.read_bytes() == b"the other one was quicker"
     assert [item.name for item in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_a_long_file_goes_to_the_disk_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    carried: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: carried.append((start, size)))
+    content = np.random.default_rng(3).bytes(1 << 25)
+    with (tmp_path / "long").open("xb") as file, early_to_the_disk(file):
+        for half in (content[: 1 << 24], content[1 << 24 :]):
+            file.write(half)
+            file.flush()
+            wait_until(lambda: sum(size for _, size in carried) >= file.tell())
+    assert (tmp_path / "long").read_bytes() == content
+    assert [start for start, _ in carried] == [0, carried[0][1]]
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if done():
+            return
+        time.sleep(0.02)
+    raise AssertionError("not in ten seconds")
+
+
+@pytest.mark.parametrize("damaged", [None, 7, 10_000_000, (1 << 24) + 20])
+def test_the_checksum_of_a_large_member_sees_every_byte(tmp_path: Path, damaged: int | None) -> None:
+    path, content = tmp_path / "large.zip", np.random.default_rng(4).bytes((1 << 24) + 33)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("large", content)
+    with Archive(path, "a zip file") as archive:
+        place = archive.place("large")
+    assert place is not None
+    if damaged is None:
+        return
+    with path.open("r+b") as changed:
+        changed.seek(place + damaged)
+        changed.write(bytes([content[damaged] ^ 1]))
+    with Archive(path, "a zip file") as archive, pytest.raises(FormatError, match="its checksum is another"):
+        archive.place("large")
 
 
 def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from parity.frameworks.onnx.whole.running import runner
 from parity.frameworks.onnx.whole.writing import model_of
 from parity.graph import Builder, Graph
 from parity.graph import operations as ops
-from parity.graph.attaching import network_with_graph
 from parity.network import Dense, Network
+from parity.network.attaching import network_with_graph
 from tests.onnx_graphs_cases import numbers, recurrent
 from tests.onnx_reading_judge import model_of as model_of_nodes
 from tests.onnx_reading_judge import outputs_of

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from parity.errors import FormatError, ParityError, UnsupportedError
 from parity.files.named_tensors import read_network, write_network
-from parity.files.target import check_target, plain_errors, unfinished
+from parity.files.target import check_target, early_to_the_disk, plain_errors, unfinished
 from parity.frameworks import framework
 from parity.network.graph import Network
 
@@ -205,7 +205,8 @@ def write_file(
             raise UnsupportedError("this format is only read", str(path), _known(written=True), path.suffix, remedy)
         network.whole()
         with unfinished(path, overwrite) as part, part.open("xb") as file, ThreadPoolExecutor(1) as flushing:
-            form.write(network, file)
+            with early_to_the_disk(file):
+                form.write(network, file)
             file.flush()
             on_the_disk = flushing.submit(os.fsync, file.fileno())  # meanwhile it is read back
             if check is not None:

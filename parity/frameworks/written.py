@@ -17,10 +17,10 @@ import xxhash
 
 from parity.errors import FormatError, UnsupportedError
 from parity.forms import Form, obstacles
-from parity.graph.attaching import network_of_graph
 from parity.graph.code_files import SOURCE, CodeTarget, write_files
 from parity.graph.graph import Graph
 from parity.network import Recurrent
+from parity.network.attaching import network_of_graph
 from parity.recurrent import DIRECTIONS, Array
 
 _NAME = "parity_written_"

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
 from parity.files.archive import FETCH_ANEW
-from parity.graph.attaching import network_with_graph
-from parity.graph.keras import graph_from_keras
+from parity.network.attaching import network_with_graph
 from parity.network.graph import Network
 from parity.network.keras.config import network_from_keras
 from parity.network.keras.history import modernised
 from parity.network.keras.layers_of_old import before
 from parity.network.keras.options import Config
 from parity.network.keras.weights import Weighted
+
+if TYPE_CHECKING:
+    from parity.graph import Graph
 
 
 def model_from(
@@ -40,7 +43,7 @@ def model_from(
         stored = weights(serialized)
         network = network_with_graph(
             lambda: network_from_keras(serialized, stored, name, hard_sigmoid_of_keras_2=old, partial=True),
-            lambda: graph_from_keras(serialized, stored, name or "", hard_sigmoid_of_keras_2=old, partial=True),
+            lambda: _graph(serialized, stored, name or "", old),
         )
     except UnsupportedError as error:
         raise UnsupportedError(in_file(path, error.problems)) from error
@@ -52,6 +55,12 @@ def model_from(
             "this describes no model of Keras", str(path), expected, repr(error)[:200], FETCH_ANEW
         ) from error
     return replace(network, problems=tuple(in_file(path, network.problems)))
+
+
+def _graph(serialized: Config, stored: Weighted, name: str, old: bool) -> Graph:
+    from parity.graph.keras import graph_from_keras  # half the time of reading a small file, and most are chains
+
+    return graph_from_keras(serialized, stored, name, hard_sigmoid_of_keras_2=old, partial=True)
 
 
 def producer(version: str | None, backend: str | None = None) -> dict[str, str]:

@@ -16,11 +16,11 @@ from parity.frameworks.keras.running import ENGINE, KerasRunner
 from parity.frameworks.keras.twins import layer_at, live_layers
 from parity.frameworks.keras.whole import KerasGraphRunner, opened
 from parity.frameworks.written import built, bytes_of, loaded, remembered
-from parity.graph.attaching import network_with_graph
 from parity.graph.graph import Graph
 from parity.graph.keras import graph_from_keras
 from parity.layouts import Kind
 from parity.network import Bidirectional, Network, Recurrent
+from parity.network.attaching import network_with_graph
 from parity.network.keras.config import layers_from_keras, network_from_keras
 from parity.network.keras.layer_writing import dtype_of, keras_arrays, keras_from_layer, keras_from_stack
 from parity.network.keras.writing import keras_from_network

@@ -15,8 +15,8 @@ from parity.frameworks.onnx.partial import partial_network
 from parity.frameworks.onnx.running import first_line
 from parity.frameworks.onnx.tensors import Tensors, open_model, tensors_in
 from parity.frameworks.onnx.whole.reading import graph_of
-from parity.graph.attaching import network_with_graph
 from parity.network import Network
+from parity.network.attaching import network_with_graph
 
 LARGEST = 2**31 - 1
 """Bytes that protobuf, and so ONNX Runtime, takes in one piece."""

@@ -21,10 +21,10 @@ from parity.frameworks.torch.running import ENGINE, TorchRunner
 from parity.frameworks.torch.whole import graph_of
 from parity.frameworks.torch.whole import running as wholes
 from parity.frameworks.written import built, bytes_of, loaded, remembered
-from parity.graph.attaching import network_with_graph
 from parity.graph.graph import Graph
 from parity.graph.judging import Running
 from parity.network import Network
+from parity.network.attaching import network_with_graph
 from parity.recurrent import Array
 
 

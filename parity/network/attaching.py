@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from parity.errors import Problem, UnsupportedError
-from parity.graph.graph import Graph
-from parity.network import Bidirectional, Network, Recurrent
+from parity.network.bidirectional import Bidirectional
+from parity.network.graph import Network
+from parity.network.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from parity.graph import Graph
 
 
 def network_with_graph(read: Callable[[], Network], read_graph: Callable[[], Graph]) -> Network:
