@@ -9,6 +9,7 @@
     register(class_name, ...)     what a layer of your own computes
     compare(*sources)             run it in every engine and judge -> Comparison
     assert_parity(*sources)       the same, for tests
+    diagnose(reference, suspect)  why a suspect does not agree -> Diagnosis
     explain(source)               what every engine returns for a layer -> Returns
 
 Importing parity imports no framework; each name is loaded when it is first used.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from parity.comparison import Comparison, assert_parity, compare
     from parity.conversion import convert
+    from parity.diagnosis import Diagnosis, diagnose
     from parity.errors import FormatError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
     from parity.forms import Form
     from parity.graph.custom import register
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Comparison": "comparison",
+    "Diagnosis": "diagnosis",
     "Form": "forms",
     "FormatError": "errors",
     "MissingFrameworkError": "errors",
@@ -49,6 +52,7 @@ _HOMES = {
     "assert_parity": "comparison",
     "compare": "comparison",
     "convert": "conversion",
+    "diagnose": "diagnosis",
     "explain": "sources",
     "form_of": "sources",
     "read": "sources",
@@ -62,6 +66,7 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "Diagnosis",
     "Form",
     "FormatError",
     "MissingFrameworkError",
@@ -75,6 +80,7 @@ __all__ = [
     "assert_parity",
     "compare",
     "convert",
+    "diagnose",
     "explain",
     "form_of",
     "read",

@@ -31,6 +31,49 @@ def graph_of_chain(network: Network) -> Graph:
         >>> {name: value.shape for name, value in graph.run({"input": np.ones((4, 7, 2))}).items()}
         {'output': (4, 7, 5), 'gru.state_h': (4, 5)}
     """
+    return _graph(network, given=False, masked=False)
+
+
+MASK = "mask"
+"""The input of a mask that is given with the call."""
+
+
+def state_name(layer: str, state: str, direction: str) -> str:
+    """The input of an initial state that is given with the call.
+
+    Example:
+        >>> state_name("gru", "h", "forward")
+        'gru.initial_h.forward'
+    """
+    return f"{layer}.initial_{state}.{direction}"
+
+
+def graph_of_call(network: Network, masked: bool = False) -> Graph:
+    """A chain of layers as a graph that also takes what a call may give: the initial states, and a mask.
+
+    Args:
+        network: a whole one.
+        masked: whether the call has a mask.
+
+    Returns:
+        The graph of `graph_of_chain` with more inputs: `state_name` of every recurrent layer's states, and `MASK`. Layers of two unlike
+        directions begin with zeros.
+
+    Raises:
+        UnsupportedError: the network is partial.
+
+    Example:
+        >>> import numpy as np
+        >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> weights = Weights(np.ones((3, 5, 2)), np.ones((3, 5, 5)))
+        >>> network = Network("gru", (Recurrent("gru", RecurrentSpec("gru", 2, 5), (weights,)),))
+        >>> [one.name for one in graph_of_call(network, masked=True).inputs]
+        ['input', 'mask', 'gru.initial_h.forward']
+    """
+    return _graph(network, given=True, masked=masked)
+
+
+def _graph(network: Network, given: bool, masked: bool) -> Graph:
     network.whole()
     build = Builder(network.name, network.origin)
     build.details.update(network.details)
@@ -43,15 +86,27 @@ def graph_of_chain(network: Network) -> Graph:
         if tokens
         else build.input(name, ("batch", steps, first.input_size))
     )
-    given: dict[str, Wire] = {}
-    mask: Wire | None = None
+    made: dict[str, Wire] = {}
+    mask: Wire | None = build.input(MASK, ("batch", steps), "bool") if masked else None
     for layer in network.layers:
         mask = _narrowed(build, mask, layer, value)
-        takes = (value, mask) if isinstance(layer, (Recurrent, Bidirectional)) else (value,)
-        value = given[layer.name] = build.call(layer, *takes, source=layer.name)
+        takes = [value, mask] if isinstance(layer, (Recurrent, Bidirectional)) else [value]
+        takes += _states(build, layer) if given else []
+        value = made[layer.name] = build.call(layer, *takes, source=layer.name)
         if isinstance(layer, (Recurrent, Bidirectional)) and not layer.return_sequences:
             mask = None
-    return build.graph(_outputs(network, given))
+    return build.graph(_outputs(network, made))
+
+
+def _states(build: Builder, layer: Layer) -> list[Wire]:
+    """The inputs for the initial states of a recurrent layer."""
+    if not isinstance(layer, Recurrent):
+        return []
+    return [
+        build.input(state_name(layer.name, state, direction), ("batch", layer.spec.state_shape(state, 1)[-1]))
+        for direction in layer.spec.directions
+        for state in layer.spec.states
+    ]
 
 
 def _narrowed(build: Builder, mask: Wire | None, layer: Layer, value: Wire) -> Wire | None:
@@ -116,4 +171,4 @@ def _meant(value: Value, layer: Recurrent) -> Value:
     return replace(value, name="", select="all", axes=value.axes.replace("(direction hidden)", "hidden"))
 
 
-__all__ = ["graph_of_chain"]
+__all__ = ["MASK", "graph_of_call", "graph_of_chain", "state_name"]

@@ -1,0 +1,76 @@
+"""Gates in another order than the framework's (P02, P03): in all weights, or in some of them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import permutations
+
+import numpy as np
+
+from parity.diagnosis.case import Case
+from parity.diagnosis.fault import TENSORS, Fault, Place, places, with_weights
+from parity.diagnosis.repair import GateOrder, WeightRepair
+from parity.layouts import GATES, LAYOUTS, Kind
+from parity.network import Recurrent
+from parity.recurrent import Weights
+
+_GROUPS = (
+    ("kernel", "recurrent", "bias_input", "bias_recurrent"),
+    ("kernel", "recurrent"),
+    ("bias_input", "bias_recurrent"),
+    ("kernel",),
+    ("recurrent",),
+    ("bias_input",),
+    ("bias_recurrent",),
+    ("kernel", "bias_input"),
+    ("recurrent", "bias_recurrent"),
+)
+"""Weights that get the wrong order together."""
+
+
+def gate_faults(case: Case) -> Iterator[Fault]:
+    """Every order of the gates but the right one, in every group of weights.
+
+    Args:
+        case: the right model.
+    """
+    for layer, _, direction, weights in places(case):
+        kind = layer.spec.kind
+        for members in _present(weights):
+            for order in permutations(range(len(GATES[kind]))):
+                if order == tuple(range(len(order))):
+                    continue
+                letters = " ".join(GATES[kind][place] for place in order)
+                what = "weights" if len(members) > 2 else " and ".join(TENSORS[member] for member in members)
+                yield Fault(
+                    "gate order",
+                    f"has the gates of its {what} in the order {letters}, where {' '.join(GATES[kind])} belongs{_known(kind, letters)}",
+                    Place(layer.name, direction, "" if len(members) > 1 else members[0]),
+                    with_weights(layer.name, direction, partial(_ordered, members=members, order=order)),
+                    tuple(
+                        WeightRepair(layer.name, direction, member, GateOrder(tuple(np.argsort(order).tolist())))
+                        for member in members
+                    ),
+                    rank=3 if len(members) > 2 else 13,
+                    shows="needs inputs, states and biases that are not zero, and more than one step",
+                )
+
+
+def _present(weights: Weights) -> Iterator[tuple[str, ...]]:
+    """The groups, each once, of the weights that are there."""
+    groups = [tuple(member for member in group if weights.held(member) is not None) for group in _GROUPS]
+    return iter(dict.fromkeys(group for group in groups if group))
+
+
+def _ordered(_: Recurrent, weights: Weights, members: tuple[str, ...], order: tuple[int, ...]) -> Weights:
+    return weights.with_held(**{member: np.asarray(weights.member(member))[list(order)] for member in members})
+
+
+def _known(kind: Kind, letters: str) -> str:
+    """Whose order it is."""
+    owners = [name for (name, of), layout in LAYOUTS.items() if of == kind and " ".join(layout.gates) == letters]
+    return f" (the order of {' and '.join(owners)})" if owners else ""
+
+
+__all__ = ["gate_faults"]

@@ -1,0 +1,218 @@
+"""Faults replayed in float64: which of them makes the reference compute what the suspect computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from parity.deferred import Array
+from parity.diagnosis.case import Case
+from parity.diagnosis.fault import Fault
+from parity.errors import ParityError
+from parity.floor import Floor, in_floors
+from parity.graph.floors import REPLICAS, measure
+from parity.judge import LIMIT
+
+NEAR = 1000.0
+"""A fault stays in the choice while what it computes is within so many floors of the reference: its own floor may be larger."""
+
+SAME = 1e-9
+"""Two hypotheses whose outputs are nowhere further apart than this, as a share of the largest number, compute the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One run of the suspect: a case, and what the suspect gave for it.
+
+    Args:
+        case: the right model on the inputs.
+        observed: what the suspect gave, by the names of the case's outputs; one that it does not show is left out.
+        floor: of the right model.
+    """
+
+    case: Case
+    observed: dict[str, Array]
+    floor: Floor
+
+    def error(self, outputs: Mapping[str, Array]) -> float:
+        """The largest absolute difference from what the suspect gave; infinite for other shapes."""
+        return max((float(one.max(initial=0.0)) for one in self._apart(outputs).values()), default=0.0)
+
+    def floors(self, outputs: Mapping[str, Array], floor: Floor | None = None) -> float:
+        """The same in floors: of the right model, or of the one whose floor is given."""
+        bands = (floor or self.floor).bands
+        found = []
+        for name, apart in self._apart(outputs).items():
+            band = bands[name]
+            if apart.shape != band.reference.shape:
+                return float("inf")
+            comparable = np.broadcast_to(band.comparable, apart.shape)
+            found.append(float(np.where(comparable, in_floors(apart, band.floor), 0.0).max(initial=0.0)))
+        return max(found, default=0.0)
+
+    def first_step(self) -> int | None:
+        """The first step at which the suspect is off, over the outputs that have steps."""
+        apart, steps = self._apart(self.case.outputs()), []
+        for name, band in self.floor.bands.items():
+            if name in apart and "time" in band.quantity.axes and apart[name].shape == band.reference.shape:
+                off = in_floors(apart[name], band.floor) > LIMIT
+                axis = band.quantity.axes.index("time")
+                wrong = off.any(axis=tuple(other for other in range(off.ndim) if other != axis))
+                steps += [int(wrong.argmax())] if wrong.any() else []
+        return min(steps, default=None)
+
+    def _apart(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for name, seen in self.observed.items():
+            computed = outputs.get(name)
+            if computed is None or computed.shape != seen.shape:
+                found[name] = np.full(seen.shape or (1,), np.inf)
+                continue
+            with np.errstate(invalid="ignore", over="ignore"):
+                apart = np.abs(np.asarray(seen, np.float64) - np.asarray(computed, np.float64))
+            apart = np.where(np.isfinite(apart), apart, np.inf)
+            found[name] = np.where(self.case.ignored[name], 0.0, apart) if name in self.case.ignored else apart
+        return found
+
+
+def stage_of(case: Case, observed: Mapping[str, Array], replicas: int = REPLICAS) -> Stage:
+    """A run of the suspect, with the floor of the right model.
+
+    Args:
+        case: the right model on the inputs that the suspect got.
+        observed: what the suspect gave.
+        replicas: of the floor.
+    """
+    return Stage(case, dict(observed), floor_of(case, replicas))
+
+
+def floor_of(case: Case, replicas: int = REPLICAS) -> Floor:
+    """The floor of every output of a case."""
+    return measure(case.graph, case.inputs, dict(case.graph.outputs), replicas)
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """Faults, made one after the other, and how near they come to what the suspect gave.
+
+    Args:
+        faults: none for the right model itself.
+        error: the largest absolute difference, in the last stage that it reached.
+        floors: the same in floors; in its own floors where it is `measured`, else in those of the right model.
+        measured: whether its own floor was measured, in the run that is asked about.
+    """
+
+    faults: tuple[Fault, ...]
+    error: float
+    floors: float
+    measured: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether it computes what the suspect computes, to the floor."""
+        return self.measured and self.floors <= LIMIT
+
+    @property
+    def rank(self) -> float:
+        """How likely people are to make these mistakes: the smaller the likelier."""
+        return sum(fault.rank + 1000.0 for fault in self.faults)
+
+
+def replayed(case: Case, faults: Iterable[Fault]) -> Case | None:
+    """A right model with mistakes made in it, one after the other; None where they cannot be made in it."""
+    made: Case | None = case
+    for fault in faults:
+        try:
+            made = fault.replay(made) if made is not None else None
+        except (ParityError, KeyError, ValueError, IndexError):
+            return None
+    return made
+
+
+def outputs_of(case: Case | None) -> dict[str, Array] | None:
+    """What a case gives; None where it cannot be computed."""
+    if case is None:
+        return None
+    try:
+        return case.outputs()
+    except (ParityError, ValueError, IndexError):
+        return None
+
+
+def screened(
+    stages: Sequence[Stage], hypotheses: Iterable[tuple[Fault, ...]], said: Callable[[], None] = lambda: None
+) -> Iterator[Hypothesis]:
+    """How near every hypothesis comes, in floors of the right model: of the first stage at which it is far away, or of the last.
+
+    Args:
+        stages: the runs of the suspect, short ones first: what is far away in one need not be run in the next.
+        hypotheses: faults to be made together.
+        said: called after each.
+    """
+    for faults in hypotheses:
+        found = Hypothesis(faults, float("inf"), float("inf"))
+        for stage in stages:
+            outputs = outputs_of(replayed(stage.case, faults))
+            if outputs is None:
+                found = Hypothesis(faults, float("inf"), float("inf"))
+                break
+            found = Hypothesis(faults, stage.error(outputs), stage.floors(outputs))
+            if found.floors > NEAR:
+                break
+        said()
+        yield found
+
+
+def confirmed(stage: Stage, faults: tuple[Fault, ...]) -> Hypothesis:
+    """A near hypothesis measured in its own floors; that of no fault at all in the right model's.
+
+    Args:
+        stage: the run that is asked about.
+        faults: made together.
+    """
+    case = replayed(stage.case, faults)
+    outputs = outputs_of(case)
+    if case is None or outputs is None:
+        return Hypothesis(faults, float("inf"), float("inf"), measured=True)
+    floor = floor_of(case) if faults else stage.floor
+    return Hypothesis(faults, stage.error(outputs), stage.floors(outputs, floor), measured=True)
+
+
+def pairs_of(faults: Sequence[Fault]) -> Iterator[tuple[Fault, ...]]:
+    """Two faults together, the likeliest first; not two of one kind in one place, which are one of that kind again."""
+    both = ((one, two) for one, two in combinations(faults, 2) if (one.name, one.place) != (two.name, two.place))
+    return iter(sorted(both, key=lambda pair: pair[0].rank + pair[1].rank))
+
+
+def equivalent(case: Case, one: Sequence[Fault], two: Sequence[Fault]) -> bool:
+    """Whether two hypotheses compute the same on a case: then they are one, said in two ways."""
+    left, right = outputs_of(replayed(case, one)), outputs_of(replayed(case, two))
+    if left is None or right is None or left.keys() != right.keys():
+        return False
+    return all(_same(left[name], right[name]) for name in left)
+
+
+def _same(left: Array, right: Array) -> bool:
+    if left.shape != right.shape:
+        return False
+    scale = float(np.abs(left).max(initial=0.0))
+    with np.errstate(invalid="ignore"):
+        return bool(np.nan_to_num(np.abs(left - right), nan=0.0).max(initial=0.0) <= SAME * scale)
+
+
+__all__ = [
+    "NEAR",
+    "Hypothesis",
+    "Stage",
+    "confirmed",
+    "equivalent",
+    "floor_of",
+    "outputs_of",
+    "pairs_of",
+    "replayed",
+    "screened",
+    "stage_of",
+]
