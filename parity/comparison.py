@@ -15,12 +15,12 @@ from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
 from parity.findings import Findings
 from parity.forms import of_the_source
-from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, family, owner
+from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, family
 from parity.graph.comparing import compare_graphs
 from parity.graph.reading_notes import reading_notes
 from parity.judge import REFERENCE, Judgement, judge
 from parity.network import Masking, Network
-from parity.network.attaching import network_of_graph
+from parity.ports import open_port
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
 from parity.running import (
@@ -120,7 +120,7 @@ def compare(
     say = progress or (lambda _: None)
     example = None if isinstance(inputs, (str, Path)) else inputs
     reference = open_source(sources[0], partial=True, inputs=example)
-    opened = (reference, *(_port(source, reference, example) for source in sources[1:]))
+    opened = (reference, *(open_port(source, reference, example) for source in sources[1:]))
     if any(_is_graph(source) for source in opened) or (layers and not all(source.network.bare for source in opened)):
         _check_no_bare(opened)
         more = {"initial_state": initial_state, "lengths": lengths, "mask": mask}
@@ -155,29 +155,11 @@ def compare(
     notes += [*_told_by(judgement), *_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
     notes += [*_blind_to_masks(opened, judgement), *_of_the_sources(opened)]
     notes += [] if engines or len(opened) == 1 else _without_engine(opened)
-    compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid)
+    compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid, states)
     if compared.verdict == "disagree":
         apart = [weights_apart(first, other.network, other.label) for other in opened[1:]]
         compared = replace(compared, notes=(*(sentence for sentence in apart if sentence), *compared.notes))
     return replace(compared, notes=(*compared.notes, *compared.padding))
-
-
-def _port(source: Source, reference: Opened, inputs: Inputs | None) -> Opened:
-    """A source to be compared with the first one; a live torch module that cannot be read is taken as it is, to be run by position.
-
-    Raises:
-        ParityError: anything else that cannot be read.
-    """
-    try:
-        return open_source(source, partial=True, inputs=inputs)
-    except UnsupportedError as error:
-        live = not isinstance(source, (str, Path, Opened, Network))
-        if not live or owner(source) != "torch" or reference.network.stopping:
-            raise
-        nodes = tuple(replace(node, source="") for node in reference.graph.nodes)
-        graph = replace(reference.graph, nodes=nodes, details={"unread": error.problems[0].what})
-        name = type(source).__name__
-        return Opened(f"{name}, run as it is", network_of_graph(graph, error.problems), "torch", live=source)
 
 
 def _unread(opened: tuple[Opened, ...]) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parity.diagnosis.diagnosis import Diagnosis
 from parity.findings import Findings, describe
 from parity.judge import LIMIT, REFERENCE, Row
 from parity.terminal import console
@@ -45,10 +47,21 @@ def show_comparison(comparison: Findings) -> None:
     for row in comparison.table:
         if row.verdict == "disagree" and row.right == REFERENCE:
             out.print(f"  {escape(describe(row))}", soft_wrap=True)
+    if comparison.diagnosis is not None:
+        _show_cause(comparison.diagnosis, out)
     for label, text in comparison.judgement.failures.items():
         out.print(f"[bold red]FAILED[/] {escape(label)}: {escape(text)}", soft_wrap=True)
     for note in comparison.notes:
         out.print(f"note: {escape(note)}", soft_wrap=True)
+
+
+def _show_cause(diagnosis: Diagnosis, out: Console) -> None:
+    """The likely cause, and where the evidence is."""
+    if diagnosis.agrees:
+        return
+    sign = "[bold]likely cause:[/]" if diagnosis.found else "[bold]cause:[/]"
+    out.print(f"{sign} {escape(diagnosis.cause)}", soft_wrap=True)
+    out.print("evidence and repair: parity diagnose, or the report", style="dim")
 
 
 def _cell(row: Row | None) -> str:

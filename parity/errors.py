@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+REGISTER = (
+    "parity.register says what it computes; on the command line, in a file of yours that is run: --custom FILE.py"
+)
+"""The remedy for a layer of a class that is not known."""
+
 
 @dataclass(frozen=True)
 class Problem:

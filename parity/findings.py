@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +13,11 @@ from parity.forms import TARGETS, Form, form_in
 from parity.frameworks import ENGINES, family
 from parity.judge import REFERENCE, Judgement, Row, Verdict
 from parity.recurrent import Array
-from parity.result import Result
+from parity.result import Result, State
 from parity.sources import Opened
+
+if TYPE_CHECKING:
+    from parity.diagnosis.diagnosis import Diagnosis
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,6 +32,7 @@ class Findings:
         asked: the options of the call, for the record.
         notes: what a reader should know: engines left out or failed, blind spots of these inputs.
         mask: (batch, time) of bool, True where a step is valid; None where all are.
+        states: the initial states of the first source's layers; None for a whole model.
     """
 
     sources: tuple[Opened, ...]
@@ -36,6 +42,14 @@ class Findings:
     asked: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     mask: Array | None = None
+    states: Mapping[str, State] | None = None
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis | None:
+        """Why they disagree: of the first that does, single mistakes alone; worked out when it is asked for. None where they do not."""
+        from parity.diagnosis.of_comparison import diagnosis_of  # which nobody needs who agrees
+
+        return diagnosis_of(self)
 
     @property
     def verdict(self) -> Verdict:

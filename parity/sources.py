@@ -201,7 +201,11 @@ def _converted(source: Source, inputs: Any, engine: str, *options: Any) -> Any:
     module = framework(engine)
     if opened.network.graph is None and (opened.network.whole().bare or engine == "onnxruntime"):
         return module.build(opened.network, *options)
-    return module.build_whole(opened.graph, *options)
+    if engine == "onnxruntime":
+        return module.build_whole(opened.graph, *options)
+    from parity.graph.code import named_for_code  # most sources never become code
+
+    return module.build_whole(named_for_code(opened.graph, opened.path), *options)
 
 
 def to_torch(source: Source, inputs: Any = None) -> Any:

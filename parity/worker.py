@@ -54,7 +54,7 @@ _WARM = 6
 _AHEAD = 8
 """So many requests may wait for their answers to be read. With more, both sides might wait for the other to empty a full pipe."""
 
-_LOG = re.compile(r"[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] |WARNING: All log messages")
+LOG = re.compile(r"[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] |WARNING: All log messages")
 """Lines that absl and TensorFlow log in passing. Fatal ones (F) are no such lines: they tell why a process aborts."""
 
 Message = tuple[dict[str, Any], Mapping[str, Array]]
@@ -342,7 +342,7 @@ class _Process:
         if not self._complaints.closed:
             self._complaints.seek(0)
             words = self._complaints.read().decode("utf-8", "replace").strip().splitlines()
-            words = [line for line in words if not _LOG.match(line)]
+            words = [line for line in words if not LOG.match(line)]
         return errors.EngineError(
             f"the engine '{self._engine}' ended unexpectedly",
             where="a process of its own",

@@ -20,6 +20,7 @@ from parity.graph.operations import (
     Constant,
     Length,
     Pooling,
+    Stated,
     Stub,
 )
 from parity.network import Dense
@@ -160,18 +161,34 @@ def test_a_stub_raises_until_it_is_filled_in(tmp_path: Path) -> None:
     graph = build.graph({"y": build.call(Dense("after", floats(4, 2)), value, source="after")})
     code, module = written(graph, tmp_path)
     assert code.stubs == ("magic",)
-    with pytest.raises(NotImplementedError, match="fill in"):
+    with pytest.raises(NotImplementedError, match=r"fill in.*does not state its shape, so the model cannot be built"):
         module.build()
+    assert "build() raises" in code.source
     folder = tmp_path / "filled"
     folder.mkdir()
     head, _, tail = code.source.partition("        raise NotImplementedError(")
     body = "        (x,) = inputs\n        return keras.ops.matmul(x, self.source_weights[0])\n"
-    (folder / "model.py").write_text(head + body + tail.partition("\n")[2], "utf-8")
+    (folder / "model.py").write_text(head + body + tail.partition("\n        )\n")[2], "utf-8")
     write_weights(code, folder / "model.weights.h5")
     model, inputs = imported(folder / "model.py").load(), inputs_for(graph)
     expected = inputs["x"] @ graph.operations[0].arrays.present["kernel"] @ stub.weights["magic/kernel:0"]
     expected = expected @ graph.operations[2].arrays.present["kernel"]
     np.testing.assert_allclose(outputs_of(model, graph, inputs)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stub_of_a_known_shape_is_built_and_raises_when_it_is_called(tmp_path: Path) -> None:
+    build = Builder("model", "keras")
+    x = build.input("x", ("batch", "time", 3))
+    stated = (Stated((None, None, 4)), Stated((None, 5), "bool"))
+    node = build.call(Stub("magic", "Magic", {}, {"kernel": floats(3, 4)}, 2, stated), x, source="magic")
+    graph = build.graph({"y": build.call(Dense("after", floats(4, 2)), node, source="after"), "z": Wire(node.node, 1)})
+    code, module = written(graph, tmp_path)
+    model = module.load()
+    assert [(one.shape, one.dtype) for one in model.outputs] == [((None, None, 2), "float32"), ((None, 5), "bool")]
+    assert "Calling the model raises" in code.source
+    np.testing.assert_array_equal(model.get_layer("magic").source_weights[0], graph.stubs[0].weights["kernel"])
+    with pytest.raises(NotImplementedError, match="fill in: what Magic computes"):
+        model(floats(2, 7, 3))
 
 
 def test_what_keras_cannot_say_is_refused_all_at_once() -> None:

@@ -170,7 +170,7 @@ def test_attention_of_products(tmp_path: Path, rng: np.random.Generator) -> None
         return build.matmul(build.softmax(scores), x)
 
     source = same(make, tmp_path, rng)
-    assert "multiply @ multiply.transpose(1, 2) / 2.5" in source
+    assert re.search(r"F\.scaled_dot_product_attention\(\s*(\w+), \1, \1, scale=0\.4\s*\)", source)
 
 
 def test_einsum(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -449,6 +449,21 @@ def test_stubs_raise_until_they_are_written(tmp_path: Path, rng: np.random.Gener
     assert code.stubs == ("my/stub",)
     with pytest.raises(NotImplementedError, match="fill in"):
         module.load()(torch.ones(2, 3, 6))
+
+
+def test_a_stub_takes_a_mask(tmp_path: Path, rng: np.random.Generator) -> None:
+    build = Builder("model", "keras")
+    x = build.input("x", ("batch", "time", 6))
+    valid = build.reduce("any", build.elementwise("not_equal", x, 0.0), 2)
+    graph = build.graph({"y": build.call(Stub("pool", "Pool", masked=True), x, valid)})
+    _, module = written(graph, tmp_path)
+    with pytest.raises(NotImplementedError, match="fill in"):
+        module.load()(torch.ones(2, 3, 6))
+    module.Pool.forward = lambda self, x, mask=None: x.sum(1) + mask.sum(1, keepdim=True)  # noqa: ARG005
+    inputs = {"x": rng.integers(1, 9, (3, 11, 6)).astype(np.float32)}
+    inputs["x"][1, 2:5] = 0.0
+    expected = inputs["x"].sum(1) + np.array([[11], [8], [11]])
+    np.testing.assert_array_equal(outputs(module, graph, inputs)["y"], expected)
 
 
 def test_layers_behind_a_stub(tmp_path: Path, rng: np.random.Generator) -> None:

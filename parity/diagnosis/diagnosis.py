@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from parity.diagnosis.fault import Fault, Place
+from parity.diagnosis.kernel import KernelAtFault
 from parity.diagnosis.replay import Hypothesis
+
+if TYPE_CHECKING:
+    from parity.diagnosis.mending import Mending
 
 _CLOSE, _NEAREST = 1e-3, 3
 """Errors are told as factors where they are far apart; so many hypotheses are shown where none fits."""
@@ -40,34 +44,36 @@ class Diagnosis:
     Args:
         reference, suspect: what they are called.
         agrees: whether there is nothing to explain: the suspect computes what the reference computes.
+        kernel: the engine that does not compute what the suspect's own weights and options say, if that is the cause.
         faults: the mistakes that explain it, made one after the other; none where nothing was found.
         alternatives: others that explain it as well on these inputs, each said as `faults` are.
         evidence: the table of hypotheses, the best first.
+        first_layer: of a whole model, the first layer that gives something else on the very inputs that it got.
         first_step: the first time step at which the suspect is off; None where the outputs have no steps, or it agrees.
         tried: how many hypotheses were replayed.
         ruled_out: the kinds of mistakes that were tried and do not explain it.
         notes: what these inputs and weights cannot show, and what would tell alternatives apart.
-        repair: lines of code that mend the suspect, in its own framework; "" where there are none.
-        mended: gives the suspect mended; see `repaired`.
+        mending: how the suspect is mended; None where there is no suspect, or no mistake was found.
     """
 
     reference: str
     suspect: str
     agrees: bool
+    kernel: KernelAtFault | None = None
     faults: tuple[Fault, ...] = ()
     alternatives: tuple[tuple[Fault, ...], ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    first_layer: str | None = None
     first_step: int | None = None
     tried: int = 0
     ruled_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    repair: str = ""
-    mended: Any = field(default=None)
+    mending: Mending | None = None
 
     @property
     def found(self) -> bool:
         """Whether one cause, and one alone, explains the suspect to the floor."""
-        return bool(self.faults) and not self.alternatives
+        return self.kernel is not None or (bool(self.faults) and not self.alternatives)
 
     @property
     def where(self) -> tuple[Place, ...]:
@@ -79,12 +85,19 @@ class Diagnosis:
         """The answer in a sentence."""
         if self.agrees:
             return f"{self.suspect} computes what {self.reference} computes: there is nothing to explain."
+        if self.kernel is not None:
+            return f"{self.suspect} {self.kernel}."
         if self.found:
             return f"{self.suspect} {said(self.faults)}."
         if self.faults:
             ways = "; or ".join(said(one) for one in (self.faults, *self.alternatives))
             return f"Several mistakes explain {self.suspect} equally well on these inputs: it {ways}."
         return f"No single mistake, and no pair of them, that parity knows explains {self.suspect}."
+
+    @property
+    def repair(self) -> str:
+        """Source code that mends what is called `suspect` there, with what is right as `reference`; "" where nothing is to be mended."""
+        return self.mending.written.text if self.found and self.mending is not None else ""
 
     def repaired(self) -> Any:
         """The suspect mended, which then agrees with the reference: a copy of a live object, or a description for a file.

@@ -2,23 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from parity.diagnosis.fault import Fault
+from parity.diagnosis.repair import OptionRepair
+from parity.diagnosis.repairs import code_of
+from parity.diagnosis.repairs.around import of_cell
+from parity.diagnosis.repairs.opening import verbs
+from parity.diagnosis.repairs.resolving import Resolved, resolve
+from parity.diagnosis.repairs.writing import Written
 from parity.errors import ParityError
+from parity.network import Bidirectional, Network, Recurrent
+from parity.sources import Opened
 
 if TYPE_CHECKING:
     from parity.diagnosis.diagnosis import Diagnosis
+
+
+@dataclass(frozen=True, eq=False)
+class Mending:
+    """What is to be done to a suspect, and how it is said.
+
+    Args:
+        reference, suspect: as they were opened.
+        resolved: the changes.
+        written: their source code.
+    """
+
+    reference: Opened
+    suspect: Opened
+    resolved: Resolved
+    written: Written
+
+    def made(self) -> Any:
+        """The suspect mended: a copy of a live object on which the source code was run, else a description.
+
+        Raises:
+            ParityError: it takes another change than can be made from outside; says what is to be edited.
+        """
+        if self.suspect.live is not None and self.suspect.engine is not None and self.written.whole:
+            if code_of(self.resolved, self.suspect, self.reference).text != self.written.text:
+                remedy = "diagnose it again"
+                raise ParityError("the suspect was changed since it was diagnosed", self.suspect.label, remedy=remedy)
+            source = self.reference.path or self.reference.live or self.reference.network
+            names = {"suspect": verbs(self.suspect.engine).copied(self.suspect.live), "reference": source}
+            exec(compile(self.written.text, "<repair>", "exec"), names)
+            return names["suspect"]
+        if self.resolved.unsaid or not all(isinstance(one, OptionRepair) for one in self.resolved.around):
+            raise self._by_hand()
+        return self._described()
+
+    def _described(self) -> Network:
+        """The description of the suspect with other weights and options."""
+        network, right = self.suspect.network, self.reference.network.recurrent
+        own = list(network.recurrent)
+        for (number, direction), weights in self.resolved.weights.items():
+            kept = own[number].weights
+            own[number] = replace(own[number], weights=(*kept[:direction], weights, *kept[direction + 1 :]))
+        places = {layer.name: number for number, layer in enumerate(right)}
+        for option in self.resolved.around:
+            number = places.get(option.layer, -1)
+            place = self.resolved.pairs.get(number, -1)
+            if place < 0 or not isinstance(option, OptionRepair):
+                raise self._by_hand()
+            if of_cell(option):
+                own[place] = replace(own[place], cells=right[number].cells)
+            elif option.option == "merge_mode":
+                own[place] = replace(own[place], merge_mode=right[number].merge_mode)
+            else:
+                raise self._by_hand()
+        return _with_layers(network, dict(zip(map(id, network.recurrent), own, strict=True)))
+
+    def _by_hand(self) -> ParityError:
+        words = " ".join(line.strip("# ") for line in self.written.text.splitlines() if line.startswith("#"))
+        expected = "a change of weights, or of an option that can be set from outside"
+        return ParityError("this is mended in the suspect's own code", self.suspect.label, expected, remedy=words)
+
+
+def mending(reference: Opened, suspect: Opened, faults: Sequence[Fault]) -> Mending | None:
+    """How a suspect is mended; None where no fault was found.
+
+    Args:
+        reference, suspect: as they were opened.
+        faults: that explain the suspect.
+    """
+    if not faults:
+        return None
+    resolved = resolve(faults, reference.network.recurrent, suspect.network.recurrent)
+    return Mending(reference, suspect, resolved, code_of(resolved, suspect, reference))
 
 
 def mend(diagnosis: Diagnosis) -> Any:
     """The suspect without its mistakes.
 
     Raises:
-        ParityError: no cause was found, or there is no suspect to mend.
+        ParityError: no cause was found, there is no suspect to mend, or it takes another change than can be made from outside.
     """
-    if not diagnosis.found or diagnosis.mended is None:
+    if not diagnosis.found:
         raise ParityError("nothing to repair", diagnosis.suspect, "a cause that was found", diagnosis.cause)
-    return diagnosis.mended()
+    if diagnosis.mending is None:
+        expected = "a model with a mistake of its own"
+        remedy = "give the suspect itself: a live object or its file; of recorded outputs nothing can be mended"
+        raise ParityError("there is nothing that could be mended", diagnosis.suspect, expected, remedy=remedy)
+    return diagnosis.mending.made()
 
 
-__all__ = ["mend"]
+def _with_layers(network: Network, made: dict[int, Recurrent]) -> Network:
+    """A network with other recurrent layers, by the identity of those that it has."""
+
+    def changed(layer: Any) -> Any:
+        if isinstance(layer, Bidirectional):
+            forward, backward = (tuple(made.get(id(one), one) for one in stack) for stack in layer.stacks)
+            return replace(layer, forward=forward, backward=backward)
+        return made.get(id(layer), layer)
+
+    graph = network.graph
+    if graph is not None:
+        operations = {id(one): changed(one) for one in graph.operations}
+        nodes = tuple(replace(node, operation=operations[id(node.operation)]) for node in graph.nodes)
+        graph = replace(graph, nodes=nodes)
+    return replace(network, layers=tuple(changed(layer) for layer in network.layers), graph=graph)
+
+
+__all__ = ["Mending", "mend", "mending"]

@@ -13,7 +13,7 @@ from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault
 from parity.errors import ParityError
 from parity.floor import Floor, in_floors
-from parity.graph.floors import REPLICAS, measure
+from parity.graph.floors import REPLICAS, keeps_samples_apart, measure
 from parity.judge import LIMIT
 
 NEAR = 1000.0
@@ -91,7 +91,8 @@ def stage_of(case: Case, observed: Mapping[str, Array], replicas: int = REPLICAS
 
 def floor_of(case: Case, replicas: int = REPLICAS) -> Floor:
     """The floor of every output of a case."""
-    return measure(case.graph, case.inputs, dict(case.graph.outputs), replicas)
+    together = keeps_samples_apart(case.graph)
+    return measure(case.graph, case.inputs, dict(case.graph.outputs), replicas, together=together)
 
 
 @dataclass(frozen=True, eq=False)

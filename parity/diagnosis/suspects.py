@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from parity.deferred import Array
-from parity.diagnosis.case import Case, chain_outputs
+from parity.diagnosis.case import Case, chain_case, chain_outputs
 from parity.errors import ShapeError
 from parity.frameworks import Runner, Settings, call
 from parity.graph.chains import MASK, state_name
+from parity.graph.graph import Wire
 from parity.graph.judging import GraphRunner
+from parity.graph.matching import values_as
 from parity.graph.running import graph_runner
 from parity.judge import REFERENCE
 from parity.network import Network
@@ -29,11 +32,26 @@ class Suspect(Protocol):
         """What it is called."""
 
     @property
+    def engine(self) -> str:
+        """The engine that runs it; "" for a recording."""
+
+    @property
     def live(self) -> bool:
         """Whether it can be run on other inputs."""
 
-    def observe(self, case: Case) -> dict[str, Array]:
-        """What it gives on the inputs of a case, by the names of the case's outputs."""
+    def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
+        """What it gives on the inputs of a case, by the names of the case's outputs.
+
+        Args:
+            case: the right model on inputs.
+            engine: another one than its own, to which it is converted.
+        """
+
+    def seen(self, case: Case) -> dict[Wire, Array]:
+        """Values inside the suspect by the wires of the right model, as far as it shows them and they can be matched."""
+
+    def described(self, case: Case) -> Case | None:
+        """The suspect as it was read, on the inputs of a case, its outputs by the names of the case's; None where it was not read."""
 
 
 class ChainSuspect:
@@ -43,18 +61,40 @@ class ChainSuspect:
         opened: the suspect.
         first: the right model, whose layers and outputs are the suspect's by position.
         settings: where it runs.
+        engine: its own by default.
     """
 
     live = True
 
-    def __init__(self, opened: Opened, first: Network, settings: Settings) -> None:
-        self.label, self._first, self._own = opened.label, first, opened.network
-        self._run: Runner = runner(opened, opened.engine or REFERENCE, settings)
+    def __init__(self, opened: Opened, first: Network, settings: Settings, engine: str | None = None) -> None:
+        self.label, self.engine = opened.label, engine or opened.engine or REFERENCE
+        self._opened, self._settings = opened, settings
+        self._first, self._own = first, opened.network
+        self._run: Runner = runner(opened, self.engine, settings)
 
-    def observe(self, case: Case) -> dict[str, Array]:
+    def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
         """Run it."""
+        run = self._run if engine is None else runner(self._opened, engine, self._settings)
+        x, states = case.inputs[case.graph.inputs[0].name], self._states(case)
+        result = call(run, x, states, case.inputs.get(MASK))
+        if not self._first.bare:
+            return dict(zip(self._first_outputs(), result.outputs.values(), strict=True))
+        layers = dict(zip(self._first.specs, (result.layers[name] for name in self._own.specs), strict=True))
+        return chain_outputs(self._first, type(result)(result.engine, {}, layers))
+
+    def seen(self, case: Case) -> dict[Wire, Array]:
+        """Nothing: the weights of a chain are known, and tell more."""
+        return {}
+
+    def described(self, case: Case) -> Case | None:
+        """Its own layers, weights and options."""
         x = case.inputs[case.graph.inputs[0].name]
-        states = {}
+        own = chain_case(self._own, x, self._states(case), case.inputs.get(MASK))
+        return _under_names_of(case, own)
+
+    def _states(self, case: Case) -> dict[str, State]:
+        """The initial states of a case, by the suspect's own layers."""
+        x, states = case.inputs[case.graph.inputs[0].name], {}
         for mine, own in zip(self._first.recurrent, self._own.recurrent, strict=True):
             names = [[state_name(mine.name, state, way) for way in mine.spec.directions] for state in mine.spec.states]
             shapes = [mine.spec.state_shape(state, len(x)) for state in mine.spec.states]
@@ -66,11 +106,7 @@ class ChainSuspect:
                     for row, shape in zip(names, shapes, strict=True)
                 )
             )
-        result = call(self._run, x, states, case.inputs.get(MASK))
-        if not self._first.bare:
-            return dict(zip(self._first_outputs(), result.outputs.values(), strict=True))
-        layers = dict(zip(self._first.specs, (result.layers[name] for name in self._own.specs), strict=True))
-        return chain_outputs(self._first, type(result)(result.engine, {}, layers))
+        return states
 
     def _first_outputs(self) -> list[str]:
         return [output.name for output in self._first.outputs]
@@ -82,20 +118,39 @@ class GraphSuspect:
     Args:
         opened: the suspect.
         settings: where it runs.
+        engine: its own by default.
     """
 
     live = True
 
-    def __init__(self, opened: Opened, settings: Settings) -> None:
-        self.label, self._graph = opened.label, opened.graph
-        self._run: GraphRunner = graph_runner(opened, opened.engine or REFERENCE, settings)
+    def __init__(self, opened: Opened, settings: Settings, engine: str | None = None) -> None:
+        self.label, self.engine = opened.label, engine or opened.engine or REFERENCE
+        self._opened, self._settings = opened, settings
+        self._graph = opened.graph
+        self._run: GraphRunner = graph_runner(opened, self.engine, settings)
 
-    def observe(self, case: Case) -> dict[str, Array]:
+    def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
         """Run it."""
-        names = [one.name for one in self._graph.inputs]
-        given = [case.inputs[one.name] for one in case.graph.inputs]
-        outputs = self._run(dict(zip(names, given, strict=True))).outputs
+        run = self._run if engine is None else graph_runner(self._opened, engine, self._settings)
+        outputs = run(self._inputs(case)).outputs
         return dict(zip(case.graph.outputs, (outputs[name] for name in self._graph.outputs), strict=True))
+
+    def described(self, case: Case) -> Case | None:
+        """The graph that was read."""
+        if "unread" in self._graph.details:
+            return None
+        return _under_names_of(case, Case(self._graph, self._inputs(case)))
+
+    def seen(self, case: Case) -> dict[Wire, Array]:
+        """The values of its layers."""
+        if "unread" in self._graph.details:
+            return {}
+        return values_as(case.graph, self._graph, self._run.seen(self._inputs(case)), case.graph.values(case.inputs))
+
+    def _inputs(self, case: Case) -> dict[str, Array]:
+        """The inputs of a case by its own names."""
+        given = [case.inputs[one.name] for one in case.graph.inputs]
+        return dict(zip((one.name for one in self._graph.inputs), given, strict=True))
 
 
 class RecordedSuspect:
@@ -107,12 +162,13 @@ class RecordedSuspect:
     """
 
     live = False
+    engine = ""
 
     def __init__(self, outputs: Mapping[str, Array], label: str = "the recorded outputs") -> None:
         self.label, self._outputs = label, dict(outputs)
 
-    def observe(self, case: Case) -> dict[str, Array]:
-        """The recording.
+    def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
+        """The recording, whatever the case and the engine.
 
         Raises:
             ShapeError: names that the right model has not.
@@ -126,6 +182,19 @@ class RecordedSuspect:
                 ", ".join(unknown) or "none",
             )
         return self._outputs
+
+    def seen(self, case: Case) -> dict[Wire, Array]:
+        """Nothing."""
+        return {}
+
+    def described(self, case: Case) -> None:
+        """Nobody knows."""
+
+
+def _under_names_of(case: Case, own: Case) -> Case:
+    """A case with the outputs of another by position."""
+    outputs = dict(zip(case.graph.outputs, own.graph.outputs.values(), strict=True))
+    return replace(own, graph=replace(own.graph, outputs=outputs), ignored=case.ignored)
 
 
 __all__ = ["ChainSuspect", "GraphSuspect", "RecordedSuspect", "Suspect"]

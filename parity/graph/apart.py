@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from parity.errors import EngineError
+from parity.custom_files import LOADED, register_from
+from parity.errors import EngineError, ParityError, Problem
 from parity.frameworks import Settings, framework
 from parity.frameworks.written import loaded
 from parity.graph.code_files import write_files
@@ -26,13 +28,15 @@ _START = (
     "import sys, json; sys.path = json.loads(sys.argv.pop(1)); import parity.graph.apart as a; a.main(*sys.argv[1:])"
 )
 _INPUTS, _OUTPUTS, _FACTS, _WAIT_S = "inputs.npz", "outputs.npz", "facts.json", 600
+_TOLD = 3
+"""The exit status where the problems stand in the place of the facts."""
 
 
 class KerasApart:
     """Runs a model in a process with another backend of Keras; see `parity.graph.judging.GraphRunner`.
 
     Args:
-        source: a file of Keras is opened there; of anything else the code that parity writes for it.
+        source: a file of Keras is opened there, after the files that register layers; of anything else the code that parity writes for it.
         engine: "keras:tensorflow", "keras:torch" or "keras:jax".
         settings: where it runs.
 
@@ -51,6 +55,7 @@ class KerasApart:
 
         Raises:
             EngineError: the process ended with an error.
+            ParityError: Keras cannot open the file.
         """
         with tempfile.TemporaryDirectory() as name:
             return self._run_in(Path(name), inputs)
@@ -62,13 +67,16 @@ class KerasApart:
         np.savez(folder / _INPUTS, **ordered)  # type: ignore[arg-type]  # NumPy's stub takes the names for its own options
         paths = json.dumps([entry for entry in sys.path if entry])
         done = subprocess.run(
-            [sys.executable, "-c", _START, paths, str(folder), self._file],
+            [sys.executable, "-c", _START, paths, str(folder), self._file, *(str(one.absolute()) for one in LOADED)],
             env=environment_of(self.engine, self._settings),
             capture_output=True,
             text=True,
             check=False,
             timeout=_WAIT_S,
         )
+        if done.returncode == _TOLD and (folder / _FACTS).is_file():
+            problems = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+            raise ParityError([Problem(**problem) for problem in problems])
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.strip()]
             raise EngineError(f"the engine '{self.engine}' raised an error", got=said[-1] if said else "no message")
@@ -83,10 +91,20 @@ class KerasApart:
         return {}
 
 
-def main(folder: str, file: str) -> None:
-    """Run in the other process: a file of Keras, or what parity wrote into the folder."""
+def main(folder: str, file: str, *custom: str) -> None:
+    """Run in the other process: a file of Keras, after files that register its layers, or what parity wrote into the folder."""
+    try:
+        _run(Path(folder), file, custom if file else ())
+    except ParityError as error:
+        problems = [asdict(problem) for problem in error.problems]
+        Path(folder, _FACTS).write_text(json.dumps(problems), encoding="utf-8")
+        sys.exit(_TOLD)
+
+
+def _run(place: Path, file: str, custom: Sequence[str]) -> None:
+    for one in custom:
+        register_from(Path(one))
     whole = framework("keras").whole
-    place = Path(folder)
     model = whole.opened(Path(file)) if file else loaded(place)
     with np.load(place / _INPUTS) as found:
         inputs = [found[f"{index}"] for index in range(len(found.files))]

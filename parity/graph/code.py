@@ -5,10 +5,17 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from parity.deferred import Blocks
-from parity.graph.names import unused_name
+from parity.graph.graph import Graph
+from parity.graph.names import chosen_name, unused_name
+
+SOURCE_FILE = "source file"
+"""The name of the file of a graph, among its details."""
+
+_FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX", "onnxruntime": "ONNX"}
 
 WIDTH = 88
 """Columns of the code that is written: the default of ruff and black."""
@@ -93,4 +100,55 @@ def prose(text: object, most: int = 100) -> str:
     return found if len(found) <= most else f"{found[: most - 3]}..."
 
 
-__all__ = ["WIDTH", "Code", "identifiers", "prose", "wrapped"]
+def named_for_code(graph: Graph, path: Path | None = None) -> Graph:
+    """A graph with the name and the origin that its code says.
+
+    Args:
+        graph: as it was read.
+        path: of the file that it was read from, if there is one; only its name appears in the code.
+
+    Example:
+        >>> named = named_for_code(Graph("functional_1", (), (), {}, "keras"), Path("models/ethnicolr.h5"))
+        >>> named.name, converted_from(named)
+        ('ethnicolr', 'converted from Keras (ethnicolr.h5)')
+    """
+    details = {**graph.details, **({SOURCE_FILE: path.name} if path is not None else {})}
+    return replace(graph, name=chosen_name(graph.name, path.name if path is not None else ""), details=details)
+
+
+def converted_from(graph: Graph) -> str:
+    """Where a graph comes from, in words; "" where nobody knows."""
+    file = prose(graph.details.get(SOURCE_FILE, ""), 40)
+    origin = _FRAMEWORKS.get(graph.origin, prose(graph.origin, 40))
+    words = f"{origin} ({file})" if origin and file else origin or file
+    return f"converted from {words}" if words else ""
+
+
+def first_lines(graph: Graph, after: str = "") -> list[str]:
+    """How the docstring of a module begins: what the model is called, and where it comes from.
+
+    Args:
+        graph: see `named_for_code`.
+        after: what follows the name.
+
+    Example:
+        >>> first_lines(Graph("tagger", (), (), {}, "onnxruntime"), " in Keras 3"), first_lines(Graph("model", (), (), {}))
+        (['\"\"\"The model tagger in Keras 3, converted from ONNX.'], ['\"\"\"The model.'])
+    """
+    title = "The model" if graph.name.lower() == "model" else f"The model {prose(graph.name, 50)}"
+    start, origin = f'"""{title}{after}', converted_from(graph)
+    together = f"{start}, {origin}." if origin else f"{start}."
+    return [together] if len(together) <= WIDTH else [f"{start}.", "", f"{origin[0].upper()}{origin[1:]}."]
+
+
+__all__ = [
+    "SOURCE_FILE",
+    "WIDTH",
+    "Code",
+    "converted_from",
+    "first_lines",
+    "identifiers",
+    "named_for_code",
+    "prose",
+    "wrapped",
+]

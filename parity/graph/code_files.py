@@ -20,7 +20,7 @@ WEIGHTS: dict[CodeTarget, str] = {"torch": "model.safetensors", "keras": "model.
 
 
 def write_files(graph: Graph, target: CodeTarget, folder: Path) -> Code:
-    """Source code and weights of a graph, in a folder that is there.
+    """Source code and weights of a graph, in a folder that is there; its stubs become what raises, or is refused, until it is filled in.
 
     Raises:
         UnsupportedError: the model is not kept exactly in the target.
@@ -36,9 +36,11 @@ def write_files(graph: Graph, target: CodeTarget, folder: Path) -> Code:
         ['model.py', 'model.safetensors']
     """
     if target == "onnx":
-        model = framework("onnxruntime").build_whole(graph)
+        onnx = framework("onnxruntime")
+        model = onnx.build_whole(graph, partial=True)
         (folder / WEIGHTS[target]).write_bytes(model.SerializeToString())
-        return Code("", {})
+        stubs = tuple(stub.name for stub in graph.without_unused().stubs)
+        return Code("", {}, (*onnx.unfilled(model), *onnx.form(model).notes), stubs)
     code = torch_code(graph) if target == "torch" else keras_code(graph)
     (folder / SOURCE).write_text(code.source, encoding="utf-8", newline="\n")
     if target == "keras":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, overload
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
-from parity.graph.graph import Wire
+if TYPE_CHECKING:
+    from parity.graph.graph import Wire
 
-Reads: TypeAlias = Callable[..., Wire]
+Reads: TypeAlias = "Callable[..., Wire]"
 """(build, config, weights, *inputs) -> what the layer gives; with a keyword `mask`, if it has one, the mask of the first input or None."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -66,4 +68,18 @@ def registered(class_name: str) -> Reads | None:
     return CUSTOM.get(class_name)
 
 
-__all__ = ["CUSTOM", "Reads", "register", "registered"]
+def line_of(error: BaseException, file: str) -> int | None:
+    """The line of a file in which an error was raised, or from which what raised it was called; None if none was.
+
+    Example:
+        >>> try:
+        ...     exec(compile("x = 1\\nx / 0", "own.py", "exec"))
+        ... except ZeroDivisionError as error:
+        ...     line_of(error, "own.py")
+        2
+    """
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    return lines[-1] if lines else None
+
+
+__all__ = ["CUSTOM", "Reads", "line_of", "register", "registered"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from parity.floor import LOST, UNIT, Band, Floor, Quantity, filled, widening
+from parity.floor import LOST, UNIT, Band, Float32Rounding, Floor, Quantity, filled, widening
 from parity.graph.graph import Graph, GraphInput, Node, Wire
 from parity.graph.lengths import Axis, axes_of
 from parity.graph.noise import Float32Noise
+from parity.network import Dense, Dropout, Embedding, Masking, Recurrent
 from parity.recurrent import Array
 from parity.reference import Float64
 from parity.result import Result
@@ -48,6 +49,7 @@ def measure(
     replicas: int = REPLICAS,
     seed: int = 0,
     axes: Mapping[Wire, tuple[int | str, ...]] | None = None,
+    together: bool = False,
 ) -> Floor:
     """Run the reference and its replicas.
 
@@ -58,16 +60,18 @@ def measure(
         replicas: how many perturbed runs.
         seed: of the rounding signs.
         axes: the lengths of the values in words, where the graph itself does not say them.
+        together: whether the replicas run as one batch, several times faster: for graphs whose every value has the batch first and whose
+            operations keep samples apart; see `keeps_samples_apart`.
 
     Returns:
         The reference and the floor of each value. Where the floor has grown to the size of the signal, a value is not comparable.
     """
     axes = axes_of(graph) if axes is None else axes
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        exact = graph.values(inputs)
+        runs = _together(graph, inputs, replicas, seed) if together else _one_by_one(graph, inputs, replicas, seed)
+        exact = next(runs)
         spreads = {name: np.zeros(_reduced(exact[wire].shape)) for name, wire in wanted.items()}
-        for replica in range(replicas):
-            found = graph.values(inputs, Float32Noise(seed + replica, frozen=bool(replica % 2)))
+        for found in runs:
             for name, wire in wanted.items():
                 off = _apart(found[wire], exact[wire])
                 spreads[name] = np.maximum(spreads[name], off.max(axis=-1, keepdims=True) if off.ndim else off)
@@ -79,6 +83,42 @@ def measure(
     settings = {"numpy": np.__version__, "dtype": "float64", "device": "cpu"}
     firsts = [first for band in bands.values() if (first := _first_lost(band)) is not None]
     return Floor(Result("reference", outputs, {}, settings=settings), {}, bands, replicas, min(firsts, default=None))
+
+
+def _one_by_one(graph: Graph, inputs: Mapping[str, Array], replicas: int, seed: int) -> Iterator[Mapping[Wire, Array]]:
+    """The exact run, then the replicas."""
+    yield graph.values(inputs)
+    for replica in range(replicas):
+        yield graph.values(inputs, Float32Noise(seed + replica, frozen=bool(replica % 2)))
+
+
+def _together(graph: Graph, inputs: Mapping[str, Array], replicas: int, seed: int) -> Iterator[Mapping[Wire, Array]]:
+    """The same, computed as one batch."""
+    batch = len(next(iter(inputs.values())))
+    groups = replicas + 1
+    tiled = {name: np.tile(array, (groups, *(1,) * (array.ndim - 1))) for name, array in inputs.items()}
+    found = graph.values(tiled, Float32Rounding(groups, batch, seed))
+    for group in range(groups):
+        rows = slice(group * batch, (group + 1) * batch)
+        yield {
+            wire: value[rows] if len(value) == groups * batch else value for wire, value in found.items() if value.ndim
+        }
+
+
+def keeps_samples_apart(graph: Graph) -> bool:
+    """Whether a graph is of layers that take the batch first and treat every sample by itself, so that replicas can run as one batch.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> keeps_samples_apart(build.graph({"y": build.transpose(build.input("x", ("batch", 4)), (1, 0))}))
+        False
+    """
+    words = all(one.shape[:1] == ("batch",) for one in graph.inputs)
+    return words and all(isinstance(node.operation, _BY_SAMPLE) for node in graph.nodes)
+
+
+_BY_SAMPLE = (Recurrent, Dense, Embedding, Masking, Dropout)
 
 
 def _reduced(shape: Sequence[int]) -> tuple[int, ...]:
@@ -164,4 +204,4 @@ def _dtype(array: Array) -> str:
     return {"f": "float32", "b": "bool"}.get(array.dtype.kind, "int64")
 
 
-__all__ = ["GIVEN", "REPLICAS", "axis_names", "layer_graph", "measure"]
+__all__ = ["GIVEN", "REPLICAS", "axis_names", "keeps_samples_apart", "layer_graph", "measure"]

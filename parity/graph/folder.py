@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from parity.errors import MissingFrameworkError, ParityError, ShapeError, UnsupportedError
 from parity.files.target import plain_errors, unfinished_folder
 from parity.frameworks import ENGINES, framework
+from parity.graph.code import named_for_code
 from parity.graph.code_files import SOURCE, WEIGHTS, CodeTarget, write_files
+from parity.graph.custom import CUSTOM
 from parity.graph.lengths import lengths_for
 from parity.sources import Opened
 
@@ -76,7 +78,7 @@ def write_code(
             [replace(one, remedy="; ".join(filter(None, (one.remedy, hint)))) for one in graph.problems]
         )
     with plain_errors(folder, "written"), unfinished_folder(folder, overwrite) as part:
-        code = write_files(graph, target, part)
+        code = write_files(graph if target == "onnx" else named_for_code(graph, opened.path), target, part)
         comparison, unproved = None, "not asked for"
         if code.stubs:
             unproved = f"{', '.join(code.stubs)} to be filled in"
@@ -133,7 +135,8 @@ def _check_agreement(compared: Findings, folder: Path, label: str) -> None:
     *others, own = compared.participants
     failed = own in failures and not any(other in failures for other in others)
     if compared.verdict == "disagree" or failed:
-        remedy = "nothing was kept; please report this with the source file"
+        own = f"look at what parity.register says of {', '.join(CUSTOM)}; if it is right," if CUSTOM else "please"
+        remedy = f"nothing was kept; {own} report this with the source file"
         what = "what was written does not compute the same"
         raise ParityError(what, str(folder), f"the function of {label}", compared.sentence, remedy)
 
@@ -151,7 +154,7 @@ def _runnable(opened: Opened) -> tuple[Opened, tuple[str, ...]]:
         live = framework(opened.engine).load_whole(opened.path, opened.graph)
     except ParityError as error:
         return replace(opened, engine=None), (
-            f"the source was not run by {opened.engine} itself: {error.problems[0].what}",
+            f"the source was not run by {opened.engine} itself: {error.problems[0].what}: {error.problems[0].got}",
         )
     return replace(opened, live=live, path=None), ()
 

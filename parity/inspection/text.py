@@ -10,6 +10,7 @@ from typing import Any
 
 from parity.cautions.caution import FRAMEWORKS
 from parity.cautions.cells import slot_words
+from parity.custom_files import custom_words
 from parity.frameworks import ENGINES
 from parity.returns import shape_text
 
@@ -290,8 +291,10 @@ def as_code(shown: Mapping[str, Any]) -> tuple[str, ...]:
     if not shown["as_code"]:
         return ()
     path = shlex.quote(printable(shown["path"] or shown["file"], 1000))
-    convert = f"parity convert {path} out/ --to torch"
-    return (f"{convert} --partial",) if shown["partial"] else (convert, f"parity compare {path}")
+    convert, custom = f"parity convert {path} out/ --to torch", custom_words()
+    return (
+        (f"{convert} --partial{custom}",) if shown["partial"] else (convert + custom, f"parity compare {path}{custom}")
+    )
 
 
 # ---- cautions

@@ -237,6 +237,7 @@ def _view(record: Record) -> dict[str, Any]:
         "sources": [_layers(source) for source in record["sources"]],
         "inputs": _inputs(record),
         "failures": record["failures"],
+        "cause": record.get("diagnosis"),
         "pattern_count": plots.STYLES,
     }
 

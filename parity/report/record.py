@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.conventions import PADDING
+from parity.custom_files import LOADED
+from parity.diagnosis.written import as_json
 from parity.errors import FormatError, ParityError
 from parity.explaining import explain_network
 from parity.findings import Findings, describe
@@ -34,12 +36,12 @@ from parity.report.padding import mask_record
 from parity.returns import Returns
 from parity.sources import Opened
 
-SCHEMA = {"name": "parity.comparison", "version": 2}
-"""Version 2 knows masks, forms and failed engines, explains stacks as a whole, and says the table of padding once."""
+SCHEMA = {"name": "parity.comparison", "version": 3}
+"""Version 2 knows masks, forms and failed engines, explains stacks as a whole, and says the table of padding once; 3 has the diagnosis."""
 
 Record = dict[str, Any]
 
-_FIRST = {**SCHEMA, "version": 1}
+_FIRST, _SECOND = ({**SCHEMA, "version": version} for version in (1, 2))
 _BINS, _MAP_ROWS, _MAP_COLUMNS = 240, 24, 96
 _PACKAGES = ("keras-torch-parity", "numpy", "keras", "tensorflow", "jax", "torch", "onnx", "onnxruntime")
 
@@ -62,6 +64,7 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "schema": SCHEMA,
         "verdict": findings.verdict,
         "sentence": findings.sentence,
+        "diagnosis": None if findings.diagnosis is None else as_json(findings.diagnosis),
         "title": " and ".join(source.label for source in findings.sources),
         "sources": [_source(source) for source in findings.sources],
         "engines": [_engine(findings, label) for label in (*findings.participants, REFERENCE)],
@@ -99,7 +102,7 @@ def read_record(path: Path) -> Record:
             "this is no record", str(path), "JSON written by parity compare --json", str(error)
         ) from error
     schema = record.get("schema") if isinstance(record, dict) else None
-    if schema not in (SCHEMA, _FIRST):
+    if schema not in (SCHEMA, _FIRST, _SECOND):
         raise FormatError(
             "this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema)
         )
@@ -111,6 +114,7 @@ def read_record(path: Path) -> Record:
         ) from error
     if schema == _FIRST:
         record = _upgraded(record)
+    record.setdefault("diagnosis", None)
     verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}
     if record.get("failures"):
         verdicts.add("undecided")
@@ -439,6 +443,7 @@ def _again(findings: Findings) -> Record:
         words += ["--device", asked["device"]] if asked["device"] != "cpu" else []
         words += ["--tf32"] if asked["tf32"] else []
         words += ["--layers"] if asked.get("layers") else []
+        words += [word for file in LOADED for word in ("--custom", file)]
         command = shlex.join(map(str, words))
     options = {"batch": batch, "time": time, "seed": asked["seed"]} if random else {}
     options = {name: value for name, value in options.items() if value is not None}
@@ -451,7 +456,8 @@ def _again(findings: Findings) -> Record:
     arguments += [f"lengths={lengths!r}"] if lengths is not None else []
     arguments += ["mask=mask"] if masked else []
     arguments += [] if zeros else ["initial_state=initial_state"]
-    return {"command": command, "python": f"parity.compare({', '.join(arguments)})"}
+    before = [f"runpy.run_path({str(file)!r})  # registers layers\n" for file in LOADED]
+    return {"command": command, "python": f"{''.join(before)}parity.compare({', '.join(arguments)})"}
 
 
 def _plain(value: Any) -> Any:

@@ -6,9 +6,43 @@ from collections.abc import Iterator
 
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Family, Fault
+from parity.diagnosis.faults.biases import bias_faults
+from parity.diagnosis.faults.cells import cell_faults
+from parity.diagnosis.faults.connections import connection_faults
+from parity.diagnosis.faults.convolutions import convolution_faults
+from parity.diagnosis.faults.dense import dense_faults
+from parity.diagnosis.faults.directions import direction_faults
+from parity.diagnosis.faults.embeddings import embedding_faults
+from parity.diagnosis.faults.flattening import flattening_faults
+from parity.diagnosis.faults.forget import forget_faults
 from parity.diagnosis.faults.gates import gate_faults
+from parity.diagnosis.faults.masks import mask_faults
+from parity.diagnosis.faults.matrices import matrix_faults
+from parity.diagnosis.faults.norms import norm_faults
+from parity.diagnosis.faults.placing import placing_faults
+from parity.diagnosis.faults.resets import reset_faults
+from parity.diagnosis.faults.sequences import sequence_faults
+from parity.diagnosis.faults.states import state_faults
 
-FAMILIES: tuple[Family, ...] = (gate_faults,)
+FAMILIES: tuple[Family, ...] = (
+    gate_faults,
+    reset_faults,
+    bias_faults,
+    cell_faults,
+    forget_faults,
+    matrix_faults,
+    placing_faults,
+    direction_faults,
+    mask_faults,
+    sequence_faults,
+    state_faults,
+    norm_faults,
+    dense_faults,
+    convolution_faults,
+    flattening_faults,
+    embedding_faults,
+    connection_faults,
+)
 """Every family, the most frequent ones first."""
 
 

@@ -26,7 +26,10 @@ from parity.files.torch.storage import Place, placed_tensors, record
 from parity.files.torch.zipped import check_byte_order, read_state_dict
 
 FORM = "torch exported program"
-PROGRAM = "what is computed stands in its graph, which torch alone runs: torch.export.load(path).module()"
+PROGRAM = (
+    "what is computed stands in its graph, which torch alone opens, by code of the file's own (pickle): if you trust the file, hand "
+    "torch.export.load(path).module() to parity.convert or parity.compare, with example inputs"
+)
 
 _TYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("u1"), 2: np.dtype("i1"), 3: np.dtype("<i2"), 4: np.dtype("<i4"), 5: np.dtype("<i8"), 6: np.dtype("<f2"),

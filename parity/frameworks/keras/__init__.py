@@ -15,6 +15,7 @@ from parity.frameworks.keras.devices import check_device
 from parity.frameworks.keras.running import ENGINE, KerasRunner
 from parity.frameworks.keras.twins import layer_at, live_layers
 from parity.frameworks.keras.whole import KerasGraphRunner, opened
+from parity.frameworks.keras.written import make_known
 from parity.frameworks.written import built, bytes_of, loaded, remembered
 from parity.graph.graph import Graph
 from parity.graph.keras import graph_from_keras
@@ -122,6 +123,7 @@ def load(path: Path, network: Network) -> keras.Model:
     Raises:
         FormatError: Keras cannot open it.
     """
+    make_known(network.layers)
     try:
         return opened(path)
     except FormatError:
@@ -220,6 +222,7 @@ def load_whole(path: Path, graph: Graph) -> keras.Model:
     Raises:
         FormatError: Keras cannot open it.
     """
+    make_known(graph.operations)
     return opened(path)
 
 

@@ -24,6 +24,11 @@ with quiet_import():
 
 ENGINE = "keras"
 
+_GIVE_CLASSES = (
+    "define the class for Keras, too, beside what parity.register says (on the command line: in the file of --custom), under "
+    "@keras.saving.register_keras_serializable() as where it was saved; or compare without Keras: --engines torch,onnxruntime"
+)
+
 
 class KerasGraphRunner:
     """Runs a Keras model on inputs by the graph's names; see `parity.graph.judging.GraphRunner`.
@@ -140,9 +145,16 @@ def opened(path: Path) -> keras.Model:
             "Keras cannot open this file",
             where=str(path),
             expected=f"a model that keras {keras.__version__} loads",
-            got=str(error).strip().split("\n")[0],
+            got=_cause(error),
+            remedy=_GIVE_CLASSES if "Could not locate" in str(error) else "",
         ) from error
     return model
+
+
+def _cause(error: Exception) -> str:
+    """What Keras says last of an error that it tells again in every model around the layer, without the configuration."""
+    last = str(error).rpartition("Exception encountered: ")[2].strip().split("\n")[0]
+    return last.partition(". Make sure custom classes")[0].partition(" Full object config")[0]
 
 
 def called(model: keras.Model, inputs: Sequence[Array]) -> tuple[list[Array], dict[str, str]]:

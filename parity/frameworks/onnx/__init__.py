@@ -27,6 +27,7 @@ from parity.frameworks.onnx.own import build_graph, form
 from parity.frameworks.onnx.running import ENGINE, OnnxRunner, onnxruntime, refusals, runner
 from parity.frameworks.onnx.whole.running import whole_runner
 from parity.frameworks.onnx.whole.writing import model_of
+from parity.frameworks.onnx.whole.writing_stubs import unfilled
 from parity.graph.code_files import WEIGHTS
 from parity.graph.graph import Graph
 from parity.network import Network
@@ -38,13 +39,18 @@ def owns(source: object) -> bool:
     return isinstance(source, onnx.ModelProto)
 
 
-def build_whole(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
+def build_whole(graph: Graph, opset: int | None = None, partial: bool = False) -> onnx.ModelProto:
     """A whole model as an ONNX model, its words ("batch", "time") left open.
 
+    Args:
+        graph: of the model.
+        opset: 13 to 22; 17 by default.
+        partial: whether layers that are stubs become operators that are to be filled in.
+
     Raises:
-        UnsupportedError: what ONNX cannot say, layers that are stubs among it; an opset that is not written.
+        UnsupportedError: what ONNX cannot say, unless `partial` layers that are stubs among it; an opset that is not written.
     """
-    return model_of(graph, opset)
+    return model_of(graph, opset, partial)
 
 
 def load_whole(path: Path, graph: Graph) -> onnx.ModelProto:
@@ -134,6 +140,7 @@ __all__ = [
     "read",
     "read_file",
     "runner",
+    "unfilled",
     "whole_runner",
     "write_file",
 ]

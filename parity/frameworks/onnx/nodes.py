@@ -181,9 +181,10 @@ class Assembly:
         initializers = [tensor for tensor in self.initializers if tensor.name in needed]
         stand_ins = [helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in initializers]
         opsets = [helper.make_opsetid("", self.opset)]
+        domains = [helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in nodes} - {""})]
         model = helper.make_model(
             helper.make_graph(nodes, name, [*self.inputs, *stand_ins], self.outputs),
-            opset_imports=opsets,
+            opset_imports=[*opsets, *domains],
             ir_version=max(7, helper.find_min_ir_version_for(opsets)),
             producer_name="parity",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -39,9 +39,13 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Dropout is inert in evaluation only; the module keeps the mode in which its owner left it."""
+    """Dropout is inert in evaluation only; the module keeps the mode in which its owner left it.
+
+    That of an exported program, `torch.export.load(path).module()`, stands in its operators and cannot be changed.
+    """
     modes = [(inner, inner.training) for inner in module.modules()]
-    module.eval()
+    with suppress(NotImplementedError):  # what eval() of an exported program raises
+        module.eval()
     try:
         yield
     finally:

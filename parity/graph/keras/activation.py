@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from parity.errors import UnsupportedError
-from parity.functions import Function, function_from_keras
+from parity.functions import Function
 from parity.graph.builder import Builder
 from parity.graph.graph import Wire
 from parity.graph.keras.call import Call, Outputs, Reader, passed
 from parity.graph.operations import Activation, Softmax
 from parity.network.keras.options import Option, plain, shown
+from parity.network.keras.written import function_of
 
 _INERT = Option()
 
@@ -78,7 +79,7 @@ def function_name(call: Call, value: Any) -> str:
     if isinstance(name, str) and (name in _COMPOSED or name == "linear"):
         return name
     try:
-        function_from_keras(name if isinstance(name, str) else shown(name))
+        function_of(name if isinstance(name, str) else shown(name))
     except UnsupportedError as error:
         known = f"{error.problems[0].expected}, {', '.join(_COMPOSED)}"
         raise call.refused(
@@ -98,7 +99,7 @@ def activated(call: Call, x: Wire, value: Any, name: str) -> Wire:
         return x
     if own in _COMPOSED:
         return _COMPOSED[own](call.build, x, name, call)
-    return call.build.activation(function_from_keras(own, call.old), x, name)
+    return call.build.activation(function_of(own, call.old), x, name)
 
 
 def is_linear(value: Any) -> bool:

@@ -10,12 +10,15 @@ from parity.deferred import Stored
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
 from parity.graph.builder import PROBES, Builder
 from parity.graph.graph import Wire
-from parity.graph.operations import Constant, Shape
+from parity.graph.operations import Constant, Shape, Stated
 from parity.network.keras.cells import Reading
 from parity.network.keras.options import DTYPES, Config, Option, shown
 from parity.network.keras.stored import as_kept, held, type_name
 
 _Operation = TypeVar("_Operation")
+
+_MOST_AXES = 16
+"""Of a shape that a configuration states."""
 
 
 class MisfitError(ShapeError):
@@ -234,6 +237,19 @@ class Call:
         """The shape or dtype that the configuration states of the first tensor that the layer takes; None if it does not."""
         return next(_stated(self.nodes, key), None)
 
+    def stated_values(self, tensors: Sequence[Tensor]) -> Iterator[tuple[Wire, Stated]]:
+        """What the configuration states of the tensors that the layer takes, of those of which it states anything."""
+        built = self.held.layer.get("build_config")
+        shapes, dtypes = list(_stated(self.nodes, "shape")), list(_stated(self.nodes, "dtype"))
+        if not any(shapes) and isinstance(built, Mapping):
+            shapes, dtypes = [built.get("input_shape")], ["float32"]
+        if len(shapes) != len(tensors):
+            return
+        for tensor, shape, dtype in zip(tensors, shapes, dtypes, strict=True):
+            plain = isinstance(shape, (list, tuple)) and len(shape) <= _MOST_AXES
+            if plain and all(one is None or (type(one) is int and one >= 0) for one in shape):
+                yield tensor.wire, Stated(tuple(shape), _kind(str(dtype)))
+
     def stated_dtypes(self, argument: str) -> set[str]:
         """The dtypes that the configuration states of the tensors in an argument given by name."""
         nodes = self.nodes if isinstance(self.nodes, (list, tuple)) else ()
@@ -371,6 +387,10 @@ def _stated(value: Any, key: str) -> Iterator[Any]:
         return
     for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
         yield from _stated(item, key)
+
+
+def _kind(dtype: str) -> str:
+    return "bool" if dtype == "bool" else "int64" if dtype.startswith(("int", "uint")) else "float32"
 
 
 def _misfits(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.errors import UnsupportedError
+from parity.errors import REGISTER, UnsupportedError
 from parity.graph.keras import (
     activation,
     attention,
@@ -15,10 +15,11 @@ from parity.graph.keras import (
     recurrent,
     shaping,
     wrapping,
+    written,
 )
 from parity.graph.keras.call import Reader
 from parity.network.keras.cells import WRITTEN, WRITTEN_CLASSES, described
-from parity.network.keras.options import Config, is_own
+from parity.network.keras.options import OWN_ALIGNED, OWN_CELL, Config, is_own
 
 LAYERS: dict[str, Reader] = {
     **activation.READERS,
@@ -31,8 +32,9 @@ LAYERS: dict[str, Reader] = {
     **recurrent.READERS,
     **shaping.READERS,
     **wrapping.READERS,
+    **written.READERS,
 }
-"""The layers of `keras.layers` that are read, by class."""
+"""The layers that are read, by class: those of `keras.layers`, and parity's own."""
 
 _REMEDIES = {
     "Lambda": "say it with layers or keras.ops: the code of a Lambda is never run",
@@ -40,8 +42,7 @@ _REMEDIES = {
     "SlicingOpLambda": "build the model with Keras 3, whose operations are read",
     "TensorFlowOpLayer": "build the model with Keras 3, whose operations are read",
 }
-_REMEDY = "parity.register says what it computes; or convert the parts around it by themselves"
-_CUSTOM = "parity.register says what it computes"
+_REMEDY = f"{REGISTER}; or convert the parts around it by themselves"
 
 
 def reader_of(layer: Config, where: str) -> Reader:
@@ -60,12 +61,13 @@ def reader_of(layer: Config, where: str) -> Reader:
     if is_own(layer) and class_name in LAYERS:
         return LAYERS[class_name]
     if not module.startswith("keras.layers") or registered not in (None, class_name):
-        remedy = WRITTEN if class_name in WRITTEN_CLASSES else _CUSTOM
+        remedy = WRITTEN if class_name in WRITTEN_CLASSES else REGISTER
         raise UnsupportedError(
             "a custom layer class is not known", where, "a class of keras.layers", described(layer), remedy
         )
-    if class_name not in LAYERS or class_name in ("Aligned", "RecurrentCell"):
-        known = ", ".join(name for name in LAYERS if name not in ("Aligned", "RecurrentCell"))
+    own = (OWN_ALIGNED, OWN_CELL, *WRITTEN_CLASSES)
+    if class_name not in LAYERS or class_name in own:
+        known = ", ".join(name for name in LAYERS if name not in own)
         remedy = _REMEDIES.get(class_name, _REMEDY)
         raise UnsupportedError("this layer class is not converted", where, known, class_name, remedy)
     return LAYERS[class_name]

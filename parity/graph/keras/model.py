@@ -12,7 +12,7 @@ from typing import Any
 
 from parity.deferred import Stored
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
-from parity.graph.custom import Reads, registered
+from parity.graph.custom import Reads, line_of, registered
 from parity.graph.graph import Wire
 from parity.graph.keras.call import Call, Held, Kept, MisfitError, Reader, Tensor, flat, is_tensors, mapped, masks_in
 from parity.graph.keras.layers import reader_of
@@ -21,7 +21,7 @@ from parity.graph.keras.naming import NamingBuilder
 from parity.graph.keras.old import kernels_today, today
 from parity.graph.keras.operations import is_operation
 from parity.graph.keras.tokens import as_tokens
-from parity.graph.operations import Stub
+from parity.graph.operations import Stated, Stub
 from parity.network.keras.cells import Reading
 from parity.network.keras.known import weight_names
 from parity.network.keras.options import CELLS, CLASSES, COMMON, Config, check_options, plain, shown
@@ -47,6 +47,7 @@ class Model:
         types: of the weights read so far.
         inside: reads a model inside a wrapper: (call, layer, weights, what it takes) -> what it gives.
         layers: those called so far, by path.
+        stated: what the configuration says of values, where a layer takes them.
     """
 
     build: NamingBuilder
@@ -55,6 +56,7 @@ class Model:
     misfits: list[Problem] = field(default_factory=list)
     types: set[str] = field(default_factory=set)
     layers: dict[str, Held] = field(default_factory=dict)
+    stated: dict[Wire, list[Stated]] = field(default_factory=dict)
     masks: MaskMaker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +98,8 @@ class Model:
         call = Call(
             self.build, self.reading, own, name, {}, outputs=outputs, model=self, nodes=layer.get("inbound_nodes")
         )
+        for wire, one in call.stated_values(flat([*given, *named.values()])):
+            self.stated.setdefault(wire, []).append(one)
         before, outside = len(self.build.nodes), self.build.inside
         self.build.inside = name
         found: list[Tensor] | None = None
@@ -111,7 +115,8 @@ class Model:
         except (UnsupportedError, ShapeError, FormatError) as error:
             self._refuse(call, error.problems)
         if found is None:
-            found = self._stub(call, [*given, *(value for key, value in named.items() if key != "mask")])
+            tensors = flat([*given, *(value for key, value in named.items() if key != "mask")])
+            found = self._stub(call, tensors, _mask_of_stub(named.get("mask"), tensors))
         self.build.inside = outside
         self._mark(found, name, before)
         return found
@@ -179,7 +184,7 @@ class Model:
         except UnsupportedError:
             raise
         except Exception as error:  # whatever the user's code raises
-            got = f"{type(error).__name__}: {error}"[:300]
+            got = f"{type(error).__name__}: {error}"[:300] + _line_of_user(error, function)
             what, expected = "the function registered for this class raised an error", "what the layer computes"
             raise call.refused(what, expected, got, mend) from error
         names = {node.name for node in self.build.nodes} | {given.name for given in self.build.inputs}
@@ -188,17 +193,19 @@ class Model:
             raise call.refused(what, "the Wire of what the layer gives", got, mend)
         return [Tensor(value)]
 
-    def _stub(self, call: Call, arguments: Sequence[Any]) -> list[Tensor]:
+    def _stub(self, call: Call, tensors: Sequence[Tensor], mask: Wire | None) -> list[Tensor]:
         """In the place of a layer that is not read."""
 
         def make() -> Stub:
             arrays = {name: held(as_kept(one), call.where) for name, one in _named(call.held).items()}
             options = {key: plain(value) for key, value in call.config.items() if key not in _SETTINGS}
             shown_options = {key: value for key, value in options.items() if not key.endswith(_TRAINING)}
-            return Stub(self.build.unique(call.name), call.held.class_name, shown_options, arrays, call.outputs)
+            name = self.build.unique(call.name)
+            return Stub(name, call.held.class_name, shown_options, arrays, call.outputs, masked=mask is not None)
 
         stub = call.once("stub", make)
-        node = self.build.call(stub, *(tensor.wire for tensor in flat(list(arguments))))
+        masks = [mask] if stub.masked and mask is not None else []
+        node = self.build.call(stub, *(tensor.wire for tensor in tensors), *masks)
         return [Tensor(Wire(node.node, index)) for index in range(stub.outputs)]
 
     def _mark(self, found: Sequence[Tensor], source: str, before: int) -> None:
@@ -207,6 +214,21 @@ class Model:
         for place in range(len(nodes) - 1, before - 1, -1):
             if found and nodes[place].name == found[0].wire.node:
                 nodes[place] = replace(nodes[place], source=source)
+
+
+def _mask_of_stub(given: Any, tensors: Sequence[Tensor]) -> Wire | None:
+    """The mask that Keras hands to a layer that takes one: the argument itself, else the mask of the first tensor."""
+    named = flat(given)
+    if named:
+        return named[0].wire if len(named) == 1 else None
+    return tensors[0].mask if tensors and given is None else None
+
+
+def _line_of_user(error: Exception, function: Reads) -> str:
+    """Where in the file of a registered function an error came from, in words."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", "")
+    line = line_of(error, file)
+    return f" ({file}, line {line})" if line else ""
 
 
 def _users(own: Held) -> Reads | None:

@@ -17,6 +17,7 @@ from parity.graph.keras.call import Call, Tensor
 from parity.graph.keras.counting import weights_inside
 from parity.graph.keras.model import Model
 from parity.graph.keras.naming import NamingBuilder
+from parity.graph.keras.stated import with_stated
 from parity.graph.keras.walk import Walk
 from parity.graph.operations import Activation
 from parity.graph.words import with_words_apart
@@ -81,6 +82,7 @@ def graph_from_keras(
     if reading.problems and not partial:
         raise UnsupportedError(reading.problems)
     build.problems += [*reading.problems, *model.misfits]
+    build.nodes[:] = with_stated(build.nodes, model.stated)
     build.details.update(_details(model))
     return with_words_apart(build.graph(outputs))
 

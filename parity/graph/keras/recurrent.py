@@ -15,7 +15,7 @@ from parity.graph.graph import Wire
 from parity.graph.keras.call import Call, MisfitError, Outputs, Reader, Tensor
 from parity.network import Bidirectional, Recurrent
 from parity.network.keras.cells import Reading
-from parity.network.keras.options import CELL_KIND_OF, KIND_OF, OWN_ALIGNED, OWN_CELL
+from parity.network.keras.options import CELL_KIND_OF, KIND_OF, OWN_ALIGNED, OWN_CELL, WRITTEN_CELLS
 from parity.network.keras.planning import plan_of
 from parity.network.keras.plans import BidirectionalPlan, Plan, StackPlan
 from parity.network.keras.weights import features, with_weights
@@ -167,6 +167,9 @@ READERS: dict[str, Reader] = {
     **{name: Reader(_stack, arguments=_ARGUMENTS, takes_mask=True, masks=_stack_masks) for name in (*KIND_OF, "RNN")},
     OWN_ALIGNED: Reader(_stack, arguments=_ARGUMENTS, takes_mask=True, masks=_aligned_masks),
     "Bidirectional": Reader(_bidirectional, arguments=_ARGUMENTS, takes_mask=True, masks=_both_masks),
-    **{name: Reader(_cell, arguments=("inputs", "states", "training")) for name in (*CELL_KIND_OF, OWN_CELL)},
+    **{
+        name: Reader(_cell, arguments=("inputs", "states", "training"))
+        for name in (*CELL_KIND_OF, OWN_CELL, *WRITTEN_CELLS)
+    },
 }
 """The recurrent layers, by class; their options are checked by `plan_of`."""

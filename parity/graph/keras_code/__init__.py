@@ -13,7 +13,7 @@ from parity.files.hdf5.writing import Tree, write_hdf5
 from parity.files.keras.writing import of_type
 from parity.graph.code import Code
 from parity.graph.graph import Graph, Node
-from parity.graph.keras_code import arithmetic, recurrent, shaping, spatial, weighted
+from parity.graph.keras_code import arithmetic, attention, recurrent, shaping, spatial, weighted
 from parity.graph.keras_code.folding import constants_folded, fused
 from parity.graph.keras_code.functions import activation_argument
 from parity.graph.keras_code.module import inputs_of, module, odd_batches
@@ -88,6 +88,8 @@ _WRITERS: Mapping[type, Callable[[Writing, Node], None]] = {
     Flip: shaping.write_flip,
     Pad: shaping.write_pad,
     Repeat: shaping.write_repeat,
+    attention.MultiHeadAttention: attention.write_multi_head_attention,
+    attention.SingleAttention: attention.write_single_attention,
     Stub: write_stub,
 }
 """What writes a node, by the type of its operation."""
@@ -123,7 +125,7 @@ def keras_code(graph: Graph) -> Code:
         >>> {name: blocks.shape for name, blocks in code.weights.items()}
         {'layers/dense/vars/0': (3, 2), 'layers/dense/vars/1': (2,)}
     """
-    tidy = constants_folded(simplified(channels_last(simplified(graph))))
+    tidy = constants_folded(simplified(channels_last(attention.attending(simplified(graph)))))
     writing, outputs = _written(tidy, frozenset())
     if writing.clashes:
         writing, outputs = _written(tidy, writing.clashes)

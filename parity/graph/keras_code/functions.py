@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from parity.functions import FUNCTIONS, Function
+from parity.graph.code import wrapped
 from parity.graph.keras_code.text import number, text
 from parity.graph.keras_code.writing import Made, Writing
+from parity.network.keras.options import OWN_PACKAGE
+from parity.network.keras.written import registered_function
 
 _FORMULAS: dict[str, tuple[str, str]] = {
     "affine": ("{a} * x + {b}", "{a} x + {b}."),
@@ -15,6 +18,8 @@ _FORMULAS: dict[str, tuple[str, str]] = {
     "elu": ("ops.elu(x, {a})", "x where it is positive, else {a} (exp(x) - 1)."),
 }
 """Functions with parameters that Keras has not under a name: in code and in words."""
+
+_OF_KERAS = {row.keras for row in FUNCTIONS.values()}
 
 _LAYERS = {"leaky_relu": ("LeakyReLU", "negative_slope"), "elu": ("ELU", "alpha")}
 """Layers of Keras that have a parameter."""
@@ -37,11 +42,13 @@ def own_function(writing: Writing, function: Function) -> str:
         f"    return {formula.format(**given)}",
     ]
     for name, lines in writing.definitions.items():
-        if lines[2:] == body:
+        if lines[-2:] == body:
             return name
-    name = writing.variable(function.name)
-    head = "@keras.saving.register_keras_serializable(package=__name__)"
-    writing.definitions[name] = [head, f"def {name}(x: keras.KerasTensor) -> keras.KerasTensor:", *body]
+    # Keras before 3.7 saves a function that is called like one of its own as that.
+    name = writing.variable(f"own_{function.name}" if function.name in _OF_KERAS else function.name)
+    registered = [f"package={text(OWN_PACKAGE)}", f"name={text(registered_function(function))}"]
+    head = wrapped("@keras.saving.register_keras_serializable(", registered, ")")
+    writing.definitions[name] = [*head, f"def {name}(x: keras.KerasTensor) -> keras.KerasTensor:", *body]
     return name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from parity.graph.code import prose
+from parity.graph.code import first_lines, prose
 from parity.graph.graph import Graph, GraphInput, Wire
 from parity.graph.keras_code.text import Group, call, statement, text, texts
 from parity.graph.keras_code.writing import Value, Writing
@@ -17,8 +17,6 @@ def load(path: str | Path | None = None) -> keras.Model:
     model.load_weights(path or WEIGHTS)
     return model
 '''
-
-_FRAMEWORKS = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX"}
 
 
 def module(writing: Writing, body: list[str], outputs: list[Value]) -> str:
@@ -67,12 +65,7 @@ def _imports(code: str) -> str:
 
 def _docstring(writing: Writing) -> str:
     graph = writing.graph
-    origin = _FRAMEWORKS.get(graph.origin)
-    lines = [
-        f'"""The model {prose(graph.name, 40)} in Keras 3{f", converted from {origin}" if origin else ""}.',
-        "",
-        "Inputs:",
-    ]
+    lines = [*first_lines(graph, " in Keras 3"), "", "Inputs:"]
     lines += [f"    {prose(one.name, 40)}: {_described(writing, one)}" for one in graph.inputs]
     lines += ["", "Outputs:"]
     for name, wire in graph.outputs.items():
@@ -83,7 +76,8 @@ def _docstring(writing: Writing) -> str:
     if odd:
         lines += [f"{odd}", "Call the model with whole batches: predict() splits and joins them along axis 0."]
     if graph.stubs:
-        lines += ["build() raises until these classes are filled in:"]
+        known = all(stub.stated_of(index) for stub in graph.stubs for index in range(stub.outputs))
+        lines += [f"{'Calling the model' if known else 'build()'} raises until these classes are filled in:"]
         lines += [f"    {name}" for name in writing.stub_classes.values()]
     return "\n".join([*lines, '"""', ""])
 

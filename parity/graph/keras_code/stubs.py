@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from parity.deferred import Blocks, blocks_of
@@ -10,7 +11,7 @@ from parity.graph.code import prose
 from parity.graph.graph import Node
 from parity.graph.keras_code.text import Group, call, statement, text
 from parity.graph.keras_code.writing import Made, Value, Writing
-from parity.graph.operations import Stub
+from parity.graph.operations import Stated, Stub
 
 
 def write_stub(writing: Writing, node: Node) -> None:
@@ -64,16 +65,33 @@ def _definition(name: str, stub: Stub) -> list[str]:
             lines += [one if one.endswith(",") else f"{one}," for one in _item(group)]
         lines += ["        ]", ""]
     given = "a tuple of values" if stub.outputs > 1 else "a value"
+    stated = [one for index in range(stub.outputs) if (one := stub.stated_of(index)) is not None]
+    known = len(stated) == stub.outputs
+    if known:
+        lines += [*_output_spec(stated), ""]
+    message = f"fill in: what {prose(stub.class_name, 40)} computes"
+    if not known:
+        message += "; the source does not state its shape, so the model cannot be built before"
     lines += [
         "    def call(self, *inputs):",
         f"        # Takes its inputs one by one and returns {given}.",
+        *(["        # The last input is the mask, True where a step is valid."] if stub.masked else []),
         *statement(
             "",
-            Group("raise NotImplementedError(", (text(f"fill in: what {prose(stub.class_name, 40)} computes"),)),
+            Group("raise NotImplementedError(", (text(message),)),
             indent=8,
         ),
     ]
     return lines
+
+
+def _output_spec(stated: Sequence[Stated]) -> list[str]:
+    """What the source states of the layer's values: so the model is built, and shown by `summary()`, before the layer is filled in."""
+    specs = [call("keras.KerasTensor", str(one.shape), text(one.dtype)) for one in stated]
+    lines = ["    def compute_output_spec(self, *inputs):", "        # As the source states it."]
+    if len(specs) == 1:
+        return [*lines, f"        return {specs[0]}"]
+    return [*lines, "        return (", *(f"            {one}," for one in specs), "        )"]
 
 
 def _weight_name(name: str) -> str:

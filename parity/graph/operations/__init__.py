@@ -1,5 +1,6 @@
 """What the nodes of a graph compute, one file per family; the layers of `parity.network` are operations, too, through `calls`."""
 
+from parity.graph.operations.attention import Attention
 from parity.graph.operations.constant import Constant
 from parity.graph.operations.convolution import Convolution, Padding, paddings
 from parity.graph.operations.elementwise import ELEMENTWISE, Activation, Cast, Elementwise, Softmax
@@ -28,11 +29,12 @@ from parity.graph.operations.shaping import (
     Stack,
     Transpose,
 )
-from parity.graph.operations.stub import Stub
+from parity.graph.operations.stub import Stated, Stub
 
 __all__ = [
     "ELEMENTWISE",
     "Activation",
+    "Attention",
     "BatchNormalization",
     "Cast",
     "Concatenate",
@@ -63,6 +65,7 @@ __all__ = [
     "Softmax",
     "Squeeze",
     "Stack",
+    "Stated",
     "Stub",
     "Take",
     "Transpose",

@@ -11,6 +11,7 @@ from parity.graph.graph import Graph, Node, Wire
 from parity.graph.lengths import Lengths
 from parity.graph.operations import (
     Activation,
+    Attention,
     BatchNormalization,
     Cast,
     Concatenate,
@@ -119,6 +120,9 @@ def _kind(node: Node, found: Mapping[Wire, Kind]) -> Kind | None:
         return _known(str(np.dtype(operation.held("value").dtype)))
     if isinstance(operation, (MatMul, Einsum)):
         return "float32" if alike == "float32" else None
+    if isinstance(operation, Elementwise) and operation.function == "where":
+        (first, *others) = (found.get(wire) for wire in node.inputs[1:] if wire is not None)
+        return first if all(other == first for other in others) else None
     if isinstance(operation, Elementwise):
         return "bool" if operation.function in TRUTHS else "float32" if alike == "float32" else None
     if isinstance(operation, Reduction):
@@ -135,6 +139,8 @@ def _kind(node: Node, found: Mapping[Wire, Kind]) -> Kind | None:
         return None
     if isinstance(operation, Range):
         return "int64"
+    if isinstance(operation, Attention):
+        return found.get(node.inputs[0]) if node.inputs[0] is not None else None
     if isinstance(operation, _WEIGHTED):
         return "float32"
     if isinstance(operation, _SHAPING):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from parity.errors import UnsupportedError
 from parity.graph.code import WIDTH, Code, identifiers
 from parity.graph.graph import Graph, Node, Wire
-from parity.graph.operations import Constant, Stub
+from parity.graph.operations import Attention, Constant, Stub
 from parity.graph.reading_notes import reading_notes
-from parity.graph.simplify import channels_first
+from parity.graph.simplify import channels_first, simplified, with_attention
+from parity.graph.torch_code.attention import attention
 from parity.graph.torch_code.elementwise import ELEMENTWISE_RENDERERS
 from parity.graph.torch_code.expressions import Expr
 from parity.graph.torch_code.groups import Group, groups_of
@@ -25,7 +26,7 @@ _MARGIN = 11
 
 _DOUBLE = "the module is in float64, as its source: give it float64 inputs, or call .float() on it"
 
-_RENDERERS = {**ELEMENTWISE_RENDERERS, **SHAPING_RENDERERS, **LAYER_RENDERERS}
+_RENDERERS = {**ELEMENTWISE_RENDERERS, **SHAPING_RENDERERS, **LAYER_RENDERERS, Attention: attention}
 
 
 def torch_code(graph: Graph) -> Code:
@@ -54,7 +55,7 @@ def torch_code(graph: Graph) -> Code:
         >>> {name: blocks.shape for name, blocks in code.weights.items()}
         {'scores.weight': (3, 4), 'scores.bias': (3,)}
     """
-    first = channels_first(graph)
+    first = channels_first(with_attention(simplified(graph)))
     w = Writer(first, argument_names([given.name for given in first.inputs]))
 
     def before(node: Node) -> Node | None:

@@ -166,8 +166,8 @@ def number(value: float | bool, single: bool = False) -> Expr:
         single: whether float32's digits are enough.
 
     Example:
-        >>> number(-0.5).text, number(True).text, number(float("inf")).text
-        ('-0.5', 'True', 'math.inf')
+        >>> number(-0.5).text, number(True).text, number(float("inf")).text, number(1e30).text
+        ('-0.5', 'True', 'math.inf', '1e30')
     """
     if isinstance(value, bool):
         return Expr(str(value))
@@ -175,7 +175,7 @@ def number(value: float | bool, single: bool = False) -> Expr:
         return Expr("math.nan")
     if value in (float("inf"), float("-inf")):
         return Expr("math.inf") if value > 0 else Expr("-math.inf", Level.SIGN)
-    text = _shortest(value) if single and isinstance(value, float) else repr(value)
+    text = (_shortest(value) if single and isinstance(value, float) else repr(value)).replace("e+", "e")
     return Expr(text, Level.SIGN if text.startswith("-") else Level.ATOM)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-from parity.graph.code import prose, wrapped
+from parity.graph.code import first_lines, prose, wrapped
 from parity.graph.graph import GraphInput
 from parity.graph.lengths import shown
 from parity.graph.torch_code.checks import Check
@@ -13,7 +13,6 @@ from parity.graph.torch_code.formatting import formatted
 from parity.graph.torch_code.names import PYTHON_NAMES, class_name
 from parity.graph.torch_code.writer import Declared, Writer
 
-_NAMES = {"keras": "Keras", "torch": "PyTorch", "onnx": "ONNX"}
 _FILES = {
     "masked_lstm": "masked",
     "masked_rnn": "masked",
@@ -49,8 +48,7 @@ def module_text(w: Writer, outputs: dict[str, str]) -> str:
 
 def _docstring(w: Writer) -> str:
     graph = w.graph
-    origin = f", converted from {_NAMES.get(graph.origin, prose(graph.origin))}" if graph.origin else ""
-    lines = [f'"""{prose(graph.name, 60)}{origin}.', "", "Inputs:"]
+    lines = [*first_lines(graph), "", "Inputs:"]
     lines += [f"    {w.inputs[given.name]}: {_described(given)}" for given in graph.inputs]
     lines += ["Outputs:"]
     for output, wire in graph.outputs.items():

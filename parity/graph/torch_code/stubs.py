@@ -48,7 +48,8 @@ def _class(w: Writer, layer: Stub, inputs: int) -> str:
 def _lines(w: Writer, layer: Stub, name: str, inputs: int) -> list[str]:
     words = prose(f"{layer.class_name} '{layer.name}'", 60)
     options = [prose(f"{key}={value!r}", 76) for key, value in list(layer.options.items())[:_MOST_OPTIONS]]
-    arguments = ["x"] if inputs == 1 else [f"x{number}" for number in range(1, inputs + 1)]
+    values = inputs - layer.masked
+    arguments = ["x"] if values == 1 else [f"x{number}" for number in range(1, values + 1)]
     result = "Tensor" if layer.outputs == 1 else f"tuple[{', '.join(['Tensor'] * layer.outputs)}]"
     own = identifiers(layer.arrays.held, MODULE_NAMES)
     lines = [
@@ -65,11 +66,13 @@ def _lines(w: Writer, layer: Stub, name: str, inputs: int) -> list[str]:
         kind = {"b": ", dtype=torch.bool", "i": ", dtype=torch.int64"}.get(dtype.kind, "")
         option = ", requires_grad=False" if kind else ""
         lines.append(f"        self.{own[key]} = nn.Parameter(torch.empty({shape}{kind}){option})")
-    signature = ", ".join(["self", *(f"{argument}: Tensor" for argument in arguments)])
+    mask = ["mask: Tensor | None = None"] if layer.masked else []
+    signature = ", ".join(["self", *(f"{argument}: Tensor" for argument in arguments), *mask])
     return [
         *lines,
         "",
         f"    def forward({signature}) -> {result}:",
+        *(["        # The mask, (batch, time), is True where a step is valid."] if layer.masked else []),
         f'        raise NotImplementedError("fill in: {words}")',
     ]
 

@@ -7,13 +7,15 @@ what they cannot say. It keeps its weights in canonical form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from parity.cell import Cell
 from parity.deferred import Stored
-from parity.errors import FormatError, Problem, UnsupportedError
-from parity.functions import FUNCTIONS, Function, function_from_keras
+from parity.errors import REGISTER, FormatError, Problem, UnsupportedError
+from parity.functions import FUNCTIONS, Function
 from parity.layouts import (
     CANONICAL_AXES,
     KINDS,
@@ -27,13 +29,16 @@ from parity.network.keras.options import (
     CELL_KIND_OF,
     CELLS,
     OWN_CELL,
+    WRITTEN_CELLS,
+    WRITTEN_LAYERS,
     Config,
     check_options,
     is_own,
     plain,
     shown,
 )
-from parity.network.keras.stored import held
+from parity.network.keras.stored import Rearranged, held
+from parity.network.keras.written import function_of
 from parity.recurrent import RecurrentSpec, Weights, tensor_shape, unpack
 
 
@@ -57,8 +62,8 @@ class CellPlan:
     Args:
         name, where: of the cell, or of the layer that has it.
         kind, units, cell, use_bias: what it computes.
-        projection_size, peepholes: which only parity's own cell has.
-        own: whether it is parity's own.
+        projection_size, peepholes: which only parity's cells have.
+        own: whether it is parity's own, which keeps its weights in canonical form.
         dropout, recurrent_dropout: inert at inference.
         two_biases: whether an LSTM has one bias of the input and one of the recurrence, as cuDNN keeps them.
     """
@@ -97,7 +102,9 @@ class CellPlan:
             members = own_members(self.use_bias, self.peepholes, self.projection_size)
             return [(member, spec.shape(member)) for member in members]
         tensors = self.layout.tensors
-        return [(t.name, tensor_shape(spec, t, 1)) for t in tensors if self.use_bias or t.name != "bias"]
+        found = [(t.name, tensor_shape(spec, t, 1)) for t in tensors if self.use_bias or t.name != "bias"]
+        found += [("peephole", spec.shape("peepholes"))] if self.peepholes else []
+        return [*found, *([("projector", (self.units, self.projection_size))] if self.projection_size else [])]
 
     def weights(self, input_size: int, arrays: Sequence[Stored]) -> Weights:
         """Its weights, from arrays in the order of `shapes`."""
@@ -105,7 +112,18 @@ class CellPlan:
         named = dict(zip(names, arrays, strict=True))
         if self.own:
             return Weights(**{name: held(array, self.where) for name, array in named.items()})
-        return unpack(self.layout, self.spec(input_size), named)[0]
+        more = {name: held(named.pop(name), self.where) for name in ("peephole", "projector") if name in named}
+        weights = unpack(self.layout, self.spec(input_size), named)[0]
+        if "peephole" in more:
+            weights = weights.with_held(peepholes=more["peephole"])
+        return weights.with_held(projection=_turned(more["projector"])) if "projector" in more else weights
+
+
+def _turned(matrix: Any) -> Any:
+    """A matrix with its axes in the other order, a large one when it is asked for."""
+    if isinstance(matrix, np.ndarray):
+        return np.ascontiguousarray(matrix.T)
+    return Rearranged(matrix.shape[::-1], matrix.dtype, lambda: np.ascontiguousarray(np.asarray(matrix[()]).T))
 
 
 def own_members(use_bias: bool, peepholes: bool, projection_size: int | None) -> list[str]:
@@ -124,15 +142,10 @@ def own_members(use_bias: bool, peepholes: bool, projection_size: int | None) ->
     return [member for member in CANONICAL_AXES if not absent.get(member)]
 
 
-WRITTEN_CLASSES = (
-    *("BroadcastLike", "Parameter", "Positions", "ReshapeLike"),
-    *("ExtendedGRUCell", "ExtendedLSTMCell", "ExtendedRNNCell"),
-)
-"""Classes in the modules that parity writes, registered in Keras under the name of the module, whatever that is."""
+WRITTEN_CLASSES = (*WRITTEN_LAYERS, *WRITTEN_CELLS)
+"""Classes in the modules that parity writes, registered in Keras as parity's; under another package they may be anything."""
 
-WRITTEN = (
-    "if parity has written the class: give parity the model that the code was converted from; else parity.register"
-)
+WRITTEN = f"if parity has written the class: give parity the model that the code was converted from; else {REGISTER}"
 
 
 def described(serialized: Config) -> str:
@@ -151,7 +164,7 @@ def read_cell(serialized: Config, reading: Reading, where: str) -> CellPlan | No
     """What the configuration of a cell says; what cannot be kept goes to the problems."""
     class_name = class_name_of(serialized)
     where = f"{where}, {where_of(serialized).removeprefix('layer ')}"
-    known = is_own(serialized) or (
+    known = (is_own(serialized) and class_name in CELLS) or (
         class_name in CELL_KIND_OF
         and serialized.get("module") == "keras.layers"
         and serialized.get("registered_name") is None
@@ -165,6 +178,8 @@ def read_cell(serialized: Config, reading: Reading, where: str) -> CellPlan | No
     check_options(config, CELLS[class_name], where, reading.problems)
     if class_name == OWN_CELL:
         return _read_own(config, name_of(serialized), where)
+    if class_name in WRITTEN_CELLS:
+        return _read_written(WRITTEN_CELLS[class_name], config, name_of(serialized), where, reading)
     return read_options(CELL_KIND_OF[class_name], config, name_of(serialized), where, reading)
 
 
@@ -191,7 +206,7 @@ def _function(config: Config, option: str, usual: str, where: str, reading: Read
     value = plain(config.get(option, usual))
     named = value if value is None or isinstance(value, str) else shown(value)
     try:
-        return function_from_keras(named, reading.hard_sigmoid_of_keras_2)
+        return function_of(named, reading.hard_sigmoid_of_keras_2)
     except UnsupportedError as error:
         fact = error.problems[0]
         got = f"{option}={shown(value)}"
@@ -206,6 +221,34 @@ def _rate(config: Config, option: str, where: str) -> float:
     return float(value)
 
 
+def _read_written(kind: Kind, config: Config, name: str, where: str, reading: Reading) -> CellPlan:
+    """A cell of a module that parity has written: `parity.graph.keras_code.snippets`."""
+    plan = read_options(kind, config, name, where, reading)
+    functions = dict(zip(SLOTS[kind], plan.cell.functions, strict=True))
+    if kind == "lstm":
+        functions["output"] = _function(config, "output_activation", "tanh", where, reading)
+    projection_size = config.get("projection")
+    cell = Cell(
+        tuple(functions[slot] for slot in SLOTS[kind]),
+        plan.cell.reset_after,
+        _clip(config, where),
+        bool(config.get("coupled", False)),
+    )
+    return replace(
+        plan,
+        cell=cell,
+        projection_size=None if projection_size is None else size_of(config, "projection", where),
+        peepholes=bool(config.get("peepholes", False)),
+    )
+
+
+def _clip(config: Config, where: str) -> float | None:
+    clip = config.get("clip")
+    if clip is not None and (not isinstance(clip, (int, float)) or isinstance(clip, bool) or not clip > 0):
+        raise FormatError("clip is no limit", where, "a number above zero", shown(clip))
+    return None if clip is None else float(clip)
+
+
 def _read_own(config: Config, name: str, where: str) -> CellPlan:
     kind, rows = config.get("kind"), config.get("functions")
     if kind not in KINDS or not isinstance(rows, (list, tuple)) or len(rows) != len(SLOTS[kind]):
@@ -217,9 +260,7 @@ def _read_own(config: Config, name: str, where: str) -> CellPlan:
         if not isinstance(row, (list, tuple)) or len(row) != 3 or row[0] not in FUNCTIONS:
             raise FormatError("this is no function", where, "name, alpha, beta", shown(row))
         functions.append(_own_function(row, where))
-    clip, projection_size = config.get("clip"), config.get("projection_size")
-    if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
-        raise FormatError("clip is no limit", where, "a number above zero", shown(clip))
+    clip, projection_size = _clip(config, where), config.get("projection_size")
     return CellPlan(
         name,
         where,

@@ -73,8 +73,11 @@ def _sequential(layers: Sequence[Config], version: str | None, title: str) -> li
 
 
 def _layer(serialized: Config, version: str | None, name: str) -> Config:
-    """A layer, or a model inside another."""
-    return (_model if layers_of(serialized) is not None else layer_of_today)(serialized, version, name)
+    """A layer, with what it was built for where that is stated, or a model inside another."""
+    if layers_of(serialized) is not None:
+        return _model(serialized, version, name)
+    built = {key: serialized[key] for key in ("build_config",) if key in serialized}
+    return {**layer_of_today(serialized, version, name), **built}
 
 
 def _called(serialized: Config, version: str | None, names: set[str]) -> Config:

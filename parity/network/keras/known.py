@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from parity.layouts import GATES
 from parity.network.keras.chain import field
 from parity.network.keras.old_weights import CUDNN_KINDS
-from parity.network.keras.options import CELL_KIND_OF, KIND_OF, STACKED, Config
+from parity.network.keras.options import (
+    CELL_KIND_OF,
+    KIND_OF,
+    STACKED,
+    WRITTEN_CELLS,
+    WRITTEN_LAYERS,
+    Config,
+    is_own,
+    registered_apart,
+)
 
 _KERNEL_AND_BIAS = (
     "Dense", "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "LocallyConnected1D",
@@ -36,6 +45,14 @@ _FIXED = {
         (),
     ),
 }  # fmt: skip
+_CELL = {"kernel": "", "recurrent_kernel": "", "bias": "use_bias"}
+_WRITTEN: dict[str, dict[str, str]] = {
+    **{name: {} for name in WRITTEN_LAYERS},
+    "Parameter": {"value": ""},
+    **dict.fromkeys(WRITTEN_CELLS, _CELL),
+    "ExtendedLSTMCell": {**_CELL, "peephole": "peepholes", "projector": "projection"},
+}
+"""Of the classes in modules that parity writes: each weight and the option that it hangs on."""
 
 
 def weight_names(layer: Config) -> tuple[str, ...] | None:
@@ -62,9 +79,13 @@ def weight_counts(layer: Config) -> tuple[int, int] | None:
 
 def _names(layer: Config) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Those that are trained, those that are not."""
+    layer = registered_apart(layer)
     class_name, config = str(layer.get("class_name")), layer.get("config")
     if not isinstance(config, Mapping):
         return None
+    if is_own(layer) and class_name in _WRITTEN:
+        names = _WRITTEN[class_name]
+        return tuple(name for name, option in names.items() if not option or config.get(option)), ()
     if class_name in ("Bidirectional", "TimeDistributed", "RNN"):
         return _wrapped(class_name, config)
     if class_name == STACKED:
@@ -77,18 +98,18 @@ def _names(layer: Config) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         )
         return trained, ("moving_mean", "moving_variance") if class_name == "BatchNormalization" else ()
     if class_name in _KERNEL_AND_BIAS:
-        names: tuple[str, ...] = ("kernel", "bias")
+        own: tuple[str, ...] = ("kernel", "bias")
     elif class_name in _RECURRENT:
-        names = ("kernel", "recurrent_kernel", "bias")
+        own = ("kernel", "recurrent_kernel", "bias")
         kind = KIND_OF.get(class_name)
         if "output_dim" in config and kind in ("lstm", "gru") and config.get("consume_less") != "gpu":
-            names = names * len(GATES[kind])
+            own = own * len(GATES[kind])
     elif class_name in _FIXED:
-        names = _FIXED[class_name]
+        own = _FIXED[class_name]
     else:
         return None
     has_bias = config.get("use_bias", config.get("bias", True))
-    return tuple(name for name in names if name != "bias" or has_bias), ()
+    return tuple(name for name in own if name != "bias" or has_bias), ()
 
 
 def _wrapped(class_name: str, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]] | None:

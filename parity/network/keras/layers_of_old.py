@@ -13,7 +13,17 @@ from typing import Any
 from parity.errors import FormatError
 from parity.network.keras.chain import class_name_of, field
 from parity.network.keras.old_weights import CUDNN_KINDS
-from parity.network.keras.options import CELL_KIND_OF, CELLS, CLASSES, KIND_OF, MASK_OPERATIONS, STACKED, Config, shown
+from parity.network.keras.options import (
+    CELL_KIND_OF,
+    CELLS,
+    CLASSES,
+    KIND_OF,
+    MASK_OPERATIONS,
+    STACKED,
+    Config,
+    registered_apart,
+    shown,
+)
 
 _RECURRENT_WORDS = {
     "output_dim": "units",
@@ -138,6 +148,7 @@ def layer_of_today(serialized: Config, version: str | None, name: str) -> Config
         version: of the Keras that wrote it.
         name: for a layer whose configuration has none.
     """
+    serialized = registered_apart(serialized)
     class_name = class_name_of(serialized)
     config: dict[str, Any] = {**field(serialized, "config", Mapping, name), "name": title_of(serialized, name)}
     module, registered = _module(serialized), serialized.get("registered_name")

@@ -97,6 +97,25 @@ _OWN_CELL = {
     ),
 }
 
+_EXTENDED_CELL = {
+    **COMMON,
+    **dict.fromkeys(("units", "activation", "clip"), _INERT),
+    "use_bias": _FLAG,
+}
+_EXTENDED_GATES = {"recurrent_activation": _INERT}
+_WRITTEN_CELLS = {
+    "ExtendedLSTMCell": {
+        **_EXTENDED_CELL,
+        **_EXTENDED_GATES,
+        "output_activation": _INERT,
+        "coupled": _FLAG,
+        "peepholes": _FLAG,
+        "projection": _INERT,
+    },
+    "ExtendedGRUCell": {**_EXTENDED_CELL, **_EXTENDED_GATES, "reset_after": _FLAG},
+    "ExtendedRNNCell": _EXTENDED_CELL,
+}
+
 _DENSE = {
     **COMMON,
     **_KERNEL,
@@ -139,9 +158,14 @@ OWN_PACKAGE, OWN_MODULE = "parity", "parity.frameworks.keras.layers"
 OWN_CELL, OWN_ALIGNED = "RecurrentCell", "Aligned"
 """The classes of `parity.frameworks.keras.layers`, registered in Keras under the package."""
 
+WRITTEN_CELLS: dict[str, Kind] = {f"Extended{kind.upper()}Cell": kind for kind in KIND_OF.values()}
+WRITTEN_LAYERS = ("BroadcastLike", "Parameter", "Positions", "ReshapeLike")
+"""Classes of the modules that parity writes for Keras, `parity.graph.keras_code.snippets`, registered under the same package."""
+
 CELLS: dict[str, Mapping[str, Option]] = {
     **{f"{name}Cell": options for name, options in _KINDS.items()},
     OWN_CELL: _OWN_CELL,
+    **_WRITTEN_CELLS,
     STACKED: {
         **COMMON,
         "cells": _INERT,
@@ -185,9 +209,31 @@ OTHER_CLASSES = {
 
 
 def is_own(serialized: Config) -> bool:
-    """Whether a serialized object is one of parity's own layers for Keras."""
+    """Whether a serialized object is of one of parity's own classes for Keras, or of those in the modules that parity writes.
+
+    Example:
+        >>> is_own({"class_name": "Parameter", "registered_name": "parity>Parameter"}), is_own({"class_name": "Parameter"})
+        (True, False)
+    """
     name = serialized.get("class_name")
-    return name in (OWN_CELL, OWN_ALIGNED) and serialized.get("registered_name") == f"{OWN_PACKAGE}>{name}"
+    return name in _OWN and serialized.get("registered_name") == f"{OWN_PACKAGE}>{name}"
+
+
+_OWN = frozenset((OWN_CELL, OWN_ALIGNED, *WRITTEN_CELLS, *WRITTEN_LAYERS))
+
+
+def registered_apart(serialized: Config) -> Config:
+    """An object of one of parity's own classes as `.keras` files have it: HDF5 files write package and class as one word.
+
+    Example:
+        >>> registered_apart({"class_name": "parity>Positions"})
+        {'class_name': 'Positions', 'module': '', 'registered_name': 'parity>Positions'}
+    """
+    whole = str(serialized.get("class_name"))
+    name = whole.removeprefix(f"{OWN_PACKAGE}>")
+    if name == whole or name not in _OWN or serialized.get("registered_name") not in (None, whole):
+        return serialized
+    return {**serialized, "class_name": name, "module": "", "registered_name": whole}
 
 
 def check_options(config: Config, options: Mapping[str, Option], where: str, problems: list[Problem]) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from parity.conventions import MergeMode
-from parity.errors import FormatError, Problem
-from parity.network.keras.cells import CellPlan, Reading, read_cell, read_options
+from parity.errors import REGISTER, FormatError, Problem
+from parity.network.keras.cells import CellPlan, Reading, described, read_cell, read_options
 from parity.network.keras.chain import MODEL_READERS, class_name_of, field, name_of, size_of, where_of
 from parity.network.keras.options import (
     CELL_KIND_OF,
@@ -22,6 +22,7 @@ from parity.network.keras.options import (
     OWN_ALIGNED,
     OWN_CELL,
     STACKED,
+    WRITTEN_CELLS,
     Config,
     check_options,
     is_own,
@@ -45,7 +46,7 @@ def plan_of(layer: Config, reading: Reading) -> Plan | None:
     """What a layer's configuration says; what cannot be kept goes to the problems."""
     class_name, config = class_name_of(layer), field(layer, "config", Mapping, "a layer")
     where, name = where_of(layer), name_of(layer)
-    if class_name in CELL_KIND_OF or class_name == OWN_CELL:
+    if class_name in CELL_KIND_OF or class_name == OWN_CELL or class_name in WRITTEN_CELLS:
         cell = read_cell(layer, reading, "a cell")
         return None if cell is None else StackPlan(name, where, cells=(cell,), single_step=True)
     if not _own_class(layer, class_name, where, reading.problems):
@@ -186,14 +187,15 @@ def _merge_mode(config: Config) -> MergeMode | None:
 
 def _own_class(layer: Config, class_name: str, where: str, problems: list[Problem]) -> bool:
     """Whether the layer is one of Keras's own, or of parity's, that are read."""
-    if is_own(layer):
+    if is_own(layer) and class_name in CLASSES:
         return True
     module, registered = layer.get("module"), layer.get("registered_name")
     operation = str(module).startswith("keras.src.ops")
     if not operation and (module != "keras.layers" or registered is not None) and class_name not in MODEL_READERS:
-        got = f"{class_name} of module {module}, registered as {registered}"
-        remedy = "use the class of keras.layers itself: an own call() is not read"
-        problems.append(Problem("a custom layer class is not converted", where, "a class of keras.layers", got, remedy))
+        remedy = f"use the class of keras.layers itself: an own call() is not read; or {REGISTER}"
+        problems.append(
+            Problem("a custom layer class is not converted", where, "a class of keras.layers", described(layer), remedy)
+        )
         return False
     if class_name not in CLASSES or class_name in (OWN_ALIGNED, *MASK_OPERATIONS):
         remedy = OTHER_CLASSES.get(class_name, _OTHER_CLASS)

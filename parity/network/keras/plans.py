@@ -205,10 +205,10 @@ class StackPlan(Plan):
     def fitted(self, shapes: Sequence[tuple[int, ...]]) -> StackPlan:  # noqa: D102
         rest, cells = list(shapes), []
         for cell in self.cells:
-            count = len(cell.shapes(1))
-            last = rest[count - 1] if cell.use_bias and count <= len(rest) else ()
-            cells.append(replace(cell, two_biases=len(last) == 2))
-            del rest[:count]
+            names = [name for name, _ in cell.shapes(1)]
+            bias = rest[names.index("bias")] if "bias" in names and len(names) <= len(rest) else ()
+            cells.append(replace(cell, two_biases=len(bias) == 2))
+            del rest[: len(names)]
         return replace(self, cells=tuple(cells))
 
     def build(self, arrays: Sequence[Stored], input_size: int) -> tuple[Recurrent, ...]:

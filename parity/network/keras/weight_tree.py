@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from parity.errors import FormatError
 from parity.network.keras.calls import is_model
 from parity.network.keras.chain import class_name_of, field, name_of
-from parity.network.keras.options import CELL_KIND_OF, CLASSES, KIND_OF, OWN_ALIGNED, OWN_CELL, STACKED, Config, shown
+from parity.network.keras.options import (
+    CELL_KIND_OF,
+    CLASSES,
+    KIND_OF,
+    OWN_ALIGNED,
+    OWN_CELL,
+    STACKED,
+    Config,
+    is_own,
+    shown,
+)
 
 _WITHOUT_WEIGHTS = ("InputLayer", "Masking", "Dropout", "Activation")
 
@@ -135,7 +145,7 @@ def _groups(serialized: Config, path: str) -> Iterator[str]:
             yield from _groups(cell, f"{path}/cells/{group}")
     elif class_name in KIND_OF:
         yield f"{path}/cell/vars"
-    elif class_name in {**CLASSES, **CELL_KIND_OF, OWN_CELL: None}:
+    elif class_name in {**CLASSES, **CELL_KIND_OF, OWN_CELL: None} or is_own(serialized):
         if class_name not in _WITHOUT_WEIGHTS:
             yield f"{path}/vars"
     elif class_name not in _WITHOUT_WEIGHTS:

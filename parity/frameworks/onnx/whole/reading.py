@@ -2,8 +2,8 @@
 
 Rooms: reading_graph (node by node), reading_step (one node), reading_state (the graph in the making), reading_values (what a tensor is
 meanwhile), reading_lengths (arithmetic with lengths), reading_elementwise, reading_layers, reading_moves, reading_picking,
-reading_widening, reading_recurrent and reading_reductions (operators), reading_masks (masks of recurrent layers),
-reading_stubs (what is not known), reading_names.
+reading_widening, reading_gathering, reading_sequences, reading_recurrent and reading_reductions (operators), reading_masks (masks of
+recurrent layers), reading_frozen (what an export fixed), reading_stubs (what is not known), reading_names.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,24 +14,29 @@ from parity.errors import ParityError, Problem, UnsupportedError
 from parity.frameworks.onnx.constants import Constant, constant_of, constants_of
 from parity.frameworks.onnx.whole import (
     reading_elementwise,
+    reading_gathering,
     reading_layers,
     reading_moves,
     reading_recurrent,
     reading_reductions,
+    reading_sequences,
     reading_widening,
 )
+from parity.frameworks.onnx.whole.reading_frozen import placed
 from parity.frameworks.onnx.whole.reading_lengths import lengths_followed
 from parity.frameworks.onnx.whole.reading_state import Reading
-from parity.frameworks.onnx.whole.reading_step import REMEDY, Step, same_length
+from parity.frameworks.onnx.whole.reading_step import Step, same_length
 from parity.frameworks.onnx.whole.reading_stubs import Stubs
 from parity.frameworks.onnx.whole.reading_values import Sizes, Undecided, Unknown, Value
 
 HANDLERS: dict[str, Callable[[Step], Sequence[Value]]] = {
     **reading_elementwise.HANDLERS,
+    **reading_gathering.HANDLERS,
     **reading_layers.HANDLERS,
     **reading_moves.HANDLERS,
     **reading_recurrent.HANDLERS,
     **reading_reductions.HANDLERS,
+    **reading_sequences.HANDLERS,
     **reading_widening.HANDLERS,
 }
 """What each operator becomes."""
@@ -51,11 +55,6 @@ _WRONG = (
     ValueError,
 )
 """What a node without the inputs or attributes that it must have breaks on, wherever they are looked up."""
-
-_FROZEN = (
-    "the export fixed the length of an axis here: give that length, given={'the word of the axis': a number}, or export the model anew "
-    "with that axis dynamic"
-)
 
 Scope = ChainMap[str, Value]
 
@@ -88,12 +87,13 @@ class Walker:
         plain = [a for a in node.attribute if a.type not in (AttributeProto.GRAPH, AttributeProto.GRAPHS)]
         before = len(reading.problems)
         values: Sequence[Value] | None = None
+        step: Step | None = None
         try:
             attributes = {a.name: helper.get_attribute_value(a) for a in plain}
             step = Step(reading, node, attributes, inputs, where)
             values = self._values(step, scope, path)
         except ParityError as error:
-            reading.problems += [_placed(problem, where) for problem in error.problems]
+            reading.problems += placed(error, where, reading, step)
         except _WRONG as error:
             got = f"{type(error).__name__}: {error}"[:200]
             expected = "the inputs and attributes of the ONNX operator specification"
@@ -170,16 +170,6 @@ class Walker:
         label = f"If '{step.node.name}'" if step.node.name else "If"
         self.graph(graph, inner, f"{path}, {label}, {name.removesuffix('_branch')}")
         return [inner.get(item.name, Unknown()) for item in graph.output]
-
-
-def _placed(problem: Problem, where: str) -> Problem:
-    """A problem with its place: the node, and what an operation says of itself behind it."""
-    if problem.where.startswith("graph '"):
-        return problem
-    inner = f"; {problem.where}" if problem.where else ""
-    frozen = "Reshape" in where and problem.what.startswith("the numbers do not fill")
-    remedy = _FROZEN if frozen else problem.remedy or REMEDY
-    return replace(problem, where=f"{where}{inner}", remedy=remedy)
 
 
 def names_used(graphs: Iterable[Any]) -> list[str]:

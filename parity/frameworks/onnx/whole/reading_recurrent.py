@@ -14,6 +14,7 @@ from parity.frameworks.onnx.constants import Constant
 from parity.frameworks.onnx.options import options_of
 from parity.frameworks.onnx.trace import RECURRENT_OPS
 from parity.frameworks.onnx.weights import POSITIONS, Weight, is_float, layer_of
+from parity.frameworks.onnx.whole.reading_frozen import advice
 from parity.frameworks.onnx.whole.reading_masks import first_output
 from parity.frameworks.onnx.whole.reading_picking import picked
 from parity.frameworks.onnx.whole.reading_step import Step, same_length
@@ -106,17 +107,33 @@ def _samples(step: Step, value: Value, axis: int, batch: int | Sym) -> int | Non
     return value.shape[axis]
 
 
+def _check_batch(step: Step, value: Value, name: str, axis: int, batch: int | Sym) -> None:
+    """Refuse a state of a fixed number of samples in a model for any batch.
+
+    Raises:
+        UnsupportedError: it is one.
+    """
+    samples = step.shape(value)[axis]
+    if isinstance(batch, int) or not isinstance(samples, int):
+        return
+    built_in = isinstance(value, Constant)
+    what = (
+        f"a built-in initial state of {samples} samples"
+        if built_in
+        else f"an initial state of {samples} samples, whatever the batch"
+    )
+    kept = "make it an input of the graph and hand the state over"
+    remedy = f"the export fixed the batch here: {advice(step.reading)}, or {kept}"
+    raise step.refused(what, "zeros, or a state for any batch", name, remedy)
+
+
 def _states(step: Step, layer: Recurrent, axes: Sequence[str], batch: int | Sym) -> list[Value]:
     """Initial states in the layer's order, or none where all of them are zero."""
     given: dict[str, Value] = {}
     for at, state in enumerate(STATES[layer.spec.kind], 5):
         if step.has(at) and not step.reading.is_uniform(step.value(at), 0.0):
             given[state] = step.value(at)
-            samples = _samples(step, given[state], axes.index("batch"), batch)
-            if samples is not None:
-                what, expected = f"a built-in initial state of {samples} samples", "zeros, or a state for any batch"
-                remedy = "make it an input of the graph and hand the state over"
-                raise step.refused(what, expected, f"initial_{state}", remedy)
+            _check_batch(step, given[state], f"initial_{state}", axes.index("batch"), batch)
     if not given:
         return []
     place = axes.index("direction")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
@@ -16,7 +17,17 @@ from parity.errors import Problem, ShapeError, UnsupportedError
 from parity.frameworks.onnx.constants import Constant, Mover
 from parity.frameworks.onnx.tensors import Tensors
 from parity.frameworks.onnx.weights import is_float
-from parity.frameworks.onnx.whole.reading_values import PROBES, Sizes, Sym, Tried, Undecided, Unknown, Value, probes_of
+from parity.frameworks.onnx.whole.reading_values import (
+    PROBES,
+    Parts,
+    Sizes,
+    Sym,
+    Tried,
+    Undecided,
+    Unknown,
+    Value,
+    probes_of,
+)
 from parity.graph import Builder, Layered, Node, Wire, computed, shapes_of
 from parity.graph.operations import (
     Cast,
@@ -165,6 +176,21 @@ class Reading:
                 return Length(0 if wire == x else others.index(wire) + 1, axis, times)
         return None
 
+    def word(self, length: int | Sym) -> str:
+        """A length in words: the word of the axis of an input that it is."""
+        if isinstance(length, int):
+            return str(length)
+        found = [word for word, tried in self.probes.items() if length.same(tried)]
+        return found[0] if found else "a length that differs from call to call"
+
+    def in_words(self, text: str) -> str:
+        """A message about shapes, the lengths that were tried in place of words replaced by these.
+
+        Short lengths stay as they are: they could as well be the model's own.
+        """
+        tried = {str(length): word for word, lengths in self.probes.items() for length in lengths if length > 1000}
+        return re.sub(r"\d+", lambda found: tried.get(found.group(), found.group()), text)
+
     # ---- calls
 
     def unique(self, name: str) -> str:
@@ -277,6 +303,8 @@ class Reading:
         """
         if isinstance(value, Wire):
             return value
+        if isinstance(value, Parts):
+            raise UnsupportedError("a sequence of tensors is used as a tensor", expected="a tensor")
         if not isinstance(value, Constant):
             raise UnsupportedError("a length is used as a number", expected="a shape, or a number that stays")
         if id(value) in self._standing:

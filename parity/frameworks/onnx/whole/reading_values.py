@@ -166,6 +166,23 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """A sequence of tensors: the parts of one.
+
+    Args:
+        whole: what was split.
+        axis: along which.
+        cuts: start and stop of each part; the stop of the last is None.
+        dropped: whether the axis, which is one long in each part, is gone.
+    """
+
+    whole: Constant | Wire
+    axis: int
+    cuts: tuple[tuple[int, int | None], ...]
+    dropped: bool
+
+
+@dataclass(frozen=True)
 class Undecided:
     """A truth value that depends on a length.
 
@@ -181,7 +198,7 @@ class Unknown:
     """A tensor behind a node that could not be read."""
 
 
-Value: TypeAlias = Constant | Wire | Sizes | Spread | Undecided | Unknown
+Value: TypeAlias = Constant | Wire | Sizes | Spread | Parts | Undecided | Unknown
 
 
 def objects(value: Value | None) -> NDArray[np.object_] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from parity.errors import ParityError, Problem, ShapeError, UnsupportedError
+from parity.errors import REGISTER, ParityError, Problem, ShapeError, UnsupportedError
 from parity.forms import Form, obstacles
 from parity.frameworks.onnx.building import DEFAULT_OPSET, FORM_KEY, OPSETS
 from parity.frameworks.onnx.cleaning import clean_graph
@@ -57,12 +57,20 @@ from parity.frameworks.onnx.whole.writing_shaping import (
     write_take,
     write_transpose,
 )
+from parity.frameworks.onnx.whole.writing_stubs import (
+    axes_around,
+    behind_unknown,
+    operator_names,
+    value_infos,
+    write_stub,
+)
 from parity.frameworks.onnx.whole.writing_values import Call, Held, Kind, Tensors, as_real, places_of
 from parity.frameworks.onnx.whole.writing_windows import write_convolution, write_pooling
 from parity.graph import Graph, Node, Wire
 from parity.graph import operations as ops
 from parity.graph.lengths import Axis, axes_of
 from parity.graph.reading_notes import reading_notes
+from parity.graph.simplify import spelled_out
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
 from parity.recurrent import Array
 
@@ -118,7 +126,7 @@ WRITERS: dict[type[Any], Callable[[Call], None]] = {
 _KINDS: dict[str, Kind] = {"f": "float", "i": "int", "u": "int", "b": "bool"}
 
 
-def model_of(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
+def model_of(graph: Graph, opset: int | None = None, partial: bool = False) -> onnx.ModelProto:
     """A whole graph as an ONNX model that ONNX Runtime runs.
 
     Inputs and outputs have the graph's names (where ONNX can hold them, see `clean`), order and words for lengths that differ from
@@ -128,8 +136,9 @@ def model_of(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
     starts from zeros in every call; `parity.frameworks.onnx.form` says so.
 
     Args:
-        graph: without stubs.
+        graph: of the model.
         opset: 13 to 22; 17 by default.
+        partial: whether a stub becomes a node of an operator that is to be filled in, see `writing_stubs`; else it is refused.
 
     Raises:
         UnsupportedError: an opset outside, stubs, more than 2 GiB, what this opset or float64 does not have; all of a kind at once.
@@ -145,8 +154,9 @@ def model_of(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
         (['classes', 'y.output'], ['classes.kernel'])
     """
     found = _opset(opset)
-    graph = clean_graph(graph.without_unused())
-    _refuse_stubs(graph)
+    graph = spelled_out(clean_graph(graph.without_unused()))
+    if not partial:
+        _refuse_stubs(graph)
     _refuse_size(graph)
     return _Writing(graph, found, _real(graph)).model()
 
@@ -167,7 +177,7 @@ def _refuse_stubs(graph: Graph) -> None:
             f"layer '{stub.name}'",
             "layers that parity knows: ONNX has no place for code",
             stub.class_name,
-            "parity.register says what it computes; or --to torch writes a stub for it",
+            f"{REGISTER}; or --partial with --to torch, keras or onnx leaves a stub for it",
         )
         for stub in graph.stubs
     ]
@@ -238,7 +248,8 @@ class _Writing:
     """Adds the nodes of a graph, one after the other."""
 
     def __init__(self, graph: Graph, opset: int, real: int) -> None:
-        self._graph, self._axes = graph, _axes(graph)
+        self._graph, self._axes = graph, axes_around(graph, _axes)
+        self._operators = operator_names(graph)
         names = [*graph.outputs, *(given.name for given in graph.inputs)]
         self._a = Assembly(opset, names, [node.name for node in graph.nodes], real)
         self._values: dict[Wire, Held] = {}
@@ -261,6 +272,13 @@ class _Writing:
         return self._described(self._a.model(self._graph.name, {FORM_KEY: json.dumps(asdict(form_of(self._graph)))}))
 
     def _add(self, node: Node) -> None:
+        if isinstance(node.operation, ops.Stub):
+            self._add_stub(node, node.operation)
+            return
+        unknown = [wire for wire in node.inputs if wire is not None and wire not in self._axes]
+        if unknown:  # of several layers behind one stub the first is named
+            self._problems += [behind_unknown(node, wire) for wire in unknown[:1] if wire in self._values]
+            return
         call, before = self._call(node), len(self._a.nodes)
         try:
             WRITERS[type(node.operation)](call)
@@ -276,13 +294,23 @@ class _Writing:
             self._values[wire] = call.given.get(index, missing)
             index += 1
 
+    def _add_stub(self, node: Node, stub: ops.Stub) -> None:
+        if any(wire is not None and wire not in self._values for wire in node.inputs):
+            return  # the layer whose value it is has been refused
+        call, words = self._call(node), set(self._graph.words)
+        wires = [Wire(node.name, index) for index in range(stub.outputs)]
+        known = [self._axes.get(wire) for wire in wires]
+        shapes = [axes and tuple(n if isinstance(n, int) or n in words else "?" for n in axes) for axes in known]
+        write_stub(call, self._operators[stub.name], shapes)
+        self._values.update({wire: call.given[wire.index] for wire in wires})
+
     def _call(self, node: Node) -> Call:
         dims = tuple(
-            tuple(n if isinstance(n, int) else None for n in (self._axes[wire] if wire is not None else ()))
+            tuple(n if isinstance(n, int) else None for n in (self._axes.get(wire, ()) if wire is not None else ()))
             for wire in node.inputs
         )
         inputs = tuple(None if wire is None else self._values[wire] for wire in node.inputs)
-        rank = len(self._axes[Wire(node.name)])
+        rank = len(self._axes.get(Wire(node.name), ()))
         weights = self._weights_of(node)
         return Call(node.name, node.operation, inputs, dims, rank, self._a, weights, self._shared)
 
@@ -326,7 +354,8 @@ class _Writing:
         words = set(self._graph.words)
         for name, wire in self._graph.outputs.items():
             held = self._values[wire]
-            axes = [n if isinstance(n, int) or n in words else None for n in self._axes[wire]]
+            shape = self._axes.get(wire, (None,) * len(held.order))
+            axes = [n if isinstance(n, int) or n in words else None for n in shape]
             own = name if name not in inputs else self._a.name(f"{name}.output")
             kind = {"float": self._a.real, "int": INT64, "bool": BOOL}[held.kind]
             self._a.give(held.in_order(), own, axes, kind)
@@ -335,6 +364,7 @@ class _Writing:
         present = {name for node in model.graph.node for name in (*node.input, *node.output)}
         places = json.dumps(places_of(self._values, present))
         model.metadata_props.add(key=PLACES_KEY, value=places)
+        model.graph.value_info.extend(value_infos(self._graph, self._values, self._axes, self._a.real))
         return model
 
 

@@ -66,7 +66,12 @@ _LIBRARY.impl("pack", _pack, "Meta")
 _LIBRARY.impl("unpack", _unpack, "Meta")
 
 _FUNCTIONS: Any = torch._C._VariableFunctions
-_RECURRENT: dict[Any, str] = {getattr(_FUNCTIONS, name): name for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")}
+_KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_RECURRENT: dict[Any, str] = {
+    **{getattr(_FUNCTIONS, name): name for name in _KINDS},
+    # What an exported program calls; these take what the functions do.
+    **{getattr(torch.ops.aten, name).input: name for name in _KINDS},
+}
 
 
 class Keeping(TorchFunctionMode):

@@ -1,1 +1,4 @@
-"""Classes that written modules get where Keras has no layer for something; read as text, never imported by parity."""
+"""Classes that written modules get where Keras has no layer for something, registered in Keras as those of the package "parity".
+
+They are read as text; only `parity.frameworks.keras.written` imports them, to open models that were saved with them.
+"""

@@ -10,7 +10,7 @@ import keras
 from keras import layers, ops
 
 
-@keras.saving.register_keras_serializable(package=__name__)
+@keras.saving.register_keras_serializable(package="parity")
 class ExtendedGRUCell(layers.Layer):  # type: ignore[misc]
     """`layers.GRUCell` with a clip; its kernels and its bias are those of that cell."""
 

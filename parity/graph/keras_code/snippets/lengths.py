@@ -9,7 +9,7 @@ import keras
 from keras import layers, ops
 
 
-@keras.saving.register_keras_serializable(package=__name__)
+@keras.saving.register_keras_serializable(package="parity")
 class ReshapeLike(layers.Layer):  # type: ignore[misc]
     """Reshapes its first input to sizes known when the model runs.
 
@@ -40,7 +40,7 @@ class ReshapeLike(layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "sizes": self.sizes}
 
 
-@keras.saving.register_keras_serializable(package=__name__)
+@keras.saving.register_keras_serializable(package="parity")
 class BroadcastLike(ReshapeLike):
     """Broadcasts its first input to sizes known when the model runs; -1 keeps one."""
 

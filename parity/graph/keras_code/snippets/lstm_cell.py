@@ -10,7 +10,7 @@ import keras
 from keras import layers, ops
 
 
-@keras.saving.register_keras_serializable(package=__name__)
+@keras.saving.register_keras_serializable(package="parity")
 class ExtendedLSTMCell(layers.Layer):  # type: ignore[misc]
     """`layers.LSTMCell` with peepholes, a projection of h, coupled gates and a clip.
 

@@ -9,7 +9,7 @@ import keras
 from keras import layers, ops
 
 
-@keras.saving.register_keras_serializable(package=__name__)
+@keras.saving.register_keras_serializable(package="parity")
 class Parameter(layers.Layer):  # type: ignore[misc]
     """A weight by itself; what the layer is called on only ties it to the model."""
 

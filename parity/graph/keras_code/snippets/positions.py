@@ -9,7 +9,7 @@ import keras
 from keras import layers, ops
 
 
-@keras.saving.register_keras_serializable(package=__name__)
+@keras.saving.register_keras_serializable(package="parity")
 class Positions(layers.Layer):  # type: ignore[misc]
     """The integers 0, 1, 2, ... for the places of an axis, or for a multiple of them."""
 

@@ -10,7 +10,7 @@ import keras
 from keras import layers, ops
 
 
-@keras.saving.register_keras_serializable(package=__name__)
+@keras.saving.register_keras_serializable(package="parity")
 class ExtendedRNNCell(layers.Layer):  # type: ignore[misc]
     """`layers.SimpleRNNCell` with a clip; its weights are those of that cell."""
 

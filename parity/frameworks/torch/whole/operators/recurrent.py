@@ -30,6 +30,10 @@ def recurrent(call: Call) -> Value:
     """`nn.LSTM`, `nn.GRU` or `nn.RNN`: one layer after the other."""
     kind, word = _KINDS[call["kind"]]
     layers, packed = int(call["layers"]), call["input"]
+    if call["train"] and call["dropout"] and layers > 1:
+        raise Refused(
+            "dropout between layers that is at work in evaluation, too", "a program exported from module.eval()"
+        )
     ways = 2 if call["bidirectional"] else 1
     time_major = not isinstance(packed, Packed) and not call["batch_first"]
     name = _name(call)

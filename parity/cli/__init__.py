@@ -1,0 +1,59 @@
+"""The command `parity`: words and exit codes, no maths.
+
+Exit codes: 0 agree or done, 1 disagree, 2 bad input, unsupported or missing framework, 3 undecided.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from parity.cli.comparing import compare, report
+from parity.cli.diagnosing import diagnose
+from parity.cli.explaining import explain
+from parity.cli.files import convert, inspect
+from parity.cli.options import BAD_INPUT, app
+from parity.errors import ParityError
+
+for _command in (inspect, convert, compare, diagnose, explain, report):
+    app.command()(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from parity import __version__, terminal
+
+        terminal.say(f"parity {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the command as a whole."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors meant for users go to standard error, without a traceback."""
+    try:
+        yield
+    except ParityError as error:
+        sys.stderr.write(f"parity: {error}\n")
+        raise SystemExit(BAD_INPUT) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with a code of `EXIT_CODES` or 2."""
+    with _told():
+        app(args=None if arguments is None else list(arguments), prog_name="parity")
+
+
+__all__ = ["app", "main"]

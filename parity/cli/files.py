@@ -1,0 +1,127 @@
+"""`parity inspect` and `parity convert`: what a file holds, and the same in another form."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from parity.cli.options import EXIT_CODES, Config, Custom, Overwrite, run_custom
+from parity.errors import ParityError
+
+if TYPE_CHECKING:
+    from parity.graph.code_files import CodeTarget
+    from parity.sources import Opened
+
+
+class Target(str, Enum):
+    """The framework of code that is written."""
+
+    torch = "torch"
+    keras = "keras"
+    onnx = "onnx"
+
+
+def inspect(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    config: Config = None,
+    custom: Custom = None,
+) -> None:
+    """Show what a model file holds: layers in order, the recurrent ones in full.
+
+    Examples: parity inspect model.keras
+    / parity inspect weights.h5 --config model.json
+    """
+    from parity import inspection, terminal
+    from parity.inspection import tables
+    from parity.sources import open_source
+
+    run_custom(context, custom)
+    opened = open_source(file, partial=True, config=config)
+    terminal.show_json(inspection.description(opened)) if json else tables.show(opened)
+
+
+def convert(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
+    target: Annotated[
+        Path, typer.Argument(help="The file to write; its suffix says the format. With --to, the folder to write.")
+    ],
+    to: Annotated[
+        Target | None,
+        typer.Option(help="Write the whole model as source code and weights, run it, and write the report beside it."),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Convert this recurrent layer alone: its name or number.")] = None,
+    config: Config = None,
+    custom: Custom = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="With --to: a layer that is not known becomes a stub to be filled in.")
+    ] = False,
+    overwrite: Overwrite = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Prove that what was written is the same.")
+    ] = True,
+) -> None:
+    """Convert a model file to another format, or to code, whole or not at all.
+
+    .safetensors, .pt and .npz hold tensors under torch's names and, beside them, parity's description of the network.
+
+    Examples: parity convert old.h5 new.keras
+    / parity convert model.keras model.onnx
+    / parity convert model.keras out/ --to torch
+    / parity convert checkpoint.pt encoder.onnx --layer encoder.lstm
+    / parity convert weights.h5 model.keras --config model.json
+    """
+    from parity import conversion, terminal
+    from parity.sources import layer_named, open_source
+
+    run_custom(context, custom)
+    opened = open_source(source, partial=True, config=config)
+    opened = opened if layer is None else layer_named(opened, layer)
+    _check_kind_of_target(target, to is not None)
+    if to is not None:
+        _write_code(opened, to.value, target, partial, overwrite, verify)
+        return
+    if partial:
+        remedy = "add --to torch, keras or onnx, or leave --partial out"
+        raise ParityError("stubs can only be written as code", "--partial", "--to", "a file", remedy)
+    network = opened.network
+    written = conversion.write_converted(network, source, target, overwrite, verify)
+    terminal.say(f"wrote {written.path}, " + (f"read back: {written.proof}" if verify else "not verified"))
+    for line in terminal.form_of_target(network, target):
+        terminal.say(line)
+
+
+def _check_kind_of_target(target: Path, folder: bool) -> None:
+    """A file has a suffix, and code goes to a folder."""
+    from parity.files import SUFFIXES
+
+    is_file = any(target.name.lower().endswith(suffix) for suffix in SUFFIXES)
+    if folder and is_file:
+        remedy = "leave --to out to write this file, or name a folder"
+        raise ParityError("code goes to a folder", str(target), "the name of a folder", "the name of a file", remedy)
+    if not folder and not target.suffix:
+        remedy = "add a suffix that says the format; or --to torch, keras or onnx to write a folder of code"
+        raise ParityError("the name does not say the format", str(target), ", ".join(SUFFIXES), "no suffix", remedy)
+
+
+def _write_code(opened: Opened, to: CodeTarget, folder: Path, partial: bool, overwrite: bool, verify: bool) -> None:
+    """A model as code, and what is to be said of it."""
+    from parity import terminal
+    from parity.graph.folder import write_code
+
+    with terminal.progress() as progress:
+        written = write_code(opened, to, folder, partial, overwrite, verify, progress)
+    terminal.say(f"wrote {folder}: {', '.join(written.files)}")
+    compared = written.comparison
+    terminal.say(f"not verified: {written.unproved}" if compared is None else compared.sentence)
+    for stub in written.stubs:
+        terminal.say(f"to be filled in: {stub}")
+    for note in (*written.notes, *(compared.notes if compared is not None else ())):
+        terminal.say(f"note: {note}")
+    if compared is not None and compared.verdict != "agree":
+        raise typer.Exit(EXIT_CODES[compared.verdict])

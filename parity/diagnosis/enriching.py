@@ -1,0 +1,88 @@
+"""Inputs that show more: what tells two explanations apart which are one on the inputs at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from parity.deferred import Array
+from parity.diagnosis.case import Case
+from parity.diagnosis.fault import Fault
+from parity.diagnosis.replay import equivalent
+from parity.errors import ParityError
+from parity.graph.chains import MASK
+from parity.graph.inputs import random_graph_inputs
+from parity.graph.lengths import lengths_for
+
+BATCH, TIMES = 4, (11, 24, 48, 96, 240, 480)
+
+_INITIAL = ".initial_"
+
+
+def enriched(case: Case, seed: int = 11) -> Case:
+    """The same model on random inputs of unequal samples, several steps, initial states that are not zero, and unequal lengths.
+
+    Args:
+        case: on the inputs at hand.
+        seed: of the numbers.
+    """
+    random = np.random.default_rng(seed)
+    try:
+        inputs = random_graph_inputs(case.graph, lengths_for(case.graph, BATCH, TIMES), seed)
+    except ParityError:
+        return case
+    for name, array in inputs.items():
+        if _INITIAL in name:
+            inputs[name] = random.uniform(-0.9, 0.9, array.shape).astype(np.float32)
+        elif name == MASK:
+            lengths = np.linspace(1, array.shape[1], len(array)).round()[::-1]
+            inputs[name] = np.arange(array.shape[1]) < lengths[:, None]
+    ignored = {name: ~inputs[MASK][..., None] for name in case.ignored if MASK in inputs}
+    return Case(case.graph, inputs, ignored)
+
+
+def telling(case: Case, one: Sequence[Fault], two: Sequence[Fault]) -> str:
+    """In a sentence, which inputs would tell two explanations apart.
+
+    Args:
+        case: on whose inputs they are one.
+        one, two: the explanations.
+    """
+    names = " and ".join(f"'{faults[0].name}'" for faults in (one, two))
+    for what, richer in _richer(case):
+        if not equivalent(richer, one, two):
+            return f"{what} would tell {names} apart"
+    if not equivalent(enriched(case), one, two):
+        return f"longer random inputs with unequal lengths and states that are not zero would tell {names} apart"
+    return f"on this model {names} compute the same on any inputs that were tried"
+
+
+def _richer(case: Case) -> Iterator[tuple[str, Case]]:
+    """The case at hand with one thing changed."""
+    rich = enriched(case)
+    states = [name for name in case.inputs if _INITIAL in name]
+    if states and not any(case.inputs[name].any() for name in states):
+        random = np.random.default_rng(5)
+        filled = {name: random.uniform(-0.9, 0.9, case.inputs[name].shape).astype(np.float32) for name in states}
+        yield "an initial state that is not zero", replace(case, inputs={**case.inputs, **filled})
+    if case.inputs.keys() == rich.inputs.keys() and _steps(case) < _steps(rich):
+        zeros = {name: np.zeros_like(rich.inputs[name]) for name in states}
+        yield "more steps", replace(rich, inputs={**rich.inputs, **zeros})
+    if MASK in case.inputs:
+        masks: dict[str, Array] = {MASK: _unequal(case.inputs[MASK])}
+        yield "samples of unequal lengths", replace(case, inputs={**case.inputs, **masks})
+
+
+def _steps(case: Case) -> int:
+    return max((array.shape[1] for array in case.inputs.values() if array.ndim > 1), default=0)
+
+
+def _unequal(mask: Array) -> Array:
+    lengths = np.linspace(1, mask.shape[1], len(mask)).round()
+    found: Array = np.arange(mask.shape[1]) < lengths[:, None]
+    return found
+
+
+__all__ = ["enriched", "telling"]

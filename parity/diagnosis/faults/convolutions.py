@@ -1,0 +1,223 @@
+"""Convolutions and pooling: padding on another side (P39), kernels in another layout, options and biases lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from parity.deferred import Array
+from parity.diagnosis.case import Case
+from parity.diagnosis.fault import Fault, Place
+from parity.diagnosis.faults.layers import changed, layers_of, shapes_in, together
+from parity.diagnosis.repair import CallRepair, OptionRepair
+from parity.graph.operations import Convolution, Pooling
+from parity.graph.operations.operation import Shape
+
+Pads: TypeAlias = tuple[tuple[int, int], ...]
+Windowed: TypeAlias = Convolution | Pooling
+
+
+def convolution_faults(case: Case) -> Iterator[Fault]:
+    """Every mistake of a convolution or of a pooling that could be made in a model.
+
+    Args:
+        case: the right model.
+    """
+    yield from together(case, _of_each(case))
+
+
+def _of_each(case: Case) -> Iterator[Fault]:
+    shapes = shapes_in(case)
+    first = {one.name for one in case.graph.inputs}
+    for node in case.graph.nodes:
+        operation = node.operation
+        wire = node.inputs[0] if node.inputs else None
+        if isinstance(operation, Convolution | Pooling) and wire is not None and wire in shapes:
+            yield from _padded(operation, node.name, shapes[wire])
+        if isinstance(operation, Convolution):
+            yield from _kernels(operation)
+            yield from _options(operation)
+            if wire is not None and wire.node in first and operation.input_size > 1 and operation.groups == 1:
+                yield _kernel(
+                    operation.name,
+                    "channels reversed",
+                    "takes the channels of the input in the opposite order (RGB for BGR)",
+                    lambda kernel: kernel[..., ::-1, :],
+                    "with its input channels the other way round",
+                    24,
+                )
+    for name, pooling in layers_of(case, Pooling):
+        yield from _poolings(name, pooling)
+
+
+_SIDES: dict[str, Callable[[Pads, Shape], Pads]] = {
+    "half of the window on both sides, as padding=k//2 of torch does": lambda _, reach: tuple(
+        (one // 2, one // 2) for one in reach
+    ),
+    "the odd place before, where it belongs behind": lambda pads, _: tuple((max(pad), min(pad)) for pad in pads),
+    "the odd place behind, where it belongs before": lambda pads, _: tuple((min(pad), max(pad)) for pad in pads),
+    "all of it before, as a causal layer does": lambda _, reach: tuple((one, 0) for one in reach),
+    "all of it behind": lambda _, reach: tuple((0, one) for one in reach),
+    "nothing": lambda _, reach: ((0, 0),) * len(reach),
+}
+"""What is padded, from what belongs there and how far a window reaches beyond its first place."""
+
+
+def _padded(operation: Windowed, node: str, shape: Shape) -> Iterator[Fault]:
+    """The same number of places added, or about that, on other sides."""
+    right = operation.pads(shape)
+    varies = operation.padding == "same" and max(operation.strides) > 1
+    seen = {right}
+    for words, sides in _SIDES.items():
+        pads = sides(right, _reach(operation))
+        if pads in seen and not varies:
+            continue
+        seen.add(pads)
+        causal = all(before and not behind for before, behind in right)
+        belongs = "the padding of a causal layer" if causal else _shown(right)
+        yield Fault(
+            "padding",
+            f"pads {words}: {_shown(pads)}, where {belongs} belongs",
+            Place(operation.name),
+            partial(_with_padding, name=node, sides=sides),
+            (
+                CallRepair(
+                    operation.name,
+                    "input",
+                    f"x = F.pad(x, {_of_torch(right)})  # for inputs of this length; padding=0 in the layer itself",
+                    f'y = layer(x)  # with padding="{"causal" if causal else "same"}"',
+                ),
+            ),
+            rank=14,
+            shows="needs lengths that are no multiple of the stride plus one" if varies else "",
+        )
+
+
+def _reach(operation: Windowed) -> Shape:
+    return tuple((size - 1) * dilation for size, dilation in zip(operation.sizes, operation.dilations, strict=True))
+
+
+def _shown(pads: Pads) -> str:
+    return " and ".join(f"{before} before and {behind} behind" for before, behind in dict.fromkeys(pads))
+
+
+def _of_torch(pads: Pads) -> tuple[int, ...]:
+    """As `torch.nn.functional.pad` takes it: the last axis first."""
+    return tuple(one for pad in reversed(pads) for one in pad)
+
+
+def _with_padding(case: Case, name: str, sides: Callable[[Pads, Shape], Pads]) -> Case:
+    """Padding on other sides: how much depends on the length of the inputs at hand."""
+    node = case.graph.node(name)
+    wire, operation = node.inputs[0], node.operation
+    if not isinstance(operation, Convolution | Pooling) or wire is None:
+        raise KeyError(name)
+    pads = sides(operation.pads(shapes_in(case)[wire]), _reach(operation))
+    return case.with_layer(operation.name, lambda _: replace(operation, padding=pads))
+
+
+def _kernels(operation: Convolution) -> Iterator[Fault]:
+    """The kernel in another layout."""
+    name, (*sizes, taken, given) = operation.name, operation.held("kernel").shape
+    spatial = tuple(range(len(sizes)))
+    torch_axes = (len(sizes) + 1, len(sizes), *spatial)
+    keras_axes = tuple(int(place) for place in np.argsort(torch_axes))
+
+    def torch_reshaped(kernel: Array) -> Array:
+        return kernel.reshape([kernel.shape[axis] for axis in torch_axes]).transpose(keras_axes)
+
+    def keras_reshaped(kernel: Array) -> Array:
+        return kernel.transpose(torch_axes).reshape(kernel.shape)
+
+    mended = "read again: its axes transposed, not reshaped"
+    for words, formula in (("torch's weight", torch_reshaped), ("Keras's kernel", keras_reshaped)):
+        cause = f"has its kernel reshaped where its axes are to be transposed, on the way to {words}"
+        yield _kernel(name, "kernel reshaped", cause, formula, mended, 21)
+    if max(sizes) > 1:
+        flip: Callable[[Array], Array] = lambda kernel: np.flip(kernel, spatial)  # noqa: E731  named for the line below
+        cause = "has its kernel the other way round in space or time: a true convolution, where frameworks correlate"
+        yield _kernel(name, "kernel flipped", cause, flip, "flipped along its window", 23)
+    if taken == given and operation.groups == 1:
+        cause = "has the input and output channels of its kernel exchanged"
+        yield _kernel(
+            name, "kernel transposed", cause, lambda k: np.swapaxes(k, -1, -2), "with its channels exchanged", 21
+        )
+    if len(sizes) == 2 and sizes[0] == sizes[1] > 1:
+        cause = "has height and width of its kernel exchanged, as .T of a Keras kernel leaves them"
+        yield _kernel(
+            name, "kernel transposed", cause, lambda k: np.swapaxes(k, 0, 1), "with height and width exchanged", 21
+        )
+    if operation.held("bias") is not None:
+        yield Fault(
+            "bias dropped",
+            "has no bias, or one of zeros",
+            Place(name),
+            changed(name, Convolution, lambda one: replace(one, bias=np.zeros(one.output_size, np.float32))),
+            (OptionRepair(name, "bias", "loaded"),),
+            rank=18,
+            shows="needs biases that are not zero",
+        )
+
+
+def _kernel(name: str, kind: str, cause: str, formula: Callable[[Array], Array], value: str, rank: int) -> Fault:
+    change = changed(name, Convolution, lambda one: replace(one, kernel=formula(np.asarray(one.kernel))))
+    return Fault(kind, cause, Place(name, tensor="kernel"), change, (OptionRepair(name, "kernel", value),), rank)
+
+
+def _options(operation: Convolution) -> Iterator[Fault]:
+    """Strides and dilations lost, where what follows takes the other lengths."""
+    name, ones = operation.name, (1,) * len(operation.strides)
+    for option, right in (("strides", operation.strides), ("dilations", operation.dilations)):
+        if right == ones:
+            continue
+        others = [ones] if len(ones) == 1 else [ones, right[::-1]]
+        for wrong in dict.fromkeys(one for one in others if one != right):
+            yield _option(name, f"{option}", right, wrong, partial(_lost, option=option, value=wrong))
+
+
+def _option(name: str, option: str, right: object, wrong: object, change: Callable[[Any], Any]) -> Fault:
+    return Fault(
+        option,
+        f"has {option} {wrong}, where {right} belongs",
+        Place(name),
+        changed(name, object, change),
+        (OptionRepair(name, option, str(right), str(wrong)),),
+        rank=26,
+    )
+
+
+def _lost(operation: Any, option: str, value: tuple[int, ...]) -> Any:
+    """An option changed; explicit padding that goes with a dilation goes with the other one."""
+    if not isinstance(operation, Convolution):
+        raise KeyError("a convolution")
+    padding = operation.padding
+    if option == "dilations" and padding != "same":
+        padding = tuple(
+            (before // was * now, after // was * now)
+            for (before, after), was, now in zip(padding, operation.dilations, value, strict=True)
+        )
+    if option == "dilations":
+        return replace(operation, dilations=value, padding=padding)
+    return replace(operation, strides=value)
+
+
+def _poolings(name: str, pooling: Pooling) -> Iterator[Fault]:
+    other = "average" if pooling.function == "max" else "max"
+    yield _option(name, "pooling function", pooling.function, other, partial(_of_pooling, function=other))
+    if pooling.function == "average" and (pooling.padding == "same" or any(map(any, pooling.padding))):
+        right = pooling.counts_padding
+        words = ("counted", "not counted") if right else ("not counted", "counted")
+        yield _option(name, "padding in the mean", *words, partial(_of_pooling, counts_padding=not right))
+
+
+def _of_pooling(operation: Any, **options: Any) -> Any:
+    if not isinstance(operation, Pooling):
+        raise KeyError("a pooling")
+    return replace(operation, **options)
+
+
+__all__ = ["convolution_faults"]

@@ -1,0 +1,116 @@
+"""Embeddings (P43): rows off by one, the row of the padding zero, the table not loaded as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from parity.deferred import Array
+from parity.diagnosis.case import Case
+from parity.diagnosis.fault import Fault, Place
+from parity.diagnosis.faults.layers import Factor, behind, changed, layers_of, together
+from parity.diagnosis.repair import CallRepair, OptionRepair, Repair
+from parity.network import Embedding
+
+
+def embedding_faults(case: Case) -> Iterator[Fault]:
+    """Every mistake with an embedding that could be made in a model; masks that it makes are a family of their own.
+
+    Args:
+        case: the right model.
+    """
+    yield from together(case, _of_each(case))
+
+
+def _of_each(case: Case) -> Iterator[Fault]:
+    for name, embedding in layers_of(case, Embedding):
+        yield from _shifted(name)
+        yield from _zero_rows(name, embedding)
+        yield from _scaled(name, embedding)
+
+
+def _shifted(name: str) -> Iterator[Fault]:
+    """Every integer takes the row before or behind its own; what the integer at the end takes depends on how it was done."""
+    before = (CallRepair(name, "input", "x = x + 1", "x = x + 1"),)
+    after = (CallRepair(name, "input", "x = x - 1", "x = x - 1"),)
+    for ends, made in (
+        (", the last one the first row", lambda table, by: np.roll(table, by, axis=0)),
+        (", zeros at the end", _filled),
+        (", the row at the end twice", lambda table, by: table[np.clip(np.arange(len(table)) - by, 0, len(table) - 1)]),
+    ):
+        yield _of_table(
+            name,
+            "index off by one",
+            f"takes the row behind the right one for every integer{ends}",
+            lambda table, made=made: made(table, -1),  # type: ignore[misc]
+            after,
+            22,
+        )
+        words = ends.replace("the last one the first row", "the first one the last row")
+        yield _of_table(
+            name,
+            "index off by one",
+            f"takes the row before the right one for every integer{words}",
+            lambda table, made=made: made(table, 1),  # type: ignore[misc]
+            before,
+            22,
+        )
+
+
+def _filled(table: Array, by: int) -> Array:
+    found = np.roll(table, by, axis=0)
+    found[0 if by > 0 else -1] = 0
+    return found
+
+
+def _zero_rows(name: str, embedding: Embedding) -> Iterator[Fault]:
+    """padding_idx of torch makes a row zero when the layer is made; loaded tables keep it, others do not."""
+    for row in (0, 1, -1):
+        if embedding.input_size > 2:
+            place = row % embedding.input_size
+            words = f"padding_idx={place}"
+            yield _of_table(
+                name,
+                "padding row zero",
+                f"has zeros in row {place} of its table, as {words} makes them",
+                lambda table, place=place: _without(table, place),  # type: ignore[misc]
+                (OptionRepair(name, f"row {place} of the table", "loaded"),),
+                19 if row == 0 else 31,
+            )
+
+
+def _without(table: Array, row: int) -> Array:
+    found = np.array(table)
+    found[row] = 0
+    return found
+
+
+def _scaled(name: str, embedding: Embedding) -> Iterator[Fault]:
+    """The factor sqrt(d) of transformers."""
+    root = float(np.sqrt(embedding.output_size))
+    for factor, words in ((root, "times sqrt(features)"), (1 / root, "divided by sqrt(features)")):
+        yield Fault(
+            "embedding scaled",
+            f"gives its rows {words}",
+            Place(name),
+            behind(name, lambda other, factor=factor: Factor(other, factor)),  # type: ignore[misc]
+            (OptionRepair(name, "the factor behind it", "1", f"{factor:.4g}"),),
+            rank=29,
+        )
+
+
+def _of_table(name: str, kind: str, cause: str, change: Callable[[Array], Array], repair: Repair, rank: int) -> Fault:
+    return Fault(
+        kind,
+        cause,
+        Place(name, tensor="table"),
+        changed(name, Embedding, lambda one: replace(one, table=change(np.array(one.table)))),
+        repair,
+        rank,
+        "needs the integers at the ends" if kind != "padding row zero" else "needs the integer of this row",
+    )
+
+
+__all__ = ["embedding_faults"]

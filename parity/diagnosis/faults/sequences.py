@@ -1,0 +1,306 @@
+"""Steps and directions: sequences turned round, the wrong step taken, batch and time exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from parity.deferred import Array
+from parity.diagnosis.case import Case
+from parity.diagnosis.fault import Fault, Place
+from parity.diagnosis.faults.wiring import (
+    Formula,
+    calling,
+    earlier,
+    fed,
+    final_states,
+    given,
+    later,
+    mask_of,
+    recurrent_call,
+    recurrent_calls,
+    time_first,
+    used,
+    without_steps,
+)
+from parity.diagnosis.repair import CallRepair, OptionRepair
+from parity.graph.graph import GraphInput, Node, Wire
+from parity.graph.operations.picking import Flip, Select
+from parity.network import Recurrent
+
+_STEPS = "needs more than one step"
+
+
+def sequence_faults(case: Case) -> Iterator[Fault]:
+    """Every mistake of steps and directions that could be made in a model.
+
+    Args:
+        case: the right model.
+    """
+    for node, layer in recurrent_calls(case):
+        yield from _turned(case, node, layer)
+        yield from _last_steps(case, node, layer)
+    yield from _transposed(case)
+    for one in case.graph.inputs:
+        yield from _inputs(case, one)
+
+
+def _turned(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
+    """A sequence the other way round, on the way in, out or both (P16)."""
+    place, sequence = Place(layer.name), layer.return_sequences and layer.merge_mode is not None
+    turn = partial(np.flip, axis=1)
+    torch_in, keras_in = "x = x.flip(1)", "x = keras.ops.flip(x, axis=1)"
+    torch_out, keras_out = "y = y.flip(1)", "y = keras.ops.flip(y, axis=1)"
+    yield Fault(
+        "reversed in time",
+        "takes the steps of its input in the opposite order",
+        place,
+        lambda case: fed(case, node.name, 0, turn),
+        (CallRepair(layer.name, "input", torch_in, keras_in),),
+        rank=25,
+        shows=_STEPS,
+    )
+    if not sequence:
+        return
+    yield Fault(
+        "steps not turned back",
+        _order_of(case, node, layer),
+        place,
+        lambda case: given(case, Wire(node.name), turn),
+        (CallRepair(layer.name, "output", torch_out, keras_out),),
+        rank=4 if "backward" in layer.spec.directions or _is_turned(case, node) else 26,
+        shows=_STEPS,
+    )
+    yield Fault(
+        "other direction",
+        "runs in the opposite direction in time: its input is reversed and its outputs are turned back",
+        place,
+        lambda case: given(fed(case, node.name, 0, turn), Wire(node.name), turn),
+        (CallRepair(layer.name, "input", torch_in, keras_in), CallRepair(layer.name, "output", torch_out, keras_out)),
+        rank=24,
+        shows=_STEPS,
+    )
+
+
+def _order_of(case: Case, node: Node, layer: Recurrent) -> str:
+    if layer.reverse:
+        return (
+            "turns the outputs of a backward layer back into the order of the input's steps, "
+            "where go_backwards=True leaves them in the order of processing"
+        )
+    if layer.spec.directions == ("backward",) or _is_turned(case, node):
+        return (
+            "leaves the outputs of a backward layer in the order of processing, as go_backwards=True does, "
+            "where they belong into the order of the input's steps"
+        )
+    return "gives its outputs in the opposite order of the steps"
+
+
+def _is_turned(case: Case, node: Node) -> bool:
+    """Whether the right model turns a layer's input and outputs round in time itself."""
+    flips = {one.name: one for one in case.graph.nodes if isinstance(one.operation, Flip)}
+    before = node.inputs[0] is not None and node.inputs[0].node in flips
+    return before and any(Wire(node.name) in one.inputs for one in flips.values())
+
+
+def _last_steps(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
+    """The output at one end of the sequence in place of the state after the last step that each direction processes (P14)."""
+    states = {way: wire for (state, way), wire in final_states(node, layer).items() if state == "h"}
+    if layer.merge_mode is None or (layer.return_sequences and not used(case) & set(states.values())):
+        yield from _picked(case, node, layer)
+        return
+    masked = mask_of(node) is not None
+    for index, said in ((-1, "[:, -1]"), (0, "[:, 0]")):
+        right = {"forward": -1, "backward": 0}
+        wrong = [way for way in layer.spec.directions if right[way] != index]
+        if not wrong and not (masked and index == -1):
+            continue
+        if not wrong:
+            cause = f"takes output{said}, the last step of the padding, in place of the state after the last valid step"
+        elif layer.bidirectional:
+            cause = (
+                f"takes output{said} in place of the final states of both directions: "
+                f"the {wrong[0]} one has seen a single step there"
+            )
+        else:
+            cause = f"takes output{said}, the step that it processes first, in place of the final state"
+        yield Fault(
+            "step in place of the final state",
+            cause,
+            Place(layer.name, wrong[0] if layer.bidirectional and wrong else ""),
+            partial(_at_step, name=node.name, index=index),
+            (CallRepair(layer.name, "output", _FINAL[layer.bidirectional][0], _FINAL[layer.bidirectional][1]),),
+            rank=(4 if layer.bidirectional else 12) if index == -1 else 22,
+            shows="needs unequal lengths" if not wrong else _STEPS,
+        )
+    yield from _picked(case, node, layer)
+
+
+_ENDS = {0: "first", -1: "last"}
+
+_FINAL = {
+    True: (
+        "y = torch.cat([h_n[-2], h_n[-1]], dim=-1)  # not output[:, -1]",
+        "y = keras.ops.concatenate([forward_h, backward_h], axis=-1)  # or return_sequences=False",
+    ),
+    False: ("y = h_n[-1]", "y = state_h  # or return_sequences=False"),
+}
+
+
+def _at_step(case: Case, name: str, index: int) -> Case:
+    """A step of the sequence in place of h."""
+    node, layer = recurrent_call(case, name)
+    states = {way: wire for (state, way), wire in final_states(node, layer).items() if state == "h"}
+    if layer.return_sequences:
+        if layer.merges:
+            raise ValueError("the directions cannot be told apart")
+        width, step = layer.spec.state_size, -1 - index if layer.reverse else index
+        for number, wire in enumerate(states.values()):
+            columns = slice(number * width, (number + 1) * width)
+            case = given(case, wire, partial(_step_of, index=step, columns=columns), Wire(name))
+        return case
+    steps = replace(layer, return_sequences=True, reverse=False)
+    return given(calling(case, name, steps), Wire(name), lambda y: y[:, index], shape=without_steps)
+
+
+def _step_of(_: Array, y: Array, index: int, columns: slice) -> Array:
+    return y[:, index, columns]
+
+
+def _picked(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
+    """The right model takes a step of the sequence itself: another end, or the final states in its place."""
+    for taker in case.graph.takers().get(Wire(node.name), ()):
+        index = _step_taken(taker)
+        if index is None or not layer.return_sequences:
+            continue
+        other = 0 if index == -1 else -1
+        yield Fault(
+            "wrong step",
+            f"takes the {_ENDS[other]} step of the sequence, where the {_ENDS[index]} one belongs",
+            Place(layer.name),
+            partial(_other_step, name=node.name, taker=taker.name, index=other),
+            (CallRepair(layer.name, "output", f"y = y[:, {index}]", f"y = y[:, {index}]"),),
+            rank=21,
+            shows=_STEPS,
+        )
+        if layer.bidirectional and layer.merge_mode == "concat":
+            yield Fault(
+                "final states in place of a step",
+                f"takes the final states of both directions, as return_sequences=False gives them, where output[:, {index}] belongs",
+                Place(layer.name, "backward" if index == -1 else "forward"),
+                partial(_final_there, name=node.name, taker=taker.name),
+                (CallRepair(layer.name, "output", f"y = output[:, {index}]", f"y = output[:, {index}]"),),
+                rank=5,
+                shows=_STEPS,
+            )
+
+
+def _step_taken(node: Node) -> int | None:
+    """0 or -1 where a node takes the first or the last step."""
+    operation = node.operation
+    if isinstance(operation, Select) and operation.axis == 1 and operation.index in (0, -1):
+        return operation.index
+    return None
+
+
+def _other_step(case: Case, name: str, taker: str, index: int) -> Case:
+    return given(case, Wire(taker), lambda _, y: y[:, index], Wire(name))
+
+
+def _final_there(case: Case, name: str, taker: str) -> Case:
+    node, layer = recurrent_call(case, name)
+    states = [wire for (state, _), wire in final_states(node, layer).items() if state == "h"]
+    return given(case, Wire(taker), lambda _, *h: np.concatenate(h, axis=-1), *states)
+
+
+def _transposed(case: Case) -> Iterator[Fault]:
+    """Batch and time exchanged (P18)."""
+    calls = [(node, layer) for node, layer in recurrent_calls(case) if mask_of(node) is None]
+    names = [node.name for node, _ in calls]
+    groups: list[tuple[tuple[str, ...], str]] = [
+        ((name,), layer.name) for name, (_, layer) in zip(names, calls, strict=True)
+    ]
+    if len(names) > 1:
+        groups.append((tuple(names), ""))
+    for group, layer in groups:
+        yield Fault(
+            "batch and time exchanged",
+            "takes the batch for the time axis (batch_first mistaken): it runs through the samples as if they were steps",
+            Place(layer),
+            partial(_exchanged, names=group),
+            (
+                OptionRepair(layer, "batch_first", "True for inputs (batch, time, features)", "False"),
+                CallRepair(layer, "input", "x = x.transpose(0, 1)  # and y = y.transpose(0, 1) behind it", ""),
+            ),
+            rank=11,
+            shows="needs more than one sample, and more than one step",
+        )
+
+
+def _exchanged(case: Case, names: tuple[str, ...]) -> Case:
+    turn = partial(np.swapaxes, axis1=0, axis2=1)
+    for name in names:
+        node, layer = recurrent_call(case, name)
+        if layer.merge_mode is None or (layer.bidirectional and not layer.return_sequences):
+            raise ValueError("its outputs have another shape then")
+        if any(wire is not None and not _is_zero(case, wire) for wire in node.inputs[2:]):
+            raise ValueError("its initial states have another shape then")
+        case = case.with_inputs(name, node.inputs[:2])
+        case = fed(case, name, 0, turn, shape=time_first)
+        case = calling(case, name, replace(layer, return_sequences=True))
+        if layer.return_sequences:
+            case = given(case, Wire(name), turn, shape=time_first)
+        else:
+            case = given(case, Wire(name), lambda y: y[-1], shape=lambda shape: shape[1:])
+    return case
+
+
+def _is_zero(case: Case, wire: Wire) -> bool:
+    return wire.node in case.inputs and not np.any(case.inputs[wire.node])
+
+
+def _inputs(case: Case, one: GraphInput) -> Iterator[Fault]:
+    """The model's own input: features the other way round, steps one earlier or later, all steps turned round."""
+    array = case.inputs[one.name]
+    if "time" not in one.shape or one.shape.index("time") != 1 or one.dtype == "bool":
+        return
+    if array.ndim == 3 and one.dtype == "float32":
+        yield Fault(
+            "features reversed",
+            f"takes the features of its input '{one.name}' in the opposite order",
+            Place(),
+            lambda case: given(case, Wire(one.name), partial(np.flip, axis=-1)),
+            (CallRepair("", "input", "x = x.flip(-1)", "x = keras.ops.flip(x, axis=-1)"),),
+            rank=40,
+        )
+    direct = [node for node in case.graph.takers().get(Wire(one.name), ()) if isinstance(node.operation, Recurrent)]
+    if len(direct) != 1 or len(case.graph.takers()[Wire(one.name)]) > 1:
+        yield Fault(
+            "reversed in time",
+            f"takes the steps of its input '{one.name}' in the opposite order",
+            Place(),
+            lambda case: given(case, Wire(one.name), partial(np.flip, axis=1)),
+            (CallRepair("", "input", "x = x.flip(1)", "x = keras.ops.flip(x, axis=1)"),),
+            rank=25,
+            shows=_STEPS,
+        )
+    for shift, words in ((later, "later, with zeros first"), (earlier, "earlier, with zeros last")):
+        yield Fault(
+            "shifted by a step",
+            f"takes every step of its input '{one.name}' one step {words}",
+            Place(),
+            partial(_shifted, name=one.name, shift=shift),
+            None,
+            rank=35,
+            shows=_STEPS,
+        )
+
+
+def _shifted(case: Case, name: str, shift: Formula) -> Case:
+    return given(case, Wire(name), shift)
+
+
+__all__ = ["sequence_faults"]

@@ -1,0 +1,96 @@
+"""What a suspect is, as code: a live object whose tensors are reached by expressions, or a file that is opened and written anew."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from parity.deferred import Stored
+from parity.diagnosis.repairs.slots import Tensors, holders_of
+from parity.diagnosis.repairs.writing import FILES, LIVE, Form
+from parity.errors import ParityError
+from parity.files import safetensors_file
+from parity.files.stored import Contents, numbers
+from parity.frameworks import family, framework
+from parity.layouts import LAYOUTS
+from parity.network import Recurrent
+from parity.recurrent import pack
+from parity.sources import Opened
+
+
+def verbs(engine: str) -> ModuleType:
+    """What a framework has for mending: `copied` and `addressed`."""
+    return importlib.import_module(f"{framework(engine).__name__}.mending")
+
+
+def form_of(suspect: Opened) -> Form | None:
+    """What kind of thing a suspect is; None where no code opens it."""
+    if suspect.live is not None and suspect.engine is not None:
+        return LIVE[family(suspect.engine)]
+    return FILES.get(suspect.path.suffix.lower()) if suspect.path is not None else None
+
+
+def tensors_in(suspect: Opened) -> dict[int, Tensors]:
+    """The tensors of every recurrent layer of a suspect that code can reach, by the layer's number."""
+    own = suspect.network.recurrent
+    if suspect.live is not None and suspect.engine is not None:
+        return holders_of(verbs(suspect.engine).addressed(suspect.live), own)
+    form = form_of(suspect)
+    if suspect.path is None or form is None or suspect.engine is None:
+        return {}
+    if suspect.engine == "torch":
+        return _in_state(suspect, own)
+    try:
+        live = framework(suspect.engine).load(suspect.path, suspect.network)
+        root = {"root": "model"} if suspect.engine == "keras" else {}
+        return holders_of(verbs(suspect.engine).addressed(live, **root), own)
+    except ParityError:
+        return {}
+
+
+def _in_state(suspect: Opened, own: Sequence[Recurrent]) -> dict[int, Tensors]:
+    """The tensors of a state dict, told by their numbers, and by the ends of their names where several are equal."""
+    assert suspect.path is not None
+    contents = _contents(suspect)
+    if contents.program:
+        return {}
+    root = "tensors" + "".join(f"[{key!r}]" for key in contents.details.get("taken from", "").split(".") if key)
+    prefix = contents.details.get("prefix", "").partition(" before ")[0].strip("'")
+    found: dict[int, Tensors] = {}
+    for number, layer in enumerate(own):
+        layout = LAYOUTS["torch", layer.spec.kind]
+        holders = {}
+        for direction, weights in enumerate(layer.weights):
+            single = replace(layer.spec, directions=layer.spec.directions[:1])
+            for name, array in pack(layout, single, [weights]).items():
+                keys = list(_keys(contents.tensors, name, array, direction == 1))
+                if len(keys) == 1:
+                    holders[direction, name] = f"{root}[{prefix + keys[0]!r}]"
+        if holders:
+            found[number] = Tensors(layout, layer.spec, holders)
+    return found
+
+
+def _contents(suspect: Opened) -> Contents:
+    assert suspect.path is not None
+    if suspect.path.suffix.lower() == ".safetensors":
+        return safetensors_file.read(suspect.path)
+    found: Contents = importlib.import_module("parity.files.torch").read(suspect.path)
+    return found
+
+
+def _keys(tensors: Mapping[str, Stored], name: str, array: np.ndarray[Any, Any], backward: bool) -> Iterator[str]:
+    for key, stored in tensors.items():
+        last = key.rpartition(".")[2]
+        ends = last == name or last.startswith(f"{name}_l")
+        fits = ends and last.endswith("_reverse") == backward and tuple(stored.shape) == array.shape
+        if fits and np.array_equal(numbers(stored), array):
+            yield key
+
+
+__all__ = ["form_of", "tensors_in", "verbs"]

@@ -1,0 +1,208 @@
+"""A repair as source code: imports, what is read, the lines of every change, what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from parity.diagnosis.fault import TENSORS
+from parity.diagnosis.repairs.lines import KERAS, ONNX, TORCH, Dialect, lines_of, right_lines, swap_lines
+from parity.diagnosis.repairs.resolving import Change, Resolved, Right, Step, Swap, ends_of
+from parity.diagnosis.repairs.slots import Tensors, slot_of
+from parity.network import Recurrent
+
+
+@dataclass(frozen=True)
+class Form:
+    """What kind of thing the suspect is, as code.
+
+    Args:
+        dialect: of its arrays.
+        imports: that its lines need.
+        before: lines that open it.
+        block: a line that all changes stand under, "" for none.
+        after: lines that put the mended thing into `suspect`.
+    """
+
+    dialect: Dialect
+    imports: tuple[str, ...]
+    before: tuple[str, ...] = ()
+    block: str = ""
+    after: tuple[str, ...] = ()
+
+
+LIVE: dict[str, Form] = {
+    "torch": Form(TORCH, ("import torch",), block="with torch.no_grad():"),
+    "keras": Form(KERAS, ("import keras", "import numpy as np")),
+    "onnxruntime": Form(
+        ONNX,
+        ("import numpy as np", "import onnx"),
+        ("tensors = {tensor.name: tensor for tensor in suspect.graph.initializer}",),
+    ),
+}
+"""Live objects, which are changed in place."""
+
+_NAMED = 'suspect = str(Path(suspect).with_stem(Path(suspect).stem + "-mended"))'
+_PATH = "from pathlib import Path"
+
+FILES: dict[str, Form] = {
+    ".safetensors": Form(
+        TORCH,
+        (
+            _PATH,
+            "import torch",
+            "from safetensors import safe_open",
+            "from safetensors.torch import load_file, save_file",
+        ),
+        ('with safe_open(suspect, "pt") as file:', "    metadata = file.metadata()", "tensors = load_file(suspect)"),
+        after=(_NAMED, "save_file(tensors, suspect, metadata)"),
+    ),
+    ".pt": Form(
+        TORCH,
+        (_PATH, "import torch"),
+        ('tensors = torch.load(suspect, map_location="cpu", weights_only=True)',),
+        "with torch.no_grad():",
+        (_NAMED, "torch.save(tensors, suspect)"),
+    ),
+    ".keras": Form(
+        KERAS,
+        (_PATH, "import keras", "import numpy as np"),
+        ("model = keras.saving.load_model(suspect)",),
+        after=(_NAMED, "model.save(suspect)"),
+    ),
+    ".onnx": Form(
+        ONNX,
+        (_PATH, "import numpy as np", "import onnx"),
+        ("model = onnx.load(suspect)", "tensors = {tensor.name: tensor for tensor in model.graph.initializer}"),
+        after=(_NAMED, "onnx.save(model, suspect)"),
+    ),
+}
+FILES[".pth"] = FILES[".pt"]
+"""Files, which are read, changed, and written beside themselves; `suspect` is the path."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Source code of a repair.
+
+    Args:
+        text: all of it.
+        whole: whether it mends everything; else some of it is said in comments.
+        replaced: the numbers of the layers that it makes anew, with their weights.
+    """
+
+    text: str
+    whole: bool
+    replaced: frozenset[int] = frozenset()
+
+
+def written(
+    form: Form | None,
+    resolved: Resolved,
+    tensors: Mapping[int, Tensors],
+    own: Sequence[Recurrent],
+    around: Sequence[Written] = (),
+) -> Written:
+    """The source code that mends a suspect.
+
+    Args:
+        form: what kind of thing it is; None for one whose arrays no lines reach.
+        resolved: what is to be done.
+        tensors: of its layers, by their numbers.
+        own: its recurrent layers.
+        around: what is to be changed beside weights, said already.
+    """
+    anew = frozenset[int]().union(*(one.replaced for one in around))
+    if anew:
+        kept = tuple(step for step in resolved.steps if not {at[0] for at, _ in ends_of(step)} <= anew)
+        resolved = replace(resolved, steps=kept, unsaid=())
+    if form is not None:
+        resolved = resolved.without(lambda step: _said(form.dialect, step, tensors) is None)
+    body: list[str] = []
+    whole = True
+    needs: set[str] = set()
+    for words, steps in groupby(resolved.steps, lambda step: _title(step, own)):
+        lines = []
+        for step in steps:
+            said = None if form is None else _said(form.dialect, step, tensors)
+            whole = whole and said is not None
+            lines += said or ["# (no lines reach these numbers from outside; see the remark at the end)"]
+        body += [f"# {words}", *lines]
+    text = "\n".join(body)
+    needs |= {"import parity"} if "parity." in text else set()
+    needs |= {"from einops import rearrange"} if "rearrange(" in text else set()
+    done = [line for one in around for line in one.text.splitlines()]
+    remarks = [f"# No lines mend {words} from outside." for words in resolved.unsaid]
+    if not whole:
+        remarks.append("# parity.transfer(reference, suspect) loads the right numbers into a live model.")
+    parts: list[str] = []
+    if body and form is not None and whole:
+        indented = [f"    {line}" for line in body] if form.block else body
+        parts = [*form.before, *([form.block] if form.block else []), *indented, *form.after]
+        needs |= {name for name in form.imports if _used(name, "\n".join(parts))}
+    elif body:
+        parts = [line for line in body if line.startswith("#")]
+    needs |= {line for line in done if line.startswith(("import ", "from "))}
+    done = [line for line in done if line not in needs]
+    complete = whole and bool(parts or done) and not resolved.unsaid and all(one.whole for one in around)
+    imports = _sorted(needs)
+    return Written("\n".join([*imports, *([""] if imports else []), *parts, *done, *remarks, ""]), complete)
+
+
+def _used(line: str, text: str) -> bool:
+    """Whether the names that a line imports are used."""
+    names = line.partition("import ")[2].split(", ")
+    return any(f"{name.rpartition(' as ')[2]}." in text or f"{name}(" in text for name in names)
+
+
+def _sorted(imports: set[str]) -> list[str]:
+    """Imports as ruff and isort order them, all in one block."""
+    return sorted(imports, key=lambda line: (not line.startswith("from pathlib"), line.split()[1]))
+
+
+def _title(step: Step, own: Sequence[Recurrent]) -> str:
+    """What a step is about."""
+    if isinstance(step, Swap):
+        ends = [f"{TENSORS[member]} of '{_place(at, own)}'" for at, member in (step.first, step.second)]
+        return f"{ends[0]} and {ends[1]}: they stand in each other's place"
+    what = "the right numbers" if isinstance(step, Right) else type(step.formula).__name__
+    return f"{_place(step.at, own)}, {TENSORS[step.member]}: {_WORDS.get(what, what)}"
+
+
+_WORDS = {
+    "GateOrder": "the gates put into their own order",
+    "BlockTranspose": "the block of each gate transposed",
+    "Reread": "transposed, where it was reshaped",
+    "CudnnOrder": "the block of each gate from cuDNN's order",
+    "FeaturesReversed": "the features put the other way round",
+    "PeepholeOrder": "the peepholes put into their own order",
+    "Scale": "scaled back",
+    "Shift": "shifted back",
+}
+
+
+def _place(at: tuple[int, int], own: Sequence[Recurrent]) -> str:
+    layer = own[at[0]]
+    return f"{layer.name}, {layer.spec.directions[at[1]]}" if layer.bidirectional else layer.name
+
+
+def _said(dialect: Dialect, step: Step, tensors: Mapping[int, Tensors]) -> list[str] | None:
+    """The lines of one step; None where there are none."""
+    slots = [slot_of(tensors, at, member) for at, member in ends_of(step)]
+    found = [slot for slot in slots if slot is not None]
+    if len(found) < len(slots):
+        return None
+    try:
+        if isinstance(step, Swap):
+            return swap_lines(dialect, found[0], found[1])
+        if isinstance(step, Change):
+            return lines_of(dialect, found[0], step.formula)
+        number, direction = step.source
+        weights = f"parity.read(reference).recurrent[{number}].weights[{direction}]"
+        return right_lines(dialect, found[0], weights, step.members)
+    except ValueError:
+        return None
+
+
+__all__ = ["FILES", "LIVE", "Form", "Written", "written"]
