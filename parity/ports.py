@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from parity.errors import UnsupportedError
+from parity.errors import ShapeError, UnsupportedError
 from parity.frameworks import owner
+from parity.graph.inputs import random_graph_inputs
+from parity.graph.lengths import lengths_for
 from parity.network import Network
 from parity.network.attaching import network_of_graph
 from parity.result import Inputs
 from parity.sources import Opened, Source, open_source
+
+_BATCH, _TIMES = 3, (11, 67, 1031)
+"""Of random inputs by which a module is traced."""
 
 
 def open_port(source: Source, reference: Opened, inputs: Inputs | None) -> Opened:
@@ -24,16 +30,31 @@ def open_port(source: Source, reference: Opened, inputs: Inputs | None) -> Opene
     Raises:
         ParityError: anything else that cannot be read.
     """
+    live = not isinstance(source, (str, Path, Opened, Network)) and owner(source) == "torch"
     try:
-        return open_source(source, partial=True, inputs=inputs)
+        return open_source(source, partial=True, inputs=_by_position(reference, inputs) if live else inputs)
     except UnsupportedError as error:
-        live = not isinstance(source, (str, Path, Opened, Network))
-        if not live or owner(source) != "torch" or reference.network.stopping:
+        if not live or reference.network.stopping:
             raise
         nodes = tuple(replace(node, source="") for node in reference.graph.nodes)
         graph = replace(reference.graph, nodes=nodes, details={"unread": error.problems[0].what})
         name = type(source).__name__
         return Opened(f"{name}, run as it is", network_of_graph(graph, error.problems), "torch", live=source)
+
+
+def _by_position(reference: Opened, inputs: Inputs | None) -> Inputs | None:
+    """Inputs of a whole model in its order: a port may call them otherwise. Random ones where none are given."""
+    graph = reference.network.graph
+    if graph is None or reference.network.stopping:
+        return inputs
+    if inputs is None:
+        try:
+            inputs = random_graph_inputs(graph, lengths_for(graph, _BATCH, _TIMES), 0)
+        except ShapeError:
+            return None
+    if isinstance(inputs, Mapping) and inputs.keys() == {one.name for one in graph.inputs}:
+        return tuple(inputs[one.name] for one in graph.inputs)
+    return inputs
 
 
 __all__ = ["open_port"]

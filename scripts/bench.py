@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from benching.code import code
+from benching.diagnosing import diagnosing
 from grid.cases import FRAMEWORKS, Config, configurations
 from grid.judging import CONVERTERS
 from rich.console import Console
@@ -298,6 +299,7 @@ def whole_models(rounds: int) -> list[Row]:
 PARTS = {
     "code": whole_models,
     "copies": copies,
+    "diagnose": diagnosing,
     "compare": compare,
     "help": help_,
     "grid": cases,
@@ -309,7 +311,8 @@ PARTS = {
 
 def main(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="code, copies, compare, help, grid, files, large; all by default.")
+        list[str] | None,
+        typer.Argument(help="code, copies, diagnose, compare, help, grid, files, large; all by default."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each whole process is run.")] = 5,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from parity.diagnosis import Diagnosis, diagnose
+from parity.diagnosis.cases import asked_case
+from parity.diagnosis.precision import precision_of
+from parity.diagnosis.replay import stage_of
+from parity.sources import Opened, open_source
 
 KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 FEATURES, UNITS, CLASSES = 3, 5, 4
@@ -29,7 +34,9 @@ def lively(module: nn.Module, seed: int = 0) -> nn.Module:
 class Model(nn.Module):
     """A recurrent layer in code of one's own; what the code does is handed over."""
 
-    def __init__(self, code: Callable[..., Any], kind: str = "lstm", dense: int = 0, second: int = 0, **options: Any) -> None:
+    def __init__(
+        self, code: Callable[..., Any], kind: str = "lstm", dense: int = 0, second: int = 0, **options: Any
+    ) -> None:
         super().__init__()
         self.code = code
         self.rnn = KINDS[kind](FEATURES, UNITS, **{"batch_first": True, **options})
@@ -49,6 +56,32 @@ def wrong_of(right: Model, code: Callable[..., Any]) -> Model:
     return wrong
 
 
+@cache
+def opened(
+    code: Callable[..., Any], kind: str, dense: int, second: int, bidirectional: bool, layers: int
+) -> tuple[Model, Opened]:
+    """A right model, and what parity reads of it."""
+    right = lively(Model(code, kind, dense, second, bidirectional=bidirectional, num_layers=layers))
+    return right, open_source(right, partial=True)
+
+
+def of_recording(
+    code: Callable[..., Any],
+    wrong: Callable[..., Any],
+    kind: str = "lstm",
+    dense: int = UNITS,
+    second: int = 0,
+    bidirectional: bool = False,
+    layers: int = 1,
+) -> Diagnosis:
+    """The diagnosis of what other code gave with the same weights."""
+    right, source = opened(code, kind, dense, second, bidirectional, layers)
+    x = torch.randn(4, 9, FEATURES, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        outputs = wrong(right, x).numpy()
+    return diagnose(source, {"inputs": x.numpy(), "outputs": outputs}, pairs=False)
+
+
 def h_of(states: Any) -> Tensor:
     """h_n, whether there is a c_n or not."""
     found: Tensor = states[0] if isinstance(states, tuple) else states
@@ -64,9 +97,9 @@ def named(found: Diagnosis, name: str, layer: str | None = None, direction: str 
     assert fault.place.direction == direction, found
 
 
-def among(found: Diagnosis, name: str) -> None:
+def among(found: Diagnosis, *names: str) -> None:
     """One of those that explain it equally."""
-    assert name in {fault.name for faults in (found.faults, *found.alternatives) for fault in faults}, found
+    assert set(names) & {fault.name for faults in (found.faults, *found.alternatives) for fault in faults}, found
 
 
 def steps(module: Any, x: Tensor) -> Tensor:
@@ -107,7 +140,7 @@ def halves_swapped(module: Any, x: Tensor) -> Tensor:
     return module.head(torch.cat([back, ahead], dim=-1))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["lstm", "rnn"])
 @pytest.mark.parametrize(
     ("code", "name"),
     [
@@ -120,15 +153,14 @@ def halves_swapped(module: Any, x: Tensor) -> Tensor:
     ],
 )
 def test_a_sequence_sent_another_way_is_named(kind: str, code: Callable[..., Any], name: str) -> None:
-    right = lively(Model(steps, kind, dense=UNITS))
-    found = diagnose(right, wrong_of(right, code), pairs=False)
+    found = of_recording(steps, code, kind)
     if name == "features reversed":
         among(found, name)
     else:
         named(found, name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["gru"])
 @pytest.mark.parametrize(
     ("code", "name", "direction"),
     [
@@ -142,8 +174,7 @@ def test_a_sequence_sent_another_way_is_named(kind: str, code: Callable[..., Any
 def test_a_bidirectional_sequence_sent_another_way_is_named(
     kind: str, code: Callable[..., Any], name: str, direction: str
 ) -> None:
-    right = lively(Model(steps, kind, dense=2 * UNITS, bidirectional=True))
-    named(diagnose(right, wrong_of(right, code), pairs=False), name, direction=direction)
+    named(of_recording(steps, code, kind, 2 * UNITS, bidirectional=True), name, direction=direction)
 
 
 def both_ends(module: Any, x: Tensor) -> Tensor:
@@ -181,32 +212,41 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "layers"), [("lstm", 1), ("gru", 2)])
 @pytest.mark.parametrize(("code", "name", "direction"), ENDS)
 def test_another_end_of_both_directions_is_named(
     kind: str, layers: int, code: Callable[..., Any], name: str, direction: str
 ) -> None:
-    right = lively(Model(both_ends, kind, dense=2 * UNITS, bidirectional=True, num_layers=layers))
-    named(diagnose(right, wrong_of(right, code), pairs=False), name, direction=direction)
+    found = of_recording(both_ends, code, kind, 2 * UNITS, bidirectional=True, layers=layers)
+    named(found, name, direction=direction)
 
 
 def test_final_states_in_the_other_order_and_of_another_layer_are_named() -> None:
-    right = lively(Model(both_ends, dense=2 * UNITS, bidirectional=True, num_layers=2))
-    among(diagnose(right, wrong_of(right, ends_swapped), pairs=False), "halves swapped")
-    named(diagnose(right, wrong_of(right, first_layer), pairs=False), "final state of another layer", "rnn_l1")
+    among(
+        of_recording(both_ends, ends_swapped, dense=2 * UNITS, bidirectional=True),
+        "final states of the directions exchanged",
+        "halves swapped",
+        "inputs in another order",
+    )
+    found = of_recording(both_ends, first_layer, dense=2 * UNITS, bidirectional=True, layers=2)
+    named(found, "final state of another layer", "rnn_l1")
 
 
 def test_a_right_model_that_takes_a_step_is_told_from_one_that_takes_states() -> None:
-    right = lively(Model(last_output, "gru", dense=2 * UNITS, bidirectional=True))
+    both = {"kind": "gru", "dense": 2 * UNITS, "bidirectional": True}
+    named(of_recording(last_output, both_ends, **both), "final states in place of a step", direction="backward")
+    named(of_recording(last_output, first_output, **both), "wrong step")
+    named(of_recording(last_output, first_output, "gru"), "wrong step")
+
+
+def test_live_models_are_told_apart_too() -> None:
+    right, source = opened(both_ends, "gru", 2 * UNITS, 0, True, 1)
     named(
-        diagnose(right, wrong_of(right, both_ends), pairs=False),
-        "final states in place of a step",
+        diagnose(source, wrong_of(right, last_output), pairs=False),
+        "step in place of the final state",
         direction="backward",
     )
-    named(diagnose(right, wrong_of(right, first_output), pairs=False), "wrong step")
-    single = lively(Model(last_output, "gru", dense=UNITS))
-    named(diagnose(single, wrong_of(single, first_output), pairs=False), "wrong step")
+    assert diagnose(source, copy.deepcopy(right)).agrees
 
 
 def summed(module: Any, x: Tensor) -> Tensor:
@@ -226,8 +266,7 @@ def averaged(module: Any, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("code", [multiplied, averaged])
 def test_directions_merged_otherwise_are_named(code: Callable[..., Any]) -> None:
-    right = lively(Model(summed, "gru", dense=UNITS, bidirectional=True))
-    among(diagnose(right, wrong_of(right, code), pairs=False), "merge mode")
+    among(of_recording(summed, code, "gru", bidirectional=True), "merge mode")
 
 
 def two_backward(module: Any, x: Tensor) -> Tensor:
@@ -240,12 +279,190 @@ def two_backward_as_it_is(module: Any, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_backward_layer_that_is_not_turned_back_is_named(kind: str) -> None:
-    right = lively(Model(two_backward, kind, second=UNITS))
-    named(diagnose(right, wrong_of(right, two_backward_as_it_is), pairs=False), "steps not turned back", "rnn")
+    named(of_recording(two_backward, two_backward_as_it_is, kind, 0, UNITS), "steps not turned back", "rnn")
+
+
+def bare(kind: str, wrong: Callable[[Any, Tensor, tuple[Tensor, ...]], Any], **options: Any) -> Diagnosis:
+    """The diagnosis of what code gave of a layer by itself, from initial states."""
+    layer = lively(KINDS[kind](FEATURES, UNITS, batch_first=True, **options))
+    random = torch.Generator().manual_seed(2)
+    x = torch.randn(4, 9, FEATURES, generator=random)
+    rows = (2 if options.get("bidirectional") else 1) * options.get("num_layers", 1)
+    states = tuple(torch.rand(rows, 4, UNITS, generator=random) - 0.5 for _ in range(2 if kind == "lstm" else 1))
+    with torch.no_grad():
+        y = wrong(layer, x, states)
+    stacked = (options.get("num_layers", 1), -1, 4, UNITS)
+    given = [state.reshape(stacked).numpy() for state in states]
+    recording = {"inputs": x.numpy(), "outputs": [one.numpy() for one in (y if isinstance(y, list) else [y])]}
+    return diagnose(layer, recording, initial_state=tuple(given) if kind == "lstm" else given[0], pairs=False)
+
+
+def dropped(layer: Any, x: Tensor, _: tuple[Tensor, ...]) -> Tensor:
+    return layer(x)[0]
+
+
+def h_for_c(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> Tensor:
+    return layer(x, states[::-1])[0]
+
+
+def no_c(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> Tensor:
+    return layer(x, (states[0], torch.zeros_like(states[1])))[0]
+
+
+def rows_exchanged(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> Tensor:
+    turned = tuple(state.flip(0) for state in states)
+    return layer(x, turned if len(turned) > 1 else turned[0])[0]
+
+
+def called_before(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> Tensor:
+    left = layer(x, states if len(states) > 1 else states[0])[1]
+    return layer(x, left)[0]
+
+
+def c_for_h(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
+    y, (h, c) = layer(x, states)
+    return [y, c[0], h[0]]
+
+
+def c_alone(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
+    y, (_, c) = layer(x, states)
+    return [y, c[0], c[0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stacked_layers_that_are_right_have_no_cause(kind: str) -> None:
-    right = lively(Model(both_ends, kind, dense=2 * UNITS, bidirectional=True, num_layers=2))
-    found = diagnose(right, copy.deepcopy(right))
-    assert found.agrees and not found.faults
+def test_initial_states_dropped_or_carried_over_are_named(kind: str) -> None:
+    named(bare(kind, dropped), "initial state dropped")
+    named(bare(kind, called_before), "state carried over")
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_initial_states_given_to_another_direction_or_layer_are_named(kind: str) -> None:
+    named(bare(kind, rows_exchanged, bidirectional=True), "initial states of the directions exchanged")
+    named(bare(kind, rows_exchanged, num_layers=2), "initial states of layers exchanged")
+
+
+def test_h_and_c_exchanged_are_named() -> None:
+    named(bare("lstm", h_for_c), "initial h and c exchanged")
+    named(bare("lstm", no_c), "initial state dropped")
+    named(bare("lstm", c_for_h), "final h and c exchanged")
+    named(bare("lstm", c_alone), "c in place of h")
+
+
+LENGTHS = [9, 4, 6, 1]
+
+
+def packed(layer: Any, x: Tensor, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """What a layer gives for packed sequences."""
+    sequences = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
+    y, states = layer(sequences)
+    return nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0], h_of(states)
+
+
+def padded_as_it_is(layer: Any, x: Tensor) -> list[Tensor]:
+    y, states = layer(x)
+    return [y, *h_of(states)[:1]]
+
+
+def one_fewer(layer: Any, x: Tensor) -> list[Tensor]:
+    y, h = packed(layer, x, [8, 3, 5, 2])
+    return [y, h[0]]
+
+
+def last_padded(layer: Any, x: Tensor) -> list[Tensor]:
+    y, _ = packed(layer, x, LENGTHS)
+    return [y, y[:, -1, :UNITS]]
+
+
+@pytest.mark.parametrize("kind", ["gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (padded_as_it_is, "mask ignored"),
+        (one_fewer, "lengths off by one"),
+        (last_padded, "step in place of the final state"),
+    ],
+)
+def test_padded_steps_that_are_computed_are_named(
+    kind: str, bidirectional: bool, code: Callable[..., Any], name: str
+) -> None:
+    layer = lively(KINDS[kind](FEATURES, UNITS, batch_first=True, bidirectional=bidirectional))
+    x = torch.randn(4, 9, FEATURES, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        outputs = [one.numpy() for one in code(layer, x)]
+    lengths = [9, 4, 6, 3] if code is one_fewer else LENGTHS
+    among(diagnose(layer, {"inputs": x.numpy(), "outputs": outputs}, lengths=lengths, pairs=False), name)
+
+
+def test_formats_with_fewer_digits_are_known_by_their_errors() -> None:
+    layer = lively(nn.LSTM(FEATURES, UNITS, batch_first=True))
+    x = torch.randn(4, 9, FEATURES, generator=torch.Generator().manual_seed(3))
+    case = asked_case(open_source(layer), x.numpy(), None, None, None, (4, 9, None))
+    with torch.no_grad():
+        right = layer(x)[0]
+        halved = copy.deepcopy(layer).bfloat16()(x.bfloat16())[0].float()
+        noise = right + 3e-4 * torch.randn(right.shape, generator=torch.Generator().manual_seed(4))
+        moved = copy.deepcopy(layer)
+        moved.bias_ih_l0[7] += 1e-3
+        shifted = moved(x)[0]
+        short = copy.deepcopy(layer).half().float()
+        weights_short, inputs_short = short(x)[0], layer(x.bfloat16().float())[0]
+        tensor_cores = in_tf32(layer, x)
+    answers = [
+        precision_of(stage_of(case, {"output": one.numpy()}))
+        for one in (halved, tensor_cores, right, noise, shifted, right * 1.0003)
+    ]
+    assert [one and one.formats for one in answers] == [("bfloat16",), ("TF32",), None, None, None, None]
+    for outputs, name in ((weights_short, "weights rounded"), (inputs_short, "inputs rounded")):
+        named(diagnose(layer, {"inputs": x.numpy(), "outputs": outputs.numpy()}, pairs=False), name)
+
+
+def in_tf32(layer: Any, x: Tensor) -> Tensor:
+    """An LSTM whose products take factors with ten bits of mantissa, rounded to the nearest as bits."""
+
+    def short(value: Tensor) -> Tensor:
+        bits = value.contiguous().view(torch.int32)
+        return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+    h, outputs = torch.zeros(x.shape[0], UNITS), []
+    c = torch.zeros_like(h)
+    for step in x.unbind(1):
+        z = short(step) @ short(layer.weight_ih_l0).T + layer.bias_ih_l0
+        z = z + short(h) @ short(layer.weight_hh_l0).T + layer.bias_hh_l0
+        i, f, g, o = z.chunk(4, dim=-1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        outputs.append(h)
+    return torch.stack(outputs, dim=1)
+
+
+def test_models_of_keras_beside_what_ports_of_them_gave() -> None:
+    keras = pytest.importorskip("keras")
+    layers, ops = keras.layers, keras.ops
+    keras.utils.set_random_seed(5)
+    x = torch.randn(4, 9, FEATURES, generator=torch.Generator().manual_seed(3)).numpy()
+    for sample, length in enumerate(LENGTHS):
+        x[sample, length:] = 0.0
+    both = layers.Bidirectional(layers.GRU(UNITS, return_sequences=True))
+    back, head = layers.LSTM(UNITS, go_backwards=True, return_sequences=True), layers.Dense(CLASSES)
+    inputs = keras.Input((None, FEATURES))
+    masked = keras.Model(inputs, head(both(layers.Masking()(inputs))))
+    turned = keras.Model(inputs, layers.Dense(CLASSES)(back(inputs)))
+    for model in (masked, turned):
+        model.set_weights([value + 0.1 * (index + 1) for index, value in enumerate(model.get_weights())])
+
+    def given(outputs: object) -> Diagnosis:
+        return diagnose(masked, {"inputs": x, "outputs": ops.convert_to_numpy(outputs)}, pairs=False)
+
+    mask = ops.any(ops.not_equal(x, 0.0), axis=-1)
+    ahead = both.forward_layer(x, mask=mask) * ops.cast(mask, "float32")[..., None]
+    behind = ops.flip(both.backward_layer(x), axis=1)
+    assert given(masked(x)).agrees
+    named(given(head(both(x))), "mask ignored")
+    named(given(head(ops.concatenate([ahead, behind], axis=-1))), "mask ignored in one direction", direction="backward")
+    last = np.minimum(np.arange(9), np.array(LENGTHS)[:, None] - 1)[..., None]
+    repeated = np.take_along_axis(ops.convert_to_numpy(ahead), last, axis=1)
+    kept = ops.flip(both.backward_layer(x, mask=mask), axis=1)
+    among(given(head(ops.concatenate([repeated, kept], axis=-1))), "padded steps filled otherwise")
+    right_way = ops.convert_to_numpy(turned.layers[-1](ops.flip(back(x), axis=1)))
+    named(diagnose(turned, {"inputs": x, "outputs": right_way}, pairs=False), "steps not turned back", back.name)

@@ -187,3 +187,23 @@ def test_a_folder_is_proved_within_the_limits(tmp_path: Path) -> None:
     written = write_code(opened, "torch", tmp_path / "out")
     assert written.comparison is not None
     assert any("time at least 20" in note for note in (*written.notes, *written.comparison.notes))
+
+
+class PackedWithStates(nn.Module):
+    """A packed sequence and initial states: with states of more layers than there are, torch itself reads past their end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        y, _ = self.lstm(packed, (h, c))
+        return nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0]
+
+
+def test_packed_sequences_with_states_do_not_end_the_process() -> None:
+    random = np.random.default_rng(0)
+    x, h, c = (random.standard_normal(shape).astype(np.float32) for shape in ((3, 5, 3), (1, 3, 4), (1, 3, 4)))
+    network = parity.read(PackedWithStates().eval(), inputs=(x, h, c, np.array([5, 3, 1])))
+    assert [layer.spec.hidden_size for layer in network.recurrent] == [4]

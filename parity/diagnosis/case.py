@@ -57,10 +57,7 @@ class Case:
             change: gives another one of the same name.
         """
         made = {id(one): change(one) for one in self.graph.operations if one.name == name}
-        nodes = tuple(
-            replace(node, operation=made.get(id(node.operation), node.operation)) for node in self.graph.nodes
-        )
-        return replace(self, graph=replace(self.graph, nodes=nodes))
+        return replace(self, graph=self.graph.with_operations(made))
 
     def with_behind(self, wire: Wire, operation: Layered, *others: Wire) -> Case:
         """The same with an operation on a value: whoever took the value takes what the operation makes of it.

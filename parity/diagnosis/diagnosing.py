@@ -12,6 +12,7 @@ from parity.diagnosis.cases import BATCH, TIME, asked_case, is_chain, shorter
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.investigating import Progress, investigate
 from parity.diagnosis.mending import mending
+from parity.diagnosis.probes import notes_of_mode
 from parity.diagnosis.recording import is_recording, recorded
 from parity.diagnosis.suspects import ChainSuspect, GraphSuspect, RecordedSuspect, Suspect
 from parity.frameworks import Settings
@@ -83,7 +84,8 @@ def diagnose(
     case = asked_case(first, inputs, initial_state, lengths, mask, sizes, chains)
     observer = ChainSuspect(other, first.network, settings) if chains else GraphSuspect(other, settings)
     found = investigate(first.label, observer, [*shorter(case), case], pairs, progress)
-    return replace(found, mending=mending(first, other, found.faults) if found.found else None)
+    notes = (*found.notes, *notes_of_mode(first, other))
+    return replace(found, mending=mending(first, other, found.faults) if found.found else None, notes=notes)
 
 
 def _example(inputs: Inputs | str | Path | None) -> Inputs | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.diagnosis.fault import Fault, Place
 from parity.diagnosis.kernel import KernelAtFault
+from parity.diagnosis.probes.probe import Probe, told
 from parity.diagnosis.replay import Hypothesis
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Diagnosis:
         first_step: the first time step at which the suspect is off; None where the outputs have no steps, or it agrees.
         tried: how many hypotheses were replayed.
         ruled_out: the kinds of mistakes that were tried and do not explain it.
+        probes: of a live suspect that no single cause explains: what moves when one thing is changed. Of one that gives something else at
+            every call of the same inputs, which cannot be replayed, what shows it.
         notes: what these inputs and weights cannot show, and what would tell alternatives apart.
         mending: how the suspect is mended; None where there is no suspect, or no mistake was found.
     """
@@ -67,6 +70,7 @@ class Diagnosis:
     first_step: int | None = None
     tried: int = 0
     ruled_out: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
     notes: tuple[str, ...] = ()
     mending: Mending | None = None
 
@@ -92,7 +96,11 @@ class Diagnosis:
         if self.faults:
             ways = "; or ".join(said(one) for one in (self.faults, *self.alternatives))
             return f"Several mistakes explain {self.suspect} equally well on these inputs: it {ways}."
-        return f"No single mistake, and no pair of them, that parity knows explains {self.suspect}."
+        telling = told(self.probes)
+        if telling and not self.tried:
+            return f"{self.suspect} {telling}."
+        but = f"; but it {telling}" if telling else ""
+        return f"No single mistake, and no pair of them, that parity knows explains {self.suspect}{but}."
 
     @property
     def repair(self) -> str:

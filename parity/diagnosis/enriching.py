@@ -34,13 +34,22 @@ def enriched(case: Case, seed: int = 11) -> Case:
     except ParityError:
         return case
     for name, array in inputs.items():
-        if _INITIAL in name:
+        if array.dtype.kind == "f" and _INITIAL not in name:
+            inputs[name] = (array * _spread(array)).astype(array.dtype)
+        elif _INITIAL in name:
             inputs[name] = random.uniform(-0.9, 0.9, array.shape).astype(np.float32)
         elif name == MASK:
             lengths = np.linspace(1, array.shape[1], len(array)).round()[::-1]
             inputs[name] = np.arange(array.shape[1]) < lengths[:, None]
     ignored = {name: ~inputs[MASK][..., None] for name in case.ignored if MASK in inputs}
     return Case(case.graph, inputs, ignored)
+
+
+def _spread(array: Array) -> Array:
+    """Factors that make some samples small and others large: functions that are one near zero differ far from it."""
+    factors = np.geomspace(0.5, 8.0, len(array)).astype(np.float32) if len(array) else np.ones(0, np.float32)
+    spread: Array = factors.reshape(-1, *(1,) * (array.ndim - 1))
+    return spread
 
 
 def telling(case: Case, one: Sequence[Fault], two: Sequence[Fault]) -> str:

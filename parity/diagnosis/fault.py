@@ -75,6 +75,7 @@ class Fault:
         repair: how a suspect that has made it is mended; None where that takes another model.
         rank: how often people make it: 1 for the most frequent, as PITFALLS' order; ties are broken by the order of the families.
         shows: what the inputs need so that it can show, as a clause: "needs more than one step".
+        alone: whether it is only tried by itself: one of so many of its kind, and so rare, that pairs with it would take too long.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Fault:
     repair: Repair | None = None
     rank: int = 50
     shows: str = ""
+    alone: bool = False
 
     def __str__(self) -> str:
         return f"{self.cause} ({self.place})"

@@ -6,14 +6,30 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from parity.diagnosis.blindness import blindness
 from parity.diagnosis.case import Case
-from parity.diagnosis.diagnosis import Diagnosis, evidence_of
+from parity.diagnosis.cases import SHORT
+from parity.diagnosis.diagnosis import Diagnosis, Evidence, evidence_of
 from parity.diagnosis.enriching import enriched, telling
+from parity.diagnosis.estimating import estimated
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.faults import faults_of
+from parity.diagnosis.faults.estimates import estimates_of, told_numbers
 from parity.diagnosis.kernel import kernel_at_fault
 from parity.diagnosis.locating import differing_layers
-from parity.diagnosis.replay import NEAR, Hypothesis, Stage, confirmed, equivalent, pairs_of, screened, stage_of
+from parity.diagnosis.precision import Precision, precision_of
+from parity.diagnosis.probes import Probe, cause_of, probed, repeated
+from parity.diagnosis.replay import (
+    NEAR,
+    Hypothesis,
+    Stage,
+    beginning,
+    confirmed,
+    equivalent,
+    pairs_of,
+    screened,
+    stage_of,
+)
 from parity.diagnosis.suspects import Suspect
 from parity.diagnosis.weighing import Weighed, weigh
 
@@ -66,16 +82,25 @@ def investigate(
     """
     say = progress or (lambda _, __: None)
     *before_it, last = cases
-    stages = [stage_of(case, suspect.observe(case), FEW_REPLICAS) for case in before_it]
-    stages.append(stage_of(last, suspect.observe(last)))
+    asked = stage_of(last, suspect.observe(last))
+    unsteady = repeated(suspect, asked)
+    if unsteady is not None and unsteady.differs:
+        return _unsteady(reference, suspect, asked, unsteady)
+    stages = [*(stage_of(case, suspect.observe(case), FEW_REPLICAS) for case in before_it), asked]
+    if not before_it:
+        stages[:0] = [made for steps in SHORT if (made := beginning(stages[-1], steps)) is not None]
     right = confirmed(stages[-1], ())
     if right.fits:
-        return Diagnosis(reference, suspect.label, True, evidence=(evidence_of(right, right.error),))
+        notes = blindness(stages, tuple(faults_of(last)))
+        return Diagnosis(reference, suspect.label, True, evidence=(evidence_of(right, right.error),), notes=notes)
     described = suspect.described(last)
     if described is not None and (kernel := kernel_at_fault(suspect, described, stages[-1])):
+        if coarse := precision_of(replace(asked, case=described)):
+            return _coarse(reference, suspect, asked, coarse)
         return Diagnosis(reference, suspect.label, False, kernel=kernel, first_step=stages[-1].first_step())
     weighed = None if described is None else weigh(last, described.graph)
-    faults = tuple(fault for fault in faults_of(last) if weighed is None or weighed.allows(fault))
+    known = told_numbers(last, weighed.theirs) if weighed else ()
+    faults = tuple(fault for fault in (*faults_of(last), *known) if weighed is None or weighed.allows(fault))
     search = Search(reference, suspect, tuple(stages), faults, weighed, say)
     layers = tuple(differing_layers(last, suspect.seen(last)))
     if layers:
@@ -83,14 +108,34 @@ def investigate(
         found = _searched(local, pairs)
         if found.found:
             return replace(found, first_layer=layers[0])
-    return replace(_searched(search, pairs), first_layer=layers[0] if layers else None)
+    found = replace(_searched(search, pairs), first_layer=layers[0] if layers else None)
+    return found if found.found else replace(found, probes=probed(suspect, last))
+
+
+def _unsteady(reference: str, suspect: Suspect, asked: Stage, probe: Probe) -> Diagnosis:
+    """Of a suspect that gives something else at every call: nothing that it gives can be replayed."""
+    cause = cause_of(probe)
+    rest = "whatever else is wrong can be told when this is mended: diagnose it again then"
+    faults = () if cause is None else (cause,)
+    first = asked.first_step()
+    return Diagnosis(reference, suspect.label, False, faults=faults, first_step=first, probes=(probe,), notes=(rest,))
+
+
+def _coarse(reference: str, suspect: Suspect, asked: Stage, found: Precision) -> Diagnosis:
+    """Of a suspect that computes in a shorter format."""
+    floors = found.after / max(found.before, 1e-300) * asked.floors(asked.case.outputs())
+    row = Evidence(found.fault.cause, str(found.fault.place), found.before, found.after, floors, True)
+    step = asked.first_step()
+    return Diagnosis(reference, suspect.label, False, faults=(found.fault,), evidence=(row,), first_step=step)
 
 
 def _searched(search: Search, pairs: bool) -> Diagnosis:
     singles = _ranked(search, [(fault,) for fault in search.faults], "single mistakes")
     looked = _by_looking(search)
-    found = looked or _fitting(search, singles)
+    found = looked or _fitting(search, singles) or _fitting(search, _estimated(search))
     tried = singles
+    if not found and (coarse := precision_of(search.asked)):
+        return _coarse(search.reference, search.suspect, search.asked, coarse)
     if not found and pairs:
         double = _ranked(search, list(pairs_of(search.faults)), "pairs of mistakes")
         found, tried = _fitting(search, double), sorted([*singles, *double], key=_nearness)
@@ -100,7 +145,9 @@ def _searched(search: Search, pairs: bool) -> Diagnosis:
     )
     if not found:
         kinds = tuple(dict.fromkeys(fault.name for fault in search.faults))
-        return replace(blank, evidence=tuple(evidence_of(one, before) for one in tried[:_NEAREST]), ruled_out=kinds)
+        # A mistake that changes nothing that is seen is no explanation, however near the right model is.
+        nearest = [one for one in tried if one.error != before][:_NEAREST]
+        return replace(blank, evidence=tuple(evidence_of(one, before) for one in nearest), ruled_out=kinds)
     best, *rest = _told_apart(search, found)
     fitting = {frozenset(one.faults) for one in found}
     others = [one for one in tried if frozenset(one.faults) not in fitting and not one.floors <= NEAR]
@@ -118,6 +165,16 @@ def _by_looking(search: Search) -> list[Hypothesis]:
     faults = search.weighed.explained(search.faults) if search.weighed else None
     hypothesis = confirmed(search.asked, faults) if faults else None
     return [hypothesis] if hypothesis is not None and hypothesis.fits else []
+
+
+def _estimated(search: Search) -> list[Hypothesis]:
+    """Mistakes with a number that is estimated, in the layers that are searched."""
+    layers = {fault.place.layer for fault in search.faults}
+    estimates = [one for one in estimates_of(search.asked.case) if layers.issuperset(one.layers)]
+    search.say("numbers estimated", len(estimates))
+    found = estimated(search.asked, estimates, lambda: search.say("", 1))
+    allowed = [(fault,) for fault in found if search.weighed is None or search.weighed.allows(fault)]
+    return sorted(screened([search.asked], allowed), key=_nearness)
 
 
 def _ranked(search: Search, hypotheses: Sequence[tuple[Fault, ...]], title: str) -> list[Hypothesis]:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from parity.deferred import Array
 from parity.diagnosis.case import Case
-from parity.graph.graph import Wire
+from parity.graph.graph import Node, Wire
 from parity.graph.judging import layer_rows_of
 
 
 def differing_layers(case: Case, seen: Mapping[Wire, Array]) -> Iterator[str]:
-    """The operations that do not give what the right model's give on the same inputs, in the order of the data.
+    """The operations that do not give what the right model's give on the same inputs, in the order of the data; behind each of them those
+    before it whose values the suspect does not show, which were judged together with it.
 
     Args:
         case: the right model on the inputs.
@@ -20,8 +21,22 @@ def differing_layers(case: Case, seen: Mapping[Wire, Array]) -> Iterator[str]:
     found: dict[str, None] = {}
     for place, row in layer_rows_of(case.graph, "suspect", seen, case.inputs):
         if row.verdict == "disagree":
-            found[case.graph.nodes[place].operation.name] = None
+            node = case.graph.nodes[place]
+            found[node.operation.name] = None
+            found |= dict.fromkeys(_before(case, node, seen))
     yield from found
+
+
+def _before(case: Case, node: Node, seen: Mapping[Wire, Array]) -> Iterator[str]:
+    """The operations between a node and the values that are known."""
+    made = {one.name: one for one in case.graph.nodes}
+    waiting, done = [node], {node.name}
+    while waiting:
+        for wire in waiting.pop().inputs:
+            if wire is not None and wire not in seen and wire.node in made and wire.node not in done:
+                done.add(wire.node)
+                waiting.append(made[wire.node])
+                yield made[wire.node].operation.name
 
 
 __all__ = ["differing_layers"]

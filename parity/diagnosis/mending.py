@@ -49,10 +49,18 @@ class Mending:
             source = self.reference.path or self.reference.live or self.reference.network
             names = {"suspect": verbs(self.suspect.engine).copied(self.suspect.live), "reference": source}
             exec(compile(self.written.text, "<repair>", "exec"), names)
-            return names["suspect"]
+            return self._agreeing(names["suspect"])
         if self.resolved.unsaid or not all(isinstance(one, OptionRepair) for one in self.resolved.around):
             raise self._by_hand()
         return self._described()
+
+    def _agreeing(self, made: Any) -> Any:
+        """What was mended by more than weights, whose numbers are known, if it computes what the reference computes."""
+        from parity.comparison import compare  # its report has diagnoses
+
+        if self.resolved.around and compare(self.reference, made).verdict == "disagree":
+            raise self._by_hand()
+        return made
 
     def _described(self) -> Network:
         """The description of the suspect with other weights and options."""

@@ -69,7 +69,7 @@ def recorded(suspect: Any) -> Recording:
         ShapeError: nothing of one of both sides.
     """
     if isinstance(suspect, Mapping):
-        return Recording(suspect[INPUTS], suspect[OUTPUTS], "the recorded outputs")
+        return Recording(suspect[INPUTS], suspect[OUTPUTS], "the recording")
     arrays = read_inputs(Path(suspect))
     sides: dict[str, dict[str, Array]] = {INPUTS: {}, OUTPUTS: {}}
     for name, array in arrays.items():

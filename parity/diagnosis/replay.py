@@ -13,8 +13,11 @@ from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault
 from parity.errors import ParityError
 from parity.floor import Floor, in_floors
+from parity.graph.calls import Layered
 from parity.graph.floors import REPLICAS, keeps_samples_apart, measure
 from parity.judge import LIMIT
+from parity.network import Recurrent
+from parity.recurrent import DIRECTIONS
 
 NEAR = 1000.0
 """A fault stays in the choice while what it computes is within so many floors of the reference: its own floor may be larger."""
@@ -31,11 +34,13 @@ class Stage:
         case: the right model on the inputs.
         observed: what the suspect gave, by the names of the case's outputs; one that it does not show is left out.
         floor: of the right model.
+        prefix: whether it is the beginning of a longer run: it says nothing of mistakes that change what depends on what.
     """
 
     case: Case
     observed: dict[str, Array]
     floor: Floor
+    prefix: bool = False
 
     def error(self, outputs: Mapping[str, Array]) -> float:
         """The largest absolute difference from what the suspect gave; infinite for other shapes."""
@@ -76,6 +81,41 @@ class Stage:
             apart = np.where(np.isfinite(apart), apart, np.inf)
             found[name] = np.where(self.case.ignored[name], 0.0, apart) if name in self.case.ignored else apart
         return found
+
+
+def beginning(stage: Stage, steps: int) -> Stage | None:
+    """The first steps of a run, where they depend on nothing later: of layers that run forward in time, and outputs that have steps.
+
+    Args:
+        stage: the run.
+        steps: so many.
+
+    Returns:
+        A stage of type `prefix`; None where there is none.
+    """
+    graph, shapes = stage.case.graph, {one.name: one.shape for one in stage.case.graph.inputs}
+    forward = all(
+        one.spec.directions == DIRECTIONS[:1] and not one.reverse
+        for one in graph.operations
+        if isinstance(one, Recurrent)
+    )
+    timed = {
+        name: array[:, :steps]
+        for name, array in stage.observed.items()
+        if "time" in stage.floor.bands[name].quantity.axes[:2] and array.ndim > 1 and array.shape[1] > steps
+    }
+    if not (forward and timed and keeps_samples_apart(graph)):
+        return None
+    inputs = {
+        name: array[:, :steps] if "time" in shapes[name][:2] else array for name, array in stage.case.inputs.items()
+    }
+    ignored = {name: array[:, :steps] for name, array in stage.case.ignored.items()}
+    case = Case(graph, inputs, ignored)
+    return Stage(case, timed, floor_of(case, _FEW), prefix=True)
+
+
+_FEW = 4
+"""Replicas that tell near from far."""
 
 
 def stage_of(case: Case, observed: Mapping[str, Array], replicas: int = REPLICAS) -> Stage:
@@ -153,10 +193,14 @@ def screened(
         hypotheses: faults to be made together.
         said: called after each.
     """
+    first = _First(stages)
     for faults in hypotheses:
         found = Hypothesis(faults, float("inf"), float("inf"))
-        for stage in stages:
-            outputs = outputs_of(replayed(stage.case, faults))
+        for place, stage in enumerate(stages):
+            case = first.replayed(place, faults)
+            if stage.prefix and case is not None and not _wired_alike(case, stage.case):
+                continue
+            outputs = outputs_of(case)
             if outputs is None:
                 found = Hypothesis(faults, float("inf"), float("inf"))
                 break
@@ -165,6 +209,44 @@ def screened(
                 break
         said()
         yield found
+
+
+class _First:
+    """Cases with the first of several faults made, kept for the next hypothesis that begins with it; of small models alone."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = stages
+        held = [one for _, _, one in stages[0].case.graph.weights()] if stages else []
+        self._keeps = sum(one.nbytes for one in held) <= _SMALL_BYTES
+        self._kept: dict[tuple[int, Fault], Case | None] = {}
+
+    def replayed(self, place: int, faults: tuple[Fault, ...]) -> Case | None:
+        """The case of a stage with all faults made."""
+        case = self._stages[place].case
+        if len(faults) < 2 or not self._keeps:
+            return replayed(case, faults)
+        key = place, faults[0]
+        if key not in self._kept:
+            self._kept[key] = replayed(case, faults[:1])
+        begun = self._kept[key]
+        return None if begun is None else replayed(begun, faults[1:])
+
+
+_SMALL_BYTES = 1 << 18
+
+
+def _wired_alike(one: Case, other: Case) -> bool:
+    """Whether two cases differ in weights and options of their layers alone, none of which now runs backwards."""
+    wires = [
+        [(node.name, node.inputs, _directions(node.operation)) for node in case.graph.nodes]
+        + list(case.graph.outputs.items())
+        for case in (one, other)
+    ]
+    return wires[0] == wires[1] and one.inputs.keys() == other.inputs.keys()
+
+
+def _directions(operation: Layered) -> object:
+    return (operation.spec.directions, operation.reverse) if isinstance(operation, Recurrent) else None
 
 
 def confirmed(stage: Stage, faults: tuple[Fault, ...]) -> Hypothesis:
@@ -184,7 +266,8 @@ def confirmed(stage: Stage, faults: tuple[Fault, ...]) -> Hypothesis:
 
 def pairs_of(faults: Sequence[Fault]) -> Iterator[tuple[Fault, ...]]:
     """Two faults together, the likeliest first; not two of one kind in one place, which are one of that kind again."""
-    both = ((one, two) for one, two in combinations(faults, 2) if (one.name, one.place) != (two.name, two.place))
+    some = [fault for fault in faults if not fault.alone]
+    both = ((one, two) for one, two in combinations(some, 2) if (one.name, one.place) != (two.name, two.place))
     return iter(sorted(both, key=lambda pair: pair[0].rank + pair[1].rank))
 
 
@@ -208,6 +291,7 @@ __all__ = [
     "NEAR",
     "Hypothesis",
     "Stage",
+    "beginning",
     "confirmed",
     "equivalent",
     "floor_of",

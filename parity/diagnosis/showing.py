@@ -14,6 +14,7 @@ from rich.table import Table
 
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.investigating import Progress as Say
+from parity.diagnosis.words import probes_in_words
 from parity.terminal import console
 
 
@@ -28,6 +29,8 @@ def show(diagnosis: Diagnosis) -> None:
         out.print(f"  The first step that is off: {diagnosis.first_step}.")
     if diagnosis.evidence and not diagnosis.agrees:
         out.print(_table(diagnosis))
+    for line in probes_in_words(diagnosis):
+        out.print(escape(line), soft_wrap=True)
     if diagnosis.tried:
         out.print(f"{diagnosis.tried} hypotheses replayed. Floors: of float32 rounding; 2 are allowed.", style="dim")
     if not diagnosis.faults and diagnosis.ruled_out:

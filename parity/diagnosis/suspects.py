@@ -10,7 +10,8 @@ import numpy as np
 
 from parity.deferred import Array
 from parity.diagnosis.case import Case, chain_case, chain_outputs
-from parity.errors import ShapeError
+from parity.diagnosis.repairs.opening import verbs
+from parity.errors import ParityError, ShapeError
 from parity.frameworks import Runner, Settings, call
 from parity.graph.chains import MASK, state_name
 from parity.graph.graph import Wire
@@ -47,6 +48,9 @@ class Suspect(Protocol):
             engine: another one than its own, to which it is converted.
         """
 
+    def copied(self) -> Suspect | None:
+        """The same as it is now, with whatever it keeps from its calls; None where it cannot be copied."""
+
     def seen(self, case: Case) -> dict[Wire, Array]:
         """Values inside the suspect by the wires of the right model, as far as it shows them and they can be matched."""
 
@@ -81,6 +85,11 @@ class ChainSuspect:
             return dict(zip(self._first_outputs(), result.outputs.values(), strict=True))
         layers = dict(zip(self._first.specs, (result.layers[name] for name in self._own.specs), strict=True))
         return chain_outputs(self._first, type(result)(result.engine, {}, layers))
+
+    def copied(self) -> ChainSuspect | None:
+        """A copy of the live object; of a file, the file opened again."""
+        opened = _copied(self._opened)
+        return None if opened is None else ChainSuspect(opened, self._first, self._settings, self.engine)
 
     def seen(self, case: Case) -> dict[Wire, Array]:
         """Nothing: the weights of a chain are known, and tell more."""
@@ -135,6 +144,11 @@ class GraphSuspect:
         outputs = run(self._inputs(case)).outputs
         return dict(zip(case.graph.outputs, (outputs[name] for name in self._graph.outputs), strict=True))
 
+    def copied(self) -> GraphSuspect | None:
+        """A copy of the live object; of a file, the file opened again."""
+        opened = _copied(self._opened)
+        return None if opened is None else GraphSuspect(opened, self._settings, self.engine)
+
     def described(self, case: Case) -> Case | None:
         """The graph that was read."""
         if "unread" in self._graph.details:
@@ -164,7 +178,7 @@ class RecordedSuspect:
     live = False
     engine = ""
 
-    def __init__(self, outputs: Mapping[str, Array], label: str = "the recorded outputs") -> None:
+    def __init__(self, outputs: Mapping[str, Array], label: str = "the recording") -> None:
         self.label, self._outputs = label, dict(outputs)
 
     def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
@@ -183,12 +197,24 @@ class RecordedSuspect:
             )
         return self._outputs
 
+    def copied(self) -> None:
+        """There is nothing to run."""
+
     def seen(self, case: Case) -> dict[Wire, Array]:
         """Nothing."""
         return {}
 
     def described(self, case: Case) -> None:
         """Nobody knows."""
+
+
+def _copied(opened: Opened) -> Opened | None:
+    if opened.live is None or opened.engine is None:
+        return opened
+    try:
+        return replace(opened, live=verbs(opened.engine).copied(opened.live))
+    except ParityError:
+        return None
 
 
 def _under_names_of(case: Case, own: Case) -> Case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,10 +15,12 @@ from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.replay import replayed
 from parity.graph.calls import Layered
-from parity.graph.graph import Graph
+from parity.graph.graph import Graph, Node, Wire
 from parity.graph.matching import weighted_nodes
+from parity.graph.operations import Activation, Softmax
 from parity.layouts import CANONICAL_AXES, GATE_MEANINGS, GATES
-from parity.network import Recurrent
+from parity.network import Dense, Recurrent
+from parity.network.activations import ACTIVATIONS
 from parity.recurrent import Weights, merge_biases
 
 Key: TypeAlias = tuple[str, str]
@@ -116,14 +119,14 @@ def weigh(case: Case, suspect: Graph) -> Weighed | None:
     Returns:
         What differs; None where the layers with weights are not alike in number, kind and size.
     """
-    mine = [node.operation for node in weighted_nodes(case.graph)]
-    theirs = [node.operation for node in weighted_nodes(suspect)]
+    mine = [(node.operation, _activated(case.graph, node)) for node in weighted_nodes(case.graph)]
+    theirs = [(node.operation, _activated(suspect, node)) for node in weighted_nodes(suspect)]
     if len(mine) != len(theirs):
         return None
     found: dict[Key, Any] = {}
     differing: set[Key] = set()
-    for own, other in zip(mine, theirs, strict=True):
-        ours, others = told_of(own), told_of(other)
+    for (own, our_activation), (other, their_activation) in zip(mine, theirs, strict=True):
+        ours, others = told_of(own) | our_activation, told_of(other) | their_activation
         if type(own) is not type(other) or _shapes(ours) != _shapes(others):
             return None
         for name, array in others.items():
@@ -131,6 +134,21 @@ def weigh(case: Case, suspect: Graph) -> Weighed | None:
             if not _alike(array, ours[name]):
                 differing.add((own.name, name))
     return Weighed(case, found, frozenset(differing))
+
+
+def _activated(graph: Graph, node: Node) -> dict[str, str]:
+    """The activation of a dense layer: its own, or that of the node behind it, which another model has in the layer."""
+    operation = node.operation
+    if not isinstance(operation, Dense):
+        return {}
+    takers = graph.takers().get(Wire(node.name), [])
+    behind = takers[0].operation if len(takers) == 1 and operation.activation == "linear" else None
+    found = operation.activation
+    if isinstance(behind, Softmax) and behind.axis == -1 and not behind.log:
+        found = "softmax"
+    elif isinstance(behind, Activation) and behind.function.keras_name in ACTIVATIONS:
+        found = str(behind.function.keras_name)
+    return {"activation": found}
 
 
 def told_of(operation: Layered) -> dict[str, Any]:
@@ -157,11 +175,13 @@ OPTIONS = {
     "Recurrent": ("merge_mode", "reverse"),
     "Dense": ("activation",),
     "BatchNormalization": ("epsilon",),
-    "LayerNormalization": ("epsilon",),
+    "LayerNormalization": ("epsilon", "axes", "rms"),
     "GroupNormalization": ("epsilon", "groups"),
-    "Convolution": ("strides", "dilations", "padding", "groups"),
+    "Convolution": ("strides", "dilations", "groups"),
 }
-"""Options that change numbers, and mean the same in every framework, by the kind of layer."""
+"""Options that change numbers, and mean the same in every framework, by the kind of layer.
+
+Padding is none of them: one model says "same" where another says numbers, or pads beforehand."""
 
 
 def _biases(layer: Recurrent, weights: Weights, reset_after: bool) -> dict[str, Array]:
@@ -210,6 +230,8 @@ def _covering(wanted: frozenset[Key], right: Sequence[tuple[frozenset[Key], Faul
 
 
 def _alike(left: Any, right: Any) -> bool:
+    if isinstance(left, float) and isinstance(right, float):  # files of ONNX keep options in float32
+        return math.isclose(left, right, rel_tol=ALIKE)
     if not isinstance(left, np.ndarray) or not isinstance(right, np.ndarray):
         return bool(left == right)
     if left.shape != right.shape:

@@ -29,6 +29,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "evidence": [{key: _number(value) for key, value in asdict(row).items()} for row in diagnosis.evidence],
         "tried": diagnosis.tried,
         "ruled_out": list(diagnosis.ruled_out),
+        "probes": [asdict(probe) for probe in diagnosis.probes],
         "repair": diagnosis.repair,
         "notes": list(diagnosis.notes),
     }

@@ -1,1 +1,1 @@
-"""Faults injected into live models: by edits of their arrays, other options, other code; none of it shares code with the faults' replays."""
+"""Faults made by hand in live models: edits of arrays, other options, other code; they share no code with the faults' replays."""

@@ -119,7 +119,9 @@ def random_cells(recipe: Recipe, gain: float = 0.9) -> Cells:
     """
     random = np.random.default_rng([recipe.seed, 1])
     gates = ORDERS["torch"][recipe.kind]
-    one_bias = "keras" in (recipe.reference, recipe.engine) and not (recipe.kind == "gru" and recipe.options.reset_after)
+    one_bias = "keras" in (recipe.reference, recipe.engine) and not (
+        recipe.kind == "gru" and recipe.options.reset_after
+    )
 
     def drawn(*shape: int, size: float = gain) -> Gates:
         return {gate: random.uniform(-size, size, shape).astype(np.float32) for gate in gates}
@@ -194,7 +196,11 @@ def keras_layer(kind: str, ways: list[Cell], options: Options, name: str = "laye
     if options.clip is not None or options.input_forget or ways[0].p or options.gate == "hard_sigmoid 2":
         raise Inexpressible("Keras has no such cell")
     units, features = ways[0].w["n" if kind != "lstm" else "i"].shape
-    given = {"return_sequences": True, "return_state": True, "activation": _KERAS_FUNCTIONS.get(options.other, options.other)}
+    given = {
+        "return_sequences": True,
+        "return_state": True,
+        "activation": _KERAS_FUNCTIONS.get(options.other, options.other),
+    }
     if kind != "rnn":
         given["recurrent_activation"] = _KERAS_FUNCTIONS.get(options.gate, options.gate)
     if kind == "gru":
@@ -233,14 +239,18 @@ def onnx_stack(kind: str, cells: Cells, options: Options) -> Any:
         names = [f"{name}{number}" for name in ("W", "R", "B")]
         peepholes = ["", "", "", f"P{number}"] if layer[0].p else []
         outputs = [f"{name}{number}" for name in ("Y", "H", "C")[: 3 if kind == "lstm" else 2]]
-        nodes.append(helper.make_node(kind.upper(), [value, *names, *peepholes], outputs, name=f"{kind}{number}", **attributes))
+        nodes.append(
+            helper.make_node(kind.upper(), [value, *names, *peepholes], outputs, name=f"{kind}{number}", **attributes)
+        )
         nodes.append(helper.make_node("Transpose", [f"Y{number}"], [f"T{number}"], perm=[0, 2, 1, 3]))
         nodes.append(helper.make_node("Reshape", [f"T{number}", "shape"], [f"S{number}"]))
         value = f"S{number}"
     del nodes[-2:]
     shown = helper.make_tensor_value_info(f"Y{len(cells) - 1}", TensorProto.FLOAT, ["time", ways, "batch", units])
     given = helper.make_tensor_value_info("X", TensorProto.FLOAT, ["time", "batch", features])
-    initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items() if name != "shape" or len(cells) > 1]
+    initializers = [
+        numpy_helper.from_array(array, name) for name, array in arrays.items() if name != "shape" or len(cells) > 1
+    ]
     graph = helper.make_graph(nodes, "stack", [given], [shown], initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(model)
@@ -248,7 +258,11 @@ def onnx_stack(kind: str, cells: Cells, options: Options) -> Any:
 
 
 def _onnx_functions(kind: str, options: Options, ways: int) -> dict[str, Any]:
-    slots = {"lstm": (options.gate, options.other, options.other), "gru": (options.gate, options.other), "rnn": (options.other,)}[kind]
+    slots = {
+        "lstm": (options.gate, options.other, options.other),
+        "gru": (options.gate, options.other),
+        "rnn": (options.other,),
+    }[kind]
     if slots == {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh"), "rnn": ("tanh",)}[kind]:
         return {}
     try:

@@ -20,6 +20,7 @@ from parity.diagnosis.faults.masks import mask_faults
 from parity.diagnosis.faults.matrices import matrix_faults
 from parity.diagnosis.faults.norms import norm_faults
 from parity.diagnosis.faults.placing import placing_faults
+from parity.diagnosis.faults.precision import precision_faults
 from parity.diagnosis.faults.resets import reset_faults
 from parity.diagnosis.faults.sequences import sequence_faults
 from parity.diagnosis.faults.states import state_faults
@@ -36,6 +37,7 @@ FAMILIES: tuple[Family, ...] = (
     mask_faults,
     sequence_faults,
     state_faults,
+    precision_faults,
     norm_faults,
     dense_faults,
     convolution_faults,

@@ -25,8 +25,7 @@ def bias_faults(case: Case) -> Iterator[Fault]:
     Args:
         case: the right model.
     """
-    for mistake in (*_SCALED, *_LOST, *_CONFUSED):
-        yield from everywhere(case, mistake)
+    yield from everywhere(case, *_SCALED, *_LOST, *_CONFUSED)
 
 
 def has_bias(layer: Recurrent, index: int) -> bool:

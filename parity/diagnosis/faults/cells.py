@@ -38,8 +38,7 @@ def cell_faults(case: Case) -> Iterator[Fault]:
     Args:
         case: the right model.
     """
-    for mistake in (*_gate_functions(case), *_activations(case), *_options_lost(case), *_peepholes()):
-        yield from everywhere(case, mistake)
+    yield from everywhere(case, *_gate_functions(case), *_activations(case), *_options_lost(case), *_peepholes())
 
 
 def function_in_words(function: Function) -> str:

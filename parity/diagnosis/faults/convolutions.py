@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -10,11 +10,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from parity.deferred import Array
-from parity.diagnosis.case import Case
+from parity.diagnosis.case import Case, Change
 from parity.diagnosis.fault import Fault, Place
 from parity.diagnosis.faults.layers import changed, layers_of, shapes_in, together
 from parity.diagnosis.repair import CallRepair, OptionRepair
-from parity.graph.operations import Convolution, Pooling
+from parity.graph.graph import Node, Wire
+from parity.graph.operations import Convolution, Pad, Pooling, Transpose
+from parity.graph.operations.convolution import spatial_axes
 from parity.graph.operations.operation import Shape
 
 Pads: TypeAlias = tuple[tuple[int, int], ...]
@@ -32,16 +34,14 @@ def convolution_faults(case: Case) -> Iterator[Fault]:
 
 def _of_each(case: Case) -> Iterator[Fault]:
     shapes = shapes_in(case)
-    first = {one.name for one in case.graph.inputs}
     for node in case.graph.nodes:
         operation = node.operation
-        wire = node.inputs[0] if node.inputs else None
-        if isinstance(operation, Convolution | Pooling) and wire is not None and wire in shapes:
-            yield from _padded(operation, node.name, shapes[wire])
+        if isinstance(operation, Convolution | Pooling) and node.inputs[0] in shapes:
+            yield from _padded(operation, node.name, _pads(case, node, shapes))
         if isinstance(operation, Convolution):
             yield from _kernels(operation)
-            yield from _options(operation)
-            if wire is not None and wire.node in first and operation.input_size > 1 and operation.groups == 1:
+            yield from _options(operation, node.name)
+            if operation.input_size > 1 and operation.groups == 1 and _takes_input(case, node):
                 yield _kernel(
                     operation.name,
                     "channels reversed",
@@ -67,9 +67,61 @@ _SIDES: dict[str, Callable[[Pads, Shape], Pads]] = {
 """What is padded, from what belongs there and how far a window reaches beyond its first place."""
 
 
-def _padded(operation: Windowed, node: str, shape: Shape) -> Iterator[Fault]:
+def _pad_before(case: Case, node: Node) -> Node | None:
+    """A node that does nothing but pad with zeros what this one takes, as causal layers of torch are written."""
+    wire, operation = node.inputs[0], node.operation
+    if wire is None or not isinstance(operation, Convolution | Pooling) or operation.padding == "same":
+        return None
+    before = next((one for one in case.graph.nodes if one.name == wire.node), None)
+    if before is None or not isinstance(before.operation, Pad) or any(map(any, operation.padding)):
+        return None
+    pad = before.operation
+    others = set(range(len(pad.pads))) - set(spatial_axes(len(pad.pads), operation.channels_last))
+    alone = len(case.graph.takers()[wire]) == 1 and wire not in case.graph.outputs.values()
+    plain = pad.mode == "constant" and pad.value == 0.0 and not any(any(pad.pads[axis]) for axis in others)
+    return before if alone and plain else None
+
+
+def _pads(case: Case, node: Node, shapes: Mapping[Wire, Shape]) -> Pads:
+    """What is added before and behind each spatial axis, by the node itself or right before it."""
+    operation, before = node.operation, _pad_before(case, node)
+    wire = node.inputs[0]
+    if not isinstance(operation, Convolution | Pooling) or wire is None:
+        raise KeyError(node.name)
+    if before is not None and isinstance(before.operation, Pad):
+        pads = before.operation.pads
+        return tuple(pads[axis] for axis in spatial_axes(len(pads), operation.channels_last))
+    return operation.pads(shapes[wire])
+
+
+def _with_pads(case: Case, name: str, pads: Pads) -> Case:
+    """A node, or the padding right before it, that adds other numbers of places."""
+    node = case.graph.node(name)
+    operation, before = node.operation, _pad_before(case, node)
+    if not isinstance(operation, Convolution | Pooling):
+        raise KeyError(name)
+    if before is None:
+        return case.with_layer(operation.name, lambda _: replace(operation, padding=pads))
+    pad = before.operation
+    if not isinstance(pad, Pad):
+        raise KeyError(name)
+    everywhere = list(pad.pads)
+    for axis, one in zip(spatial_axes(len(everywhere), operation.channels_last), pads, strict=True):
+        everywhere[axis] = one
+    return case.with_layer(pad.name, lambda _: replace(pad, pads=tuple(everywhere)))
+
+
+def _takes_input(case: Case, node: Node) -> bool:
+    """Whether a node takes an input of the model, its axes in another order or padded at most."""
+    made = {one.name: one for one in case.graph.nodes}
+    wire = node.inputs[0]
+    while wire is not None and wire.node in made and isinstance(made[wire.node].operation, Pad | Transpose):
+        wire = made[wire.node].inputs[0]
+    return wire is not None and wire.node not in made
+
+
+def _padded(operation: Windowed, node: str, right: Pads) -> Iterator[Fault]:
     """The same number of places added, or about that, on other sides."""
-    right = operation.pads(shape)
     varies = operation.padding == "same" and max(operation.strides) > 1
     seen = {right}
     for words, sides in _SIDES.items():
@@ -78,10 +130,10 @@ def _padded(operation: Windowed, node: str, shape: Shape) -> Iterator[Fault]:
             continue
         seen.add(pads)
         causal = all(before and not behind for before, behind in right)
-        belongs = "the padding of a causal layer" if causal else _shown(right)
+        belongs = f"{'the padding of a causal layer' if causal else 'other padding'} ({_shown(right)})"
         yield Fault(
             "padding",
-            f"pads {words}: {_shown(pads)}, where {belongs} belongs",
+            f"pads {words} ({_shown(pads)}), where {belongs} belongs",
             Place(operation.name),
             partial(_with_padding, name=node, sides=sides),
             (
@@ -102,7 +154,7 @@ def _reach(operation: Windowed) -> Shape:
 
 
 def _shown(pads: Pads) -> str:
-    return " and ".join(f"{before} before and {behind} behind" for before, behind in dict.fromkeys(pads))
+    return ", ".join(f"{before} before and {behind} behind" for before, behind in pads)
 
 
 def _of_torch(pads: Pads) -> tuple[int, ...]:
@@ -113,11 +165,9 @@ def _of_torch(pads: Pads) -> tuple[int, ...]:
 def _with_padding(case: Case, name: str, sides: Callable[[Pads, Shape], Pads]) -> Case:
     """Padding on other sides: how much depends on the length of the inputs at hand."""
     node = case.graph.node(name)
-    wire, operation = node.inputs[0], node.operation
-    if not isinstance(operation, Convolution | Pooling) or wire is None:
+    if not isinstance(node.operation, Convolution | Pooling):
         raise KeyError(name)
-    pads = sides(operation.pads(shapes_in(case)[wire]), _reach(operation))
-    return case.with_layer(operation.name, lambda _: replace(operation, padding=pads))
+    return _with_pads(case, name, sides(_pads(case, node, shapes_in(case)), _reach(node.operation)))
 
 
 def _kernels(operation: Convolution) -> Iterator[Fault]:
@@ -165,59 +215,65 @@ def _kernels(operation: Convolution) -> Iterator[Fault]:
 
 def _kernel(name: str, kind: str, cause: str, formula: Callable[[Array], Array], value: str, rank: int) -> Fault:
     change = changed(name, Convolution, lambda one: replace(one, kernel=formula(np.asarray(one.kernel))))
-    return Fault(kind, cause, Place(name, tensor="kernel"), change, (OptionRepair(name, "kernel", value),), rank)
+    return Fault(kind, cause, Place(name), change, (OptionRepair(name, "kernel", value),), rank)
 
 
-def _options(operation: Convolution) -> Iterator[Fault]:
+def _options(operation: Convolution, node: str) -> Iterator[Fault]:
     """Strides and dilations lost, where what follows takes the other lengths."""
     name, ones = operation.name, (1,) * len(operation.strides)
-    for option, right in (("strides", operation.strides), ("dilations", operation.dilations)):
-        if right == ones:
-            continue
-        others = [ones] if len(ones) == 1 else [ones, right[::-1]]
+    for option, right, change in (
+        ("strides", operation.strides, _with_strides),
+        ("dilations", operation.dilations, _with_dilations),
+    ):
+        others = [] if right == ones else [ones] if len(ones) == 1 else [ones, right[::-1]]
         for wrong in dict.fromkeys(one for one in others if one != right):
-            yield _option(name, f"{option}", right, wrong, partial(_lost, option=option, value=wrong))
+            yield _option(name, option, right, wrong, partial(change, name=node, value=wrong))
 
 
-def _option(name: str, option: str, right: object, wrong: object, change: Callable[[Any], Any]) -> Fault:
+def _option(name: str, option: str, right: object, wrong: object, replay: Change) -> Fault:
     return Fault(
         option,
         f"has {option} {wrong}, where {right} belongs",
         Place(name),
-        changed(name, object, change),
+        replay,
         (OptionRepair(name, option, str(right), str(wrong)),),
         rank=26,
     )
 
 
-def _lost(operation: Any, option: str, value: tuple[int, ...]) -> Any:
-    """An option changed; explicit padding that goes with a dilation goes with the other one."""
+def _convolution(case: Case, name: str) -> Convolution:
+    operation = case.graph.node(name).operation
     if not isinstance(operation, Convolution):
-        raise KeyError("a convolution")
-    padding = operation.padding
-    if option == "dilations" and padding != "same":
-        padding = tuple(
-            (before // was * now, after // was * now)
-            for (before, after), was, now in zip(padding, operation.dilations, value, strict=True)
-        )
-    if option == "dilations":
-        return replace(operation, dilations=value, padding=padding)
-    return replace(operation, strides=value)
+        raise KeyError(name)
+    return operation
+
+
+def _with_strides(case: Case, name: str, value: tuple[int, ...]) -> Case:
+    operation = _convolution(case, name)
+    return case.with_layer(operation.name, lambda _: replace(operation, strides=value))
+
+
+def _with_dilations(case: Case, name: str, value: tuple[int, ...]) -> Case:
+    """Padding that goes with the dilation goes with the other one."""
+    operation, node = _convolution(case, name), case.graph.node(name)
+    if operation.padding != "same":
+        pads = zip(_pads(case, node, shapes_in(case)), operation.dilations, value, strict=True)
+        case = _with_pads(case, name, tuple((a // was * now, b // was * now) for (a, b), was, now in pads))
+        operation = _convolution(case, name)
+    return case.with_layer(operation.name, lambda _: replace(operation, dilations=value))
 
 
 def _poolings(name: str, pooling: Pooling) -> Iterator[Fault]:
     other = "average" if pooling.function == "max" else "max"
-    yield _option(name, "pooling function", pooling.function, other, partial(_of_pooling, function=other))
+    yield _option(name, "pooling function", pooling.function, other, _pooling_with(name, function=other))
     if pooling.function == "average" and (pooling.padding == "same" or any(map(any, pooling.padding))):
         right = pooling.counts_padding
         words = ("counted", "not counted") if right else ("not counted", "counted")
-        yield _option(name, "padding in the mean", *words, partial(_of_pooling, counts_padding=not right))
+        yield _option(name, "padding in the mean", *words, _pooling_with(name, counts_padding=not right))
 
 
-def _of_pooling(operation: Any, **options: Any) -> Any:
-    if not isinstance(operation, Pooling):
-        raise KeyError("a pooling")
-    return replace(operation, **options)
+def _pooling_with(name: str, **options: Any) -> Change:
+    return changed(name, Pooling, lambda pooling: replace(pooling, **options))
 
 
 __all__ = ["convolution_faults"]

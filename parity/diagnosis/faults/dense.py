@@ -161,7 +161,7 @@ def _kernel(name: str, kind: str, cause: str, formula: Callable[[Array], Array],
     change = changed(
         name, Dense, lambda one: replace(one, kernel=np.ascontiguousarray(formula(np.asarray(one.kernel))))
     )
-    return Fault(kind, cause, Place(name, tensor="kernel"), change, (OptionRepair(name, "kernel", value),), rank)
+    return Fault(kind, cause, Place(name), change, (OptionRepair(name, "kernel", value),), rank)
 
 
 def function_in_words(function: Function) -> str:

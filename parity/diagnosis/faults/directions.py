@@ -42,7 +42,7 @@ def direction_faults(case: Case) -> Iterator[Fault]:
 
 
 def _merged(node: Node, layer: Recurrent) -> Iterator[Fault]:
-    """The backward half in the order of processing (P16), and other ways to merge (P17)."""
+    """The backward half in the order of processing, and other ways to merge."""
     if layer.return_sequences and layer.merge_mode is not None and not layer.reverse:
         yield Fault(
             "steps not turned back",
@@ -78,7 +78,7 @@ def _merged(node: Node, layer: Recurrent) -> Iterator[Fault]:
 
 
 def _halved(node: Node, layer: Recurrent) -> Iterator[Fault]:
-    """Halves of a concatenated output in the other order; the final states of both reshaped where they are to be transposed (P15)."""
+    """Halves of a concatenated output in the other order; the final states of both reshaped where they are to be transposed."""
     yield Fault(
         "halves swapped",
         "gives the backward direction's half of the output before the forward one's",
@@ -162,7 +162,7 @@ def _merged_by_hand(case: Case) -> Iterator[Fault]:
 
 
 def _independent(case: Case) -> Iterator[Fault]:
-    """The directions of two stacked layers run apart, each on its own direction below alone, as in ELMo (P17)."""
+    """The directions of two stacked layers run apart, each on its own direction below alone, as in ELMo."""
     below = {Wire(node.name): layer for node, layer in recurrent_calls(case)}
     for node, layer in recurrent_calls(case):
         under = None if node.inputs[0] is None else below.get(node.inputs[0])

@@ -55,18 +55,19 @@ def _flattened(node: Node, before: Shape, after: Shape) -> Iterator[Fault]:
         ):
             continue
         axes = (*range(first), *(first + place for place in order), *range(first + count, len(before)))
-        there = ", ".join(str(lengths[place]) for place in order)
-        belongs = ", ".join(map(str, lengths))
+        there = " ".join(str(first + place) for place in order)
+        long = ", ".join(str(lengths[place]) for place in order)
+        belongs = " ".join(str(first + place) for place in range(count))
         yield Fault(
             "flatten order",
-            f"flattens its axes in the order ({there}), where ({belongs}) belongs (channels first against channels last)",
+            f"flattens the axes {there} (of lengths {long}) in this order, where {belongs} belongs (channels first against channels last)",
             Place(node.operation.name),
             partial(_in_order, name=node.name, axes=axes),
             (
                 CallRepair(
                     node.operation.name,
                     "input",
-                    f"x = x.permute{_brought(axes)}  # so that the axes are ({belongs}) before they are flattened",
+                    f"x = x.permute{_brought(axes)}  # before it is flattened",
                     f"x = keras.ops.transpose(x, {_brought(axes)})",
                 ),
             ),

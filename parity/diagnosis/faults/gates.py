@@ -9,8 +9,9 @@ from itertools import permutations
 import numpy as np
 
 from parity.diagnosis.case import Case
-from parity.diagnosis.fault import TENSORS, Fault, Place, places, with_weights
-from parity.diagnosis.repair import GateOrder, WeightRepair
+from parity.diagnosis.fault import TENSORS, Fault, places
+from parity.diagnosis.faults.scopes import Mistake, by_formula, everywhere, weights_changed
+from parity.diagnosis.repair import GateOrder
 from parity.layouts import GATES, LAYOUTS, Kind
 from parity.network import Recurrent
 from parity.recurrent import Weights
@@ -35,26 +36,42 @@ def gate_faults(case: Case) -> Iterator[Fault]:
     Args:
         case: the right model.
     """
-    for layer, _, direction, weights in places(case):
-        kind = layer.spec.kind
-        for members in _present(weights):
-            for order in permutations(range(len(GATES[kind]))):
-                if order == tuple(range(len(order))):
-                    continue
-                letters = " ".join(GATES[kind][place] for place in order)
-                what = "weights" if len(members) > 2 else " and ".join(TENSORS[member] for member in members)
-                yield Fault(
-                    "gate order",
-                    f"has the gates of its {what} in the order {letters}, where {' '.join(GATES[kind])} belongs{_known(kind, letters)}",
-                    Place(layer.name, direction, "" if len(members) > 1 else members[0]),
-                    with_weights(layer.name, direction, partial(_ordered, members=members, order=order)),
-                    tuple(
-                        WeightRepair(layer.name, direction, member, GateOrder(tuple(np.argsort(order).tolist())))
-                        for member in members
-                    ),
-                    rank=3 if len(members) > 2 else 13,
-                    shows="needs inputs, states and biases that are not zero, and more than one step",
-                )
+    for mistake in _mistakes(case):
+        yield from everywhere(case, mistake)
+
+
+def _mistakes(case: Case) -> Iterator[Mistake]:
+    """What can be done wrong to the weights that the layers of a model have."""
+    there = dict.fromkeys(
+        (layer.spec.kind, members) for layer, _, _, weights in places(case) for members in _present(weights)
+    )
+    for kind, members in there:
+        for order in permutations(range(len(GATES[kind]))):
+            if order == tuple(range(len(order))):
+                continue
+            letters = " ".join(GATES[kind][place] for place in order)
+            what = "weights" if len(members) > 2 else " and ".join(TENSORS[member] for member in members)
+            back = GateOrder(tuple(np.argsort(order).tolist()))
+            yield Mistake(
+                "gate order",
+                f"has the gates of its {what} in the order {letters}, where {' '.join(GATES[kind])} belongs{_known(kind, letters)}",
+                weights_changed(partial(_ordered, members=members, order=order)),
+                by_formula(*((member, back) for member in members)),
+                partial(_has, kind=kind, members=members),
+                "" if len(members) > 1 else members[0],
+                rank=3 if len(members) > 2 else 13,
+                shows="needs inputs, states and biases that are not zero, and more than one step",
+                alone=not (_known(kind, letters) or _is_swap(order)),
+            )
+
+
+def _is_swap(order: tuple[int, ...]) -> bool:
+    """Whether two gates have changed places: the mistake of a hand-written port, where other orders are those of a framework."""
+    return sum(place != gate for gate, place in enumerate(order)) == 2
+
+
+def _has(layer: Recurrent, index: int, kind: Kind, members: tuple[str, ...]) -> bool:
+    return layer.spec.kind == kind and members in _present(layer.weights[index])
 
 
 def _present(weights: Weights) -> Iterator[tuple[str, ...]]:
@@ -63,7 +80,7 @@ def _present(weights: Weights) -> Iterator[tuple[str, ...]]:
     return iter(dict.fromkeys(group for group in groups if group))
 
 
-def _ordered(_: Recurrent, weights: Weights, members: tuple[str, ...], order: tuple[int, ...]) -> Weights:
+def _ordered(weights: Weights, members: tuple[str, ...], order: tuple[int, ...]) -> Weights:
     return weights.with_held(**{member: np.asarray(weights.member(member))[list(order)] for member in members})
 
 

@@ -60,7 +60,7 @@ def _repair(layer: str) -> tuple[CallRepair, ...]:
 
 
 def _ignored(masked: list[Node]) -> Iterator[Fault]:
-    """Padded steps computed like any other (P19, P20): in one layer, or in all of them."""
+    """Padded steps computed like any other: in one layer, or in all of them."""
     everything = [(tuple(node.name for node in masked), "")] if len(masked) > 1 else []
     for names, layer in [*everything, *(((node.name,), node.operation.name) for node in masked)]:
         yield Fault(
@@ -82,7 +82,7 @@ def _without_mask(case: Case, names: tuple[str, ...]) -> Case:
 
 
 def _lost(case: Case, masked: list[Node]) -> Iterator[Fault]:
-    """A `Masking` that is left out, and with it the mask (P21); one by zeros changes no number itself."""
+    """A `Masking` that is left out, and with it the mask; one by zeros changes no number itself."""
     layers = [one for one in case.graph.nodes if isinstance(one.operation, Masking) and one.operation.mask_value != 0.0]
     for layer in layers if masked else ():
         yield Fault(
@@ -104,7 +104,7 @@ def _unmarked(case: Case, name: str, names: tuple[str, ...]) -> Case:
 
 
 def _one_direction(node: Node) -> Iterator[Fault]:
-    """The backward direction of two begins in the padding (P20)."""
+    """The backward direction of two begins in the padding."""
     layer = node.operation
     if not isinstance(layer, Recurrent) or not layer.bidirectional or layer.merge_mode != "concat":
         return
@@ -139,7 +139,7 @@ def _one_way(case: Case, name: str, way: str) -> Case:
 
 
 def _filled(node: Node) -> Iterator[Fault]:
-    """What stands at padded steps of the sequence: zeros, or the last output again; and that step taken for the final state (P19)."""
+    """What stands at padded steps of the sequence: zeros, or the last output again; and that step taken for the final state."""
     layer = node.operation
     if not isinstance(layer, Recurrent) or layer.merge_mode is None:
         return
@@ -204,7 +204,7 @@ def _moved_end(mask: Array, by: int) -> Array:
 
 
 def _by_value(case: Case) -> Iterator[Fault]:
-    """Steps of zeros, or tokens 0, left out by their value, as `Masking(0.)` and `Embedding(mask_zero=True)` do (P21)."""
+    """Steps of zeros, or tokens 0, left out by their value, as `Masking(0.)` and `Embedding(mask_zero=True)` do."""
     calls = [(node, layer) for node, layer in recurrent_calls(case)]
     for one in case.graph.inputs:
         array = case.inputs[one.name]

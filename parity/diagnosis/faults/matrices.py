@@ -52,10 +52,8 @@ def matrix_faults(case: Case) -> Iterator[Fault]:
         case: the right model.
     """
     for kind in KINDS:
-        for arrangement in _arrangements(kind):
-            yield from everywhere(case, _rearranged(arrangement))
-    for mistake in (*_values(), _SWAPPED, _update_negated(), *_NOT_LOADED):
-        yield from everywhere(case, mistake)
+        yield from everywhere(case, *map(_rearranged, _arrangements(kind)))
+    yield from everywhere(case, *_values(), _SWAPPED, _update_negated(), *_NOT_LOADED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +90,14 @@ def _reversed(array: Array) -> Array:
 
 @lru_cache(maxsize=8)
 def _arrangements(kind: Kind) -> tuple[_Arrangement, ...]:
-    """All of a kind, the likeliest of those that may come to the same first."""
+    """All of a kind, the most frequent ones first."""
     one = partial(_Arrangement, kind)
     found = []
     for members in (("recurrent",), ("kernel",), _KERNELS):
         what = " and ".join(TENSORS[member] for member in members)
         turned = dict.fromkeys(members, _transposed)
         cause = f"has the block of every gate of its {what} transposed"
-        found.append(one("gate blocks transposed", cause, turned, dict.fromkeys(members, BlockTranspose()), 12))
+        found.append(one("gate blocks transposed", cause, turned, dict.fromkeys(members, BlockTranspose()), 10))
     for order, whose in _orders(kind).items():
         for members in (_KERNELS, ("kernel",), ("recurrent",)):
             what = " and ".join(TENSORS[member] for member in members)
@@ -122,7 +120,7 @@ def _arrangements(kind: Kind) -> tuple[_Arrangement, ...]:
         one("cuDNN's layout", f"has its input kernel {words}, read as a plain one", {"kernel": as_cudnn}, undone, 19),
         one("features reversed", _REVERSED, {"kernel": _reversed}, {"kernel": FeaturesReversed()}, 22),
     ]  # fmt: skip
-    return tuple(found)
+    return tuple(sorted(found, key=lambda arrangement: arrangement.rank))
 
 
 def _orders(kind: Kind) -> dict[tuple[int, ...], str]:
@@ -147,10 +145,11 @@ def _rearranged(arrangement: _Arrangement) -> Mistake:
         arrangement.cause,
         weights_changed(changed),
         by_formula(*((member, arrangement.undone[member]) for member in changes)),
-        lambda layer, _: layer.spec.kind == arrangement.kind and arrangement in _real(*_sizes(layer)),
+        lambda layer, _: layer.spec.kind == arrangement.kind and arrangement in _moving(*_sizes(layer)),
         "" if others else first,
         rank=arrangement.rank,
         shows=shows,
+        effect=lambda layer, _: _moving(*_sizes(layer))[arrangement],
     )
 
 
@@ -159,24 +158,19 @@ def _sizes(layer: Recurrent) -> tuple[Kind, tuple[int, ...], tuple[int, ...]]:
 
 
 @lru_cache(maxsize=64)
-def _real(kind: Kind, kernel: tuple[int, ...], recurrent: tuple[int, ...]) -> tuple[_Arrangement, ...]:
-    """The arrangements that move anything in kernels of these shapes, and of those that move it alike the first."""
+def _moving(kind: Kind, kernel: tuple[int, ...], recurrent: tuple[int, ...]) -> dict[_Arrangement, tuple[int, ...]]:
+    """The arrangements that move anything in kernels of these shapes, each with what is the same for those that move it alike."""
     shapes = {"kernel": kernel, "recurrent": recurrent}
     plain = {name: np.arange(np.prod(shape), dtype=np.int32).reshape(shape) for name, shape in shapes.items()}
-    seen: set[tuple[int, ...]] = set()
-    found = []
+    found = {}
     for arrangement in _arrangements(kind):
         try:
             moved = {name: change(plain[name]) for name, change in arrangement.changes.items()}
         except ValueError:
             continue
-        if any((moved[name] == plain[name]).all() for name in moved):
-            continue
-        key = tuple(hash(moved[name].tobytes()) if name in moved else 0 for name in _KERNELS)
-        if key not in seen:
-            seen.add(key)
-            found.append(arrangement)
-    return tuple(found)
+        if not any((moved[name] == plain[name]).all() for name in moved):
+            found[arrangement] = tuple(hash(moved[name].tobytes()) if name in moved else 0 for name in _KERNELS)
+    return found
 
 
 def _values() -> Iterator[Mistake]:

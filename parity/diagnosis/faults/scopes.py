@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -30,11 +30,12 @@ class Mistake:
     """What is done wrong to one direction of a recurrent layer, wherever that is.
 
     Args:
-        name, cause, rank, shows: as those of a `Fault`.
+        name, cause, rank, shows, alone: as those of a `Fault`.
         change: makes it in one direction of a layer.
         repair: how that direction of the suspect is mended, from the right layer.
         possible: whether it can be made there and changes what is computed, as far as options and shapes tell.
         tensor, gate: as those of a `Place`.
+        effect: of two mistakes that come to the same in one direction of a layer the same value, there; None for one that never does.
     """
 
     name: str
@@ -46,17 +47,41 @@ class Mistake:
     gate: str = ""
     rank: int = 50
     shows: str = ""
+    alone: bool = False
+    effect: Callable[[Recurrent, int], Hashable] | None = None
 
 
-def everywhere(case: Case, mistake: Mistake) -> Iterator[Fault]:
-    """A mistake as faults: in all layers together, in each of several, in each of two directions.
+def everywhere(case: Case, *mistakes: Mistake) -> Iterator[Fault]:
+    """Mistakes as faults: in all layers together, in each of several, in each of two directions.
 
     Args:
         case: the right model.
-        mistake: what is done wrong.
+        mistakes: what is done wrong; of those that come to the same in one place the first one is told.
     """
-    by_layer: dict[str, list[Target]] = {}
     layers = {layer.name: layer for layer in case.recurrent()}
+    seen: set[tuple[Hashable, ...]] = set()
+    for mistake in mistakes:
+        for targets, place in _scopes(layers, mistake):
+            if mistake.effect is not None:
+                effect = (targets, *(mistake.effect(layers[name], index) for name, index in targets))
+                if effect in seen:
+                    continue
+                seen.add(effect)
+            yield Fault(
+                mistake.name,
+                mistake.cause,
+                place,
+                _replay(mistake, targets),
+                tuple(step for name, index in targets for step in mistake.repair(layers[name], index)),
+                mistake.rank,
+                mistake.shows,
+                mistake.alone,
+            )
+
+
+def _scopes(layers: Mapping[str, Recurrent], mistake: Mistake) -> list[tuple[tuple[Target, ...], Place]]:
+    """Where a mistake can be made at once, the widest place first."""
+    by_layer: dict[str, list[Target]] = {}
     for name, layer in layers.items():
         for index in range(len(layer.spec.directions)):
             if mistake.possible(layer, index):
@@ -71,16 +96,7 @@ def everywhere(case: Case, mistake: Mistake) -> Iterator[Fault]:
         scopes[tuple(one for targets in by_layer.values() for one in targets)] = Place(
             "", "", mistake.tensor, mistake.gate
         )
-    for targets_, place in sorted(scopes.items(), key=lambda scope: -len(scope[0])):
-        yield Fault(
-            mistake.name,
-            mistake.cause,
-            place,
-            _replay(mistake, targets_),
-            tuple(step for name, index in targets_ for step in mistake.repair(layers[name], index)),
-            mistake.rank,
-            mistake.shows,
-        )
+    return sorted(scopes.items(), key=lambda scope: -len(scope[0]))
 
 
 def _replay(mistake: Mistake, targets: tuple[Target, ...]) -> Change:

@@ -49,7 +49,7 @@ def sequence_faults(case: Case) -> Iterator[Fault]:
 
 
 def _turned(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
-    """A sequence the other way round, on the way in, out or both (P16)."""
+    """A sequence the other way round, on the way in, out or both."""
     place, sequence = Place(layer.name), layer.return_sequences and layer.merge_mode is not None
     turn = partial(np.flip, axis=1)
     torch_in, keras_in = "x = x.flip(1)", "x = keras.ops.flip(x, axis=1)"
@@ -71,7 +71,7 @@ def _turned(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
         place,
         lambda case: given(case, Wire(node.name), turn),
         (CallRepair(layer.name, "output", torch_out, keras_out),),
-        rank=4 if "backward" in layer.spec.directions or _is_turned(case, node) else 26,
+        rank=4 if layer.spec.directions == ("backward",) or _is_turned(case, node) else 26,
         shows=_STEPS,
     )
     yield Fault(
@@ -107,7 +107,7 @@ def _is_turned(case: Case, node: Node) -> bool:
 
 
 def _last_steps(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
-    """The output at one end of the sequence in place of the state after the last step that each direction processes (P14)."""
+    """The output at one end of the sequence in place of the state after the last step that each direction processes."""
     states = {way: wire for (state, way), wire in final_states(node, layer).items() if state == "h"}
     if layer.merge_mode is None or (layer.return_sequences and not used(case) & set(states.values())):
         yield from _picked(case, node, layer)
@@ -193,7 +193,7 @@ def _picked(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
                 Place(layer.name, "backward" if index == -1 else "forward"),
                 partial(_final_there, name=node.name, taker=taker.name),
                 (CallRepair(layer.name, "output", f"y = output[:, {index}]", f"y = output[:, {index}]"),),
-                rank=5,
+                rank=3,
                 shows=_STEPS,
             )
 
@@ -217,7 +217,7 @@ def _final_there(case: Case, name: str, taker: str) -> Case:
 
 
 def _transposed(case: Case) -> Iterator[Fault]:
-    """Batch and time exchanged (P18)."""
+    """Batch and time exchanged."""
     calls = [(node, layer) for node, layer in recurrent_calls(case) if mask_of(node) is None]
     names = [node.name for node, _ in calls]
     groups: list[tuple[tuple[str, ...], str]] = [

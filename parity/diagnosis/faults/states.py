@@ -49,7 +49,7 @@ def _is_zero(case: Case, wire: Wire) -> bool:
 
 
 def _initial(node: Node, layer: Recurrent) -> Iterator[Fault]:
-    """Initial states exchanged (P23) or dropped (P24)."""
+    """Initial states exchanged or dropped."""
     spec, name = layer.spec, node.name
     keys = [(state, direction) for direction in spec.directions for state in spec.states]
     place = Place(layer.name)
@@ -145,7 +145,7 @@ def _reordered(case: Case, name: str, places: tuple[int, ...]) -> Case:
 
 
 def _returned(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
-    """Another final state than is wanted (P25)."""
+    """Another final state than is wanted."""
     states, taken = final_states(node, layer), used(case)
     wanted = {key for key, wire in states.items() if wire in taken}
     repair = (
@@ -244,7 +244,7 @@ def _crossed(case: Case, names: tuple[str, str]) -> Case:
 
 
 def _carried(case: Case) -> Iterator[Fault]:
-    """The states that the run before left, on the same inputs (P22)."""
+    """The states that the run before left, on the same inputs."""
     calls = list(recurrent_calls(case))
     groups = [((node.name,), layer.name) for node, layer in calls]
     everything = [(tuple(node.name for node, _ in calls), "")] if len(calls) > 1 else []

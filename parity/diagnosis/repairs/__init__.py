@@ -31,7 +31,8 @@ def code_of(resolved: Resolved, suspect: Opened, reference: Opened) -> Written:
     tensors = tensors_in(suspect)
     engine = (suspect.engine or "").partition(":")[0]
     live = engine if suspect.live is not None else ""
-    around = said_around(resolved, live, tensors, reference.network.recurrent, suspect.network.graph is None)
+    bare = suspect.network.graph is None and suspect.network.bare
+    around = said_around(resolved, live, tensors, reference.network.recurrent, bare)
     return written(form_of(suspect), resolved, tensors, suspect.network.recurrent, around)
 
 

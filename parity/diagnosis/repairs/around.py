@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from parity.cell import Cell
 from parity.diagnosis.repair import CallRepair, OptionRepair
+from parity.diagnosis.repairs.opening import verbs
 from parity.diagnosis.repairs.resolving import Resolved
 from parity.diagnosis.repairs.slots import Tensors
+from parity.diagnosis.repairs.wrapping import wrapped
 from parity.diagnosis.repairs.writing import Written
 from parity.functions import function_from_keras
 from parity.layouts import SLOTS
@@ -69,7 +71,36 @@ def said_around(
     rest = [
         one for one in resolved.around if not (isinstance(one, OptionRepair) and of_cell(one) and one.layer in done)
     ]
+    if engine and any(map(_of_numbers, rest)):
+        rest = [one for one in rest if not _of_numbers(one)]
+        found.append(
+            Written("import parity\nparity.transfer(reference, suspect)", True, frozenset(resolved.pairs.values()))
+        )
+    places = {layer: resolved.pairs.get(number, -1) for layer, number in numbers.items()}
+    for layer in dict.fromkeys(one.layer for one in rest) if engine == "torch" else ():
+        about = [one for one in rest if one.layer == layer]
+        text = _torch_call(about, tensors.get(places.get(layer, -1)))
+        if text:
+            found.append(Written(text, True))
+            rest = [one for one in rest if one.layer != layer]
     return [*found, *(_comment(one, engine) for one in rest)]
+
+
+def _of_numbers(repair: OptionRepair | CallRepair) -> bool:
+    """Whether weights of a layer that is not recurrent are not the right ones."""
+    return isinstance(repair, OptionRepair) and (
+        repair.option in ("kernel", "bias") or repair.option.startswith("row ")
+    )
+
+
+def _torch_call(repairs: Sequence[OptionRepair | CallRepair], own: Tensors | None) -> str:
+    """What is changed around a module; "" where its own code has to be edited."""
+    if any(isinstance(one, OptionRepair) and one.option == "batch_first" for one in repairs):
+        others = [one for one in repairs if isinstance(one, OptionRepair) and one.option != "batch_first"]
+        turned = own is not None and own.owner(0) and own.context.get("batch_first") is False and not others
+        return f"{own.owner(0)}.batch_first = True" if turned and own is not None else ""
+    calls = [one for one in repairs if isinstance(one, CallRepair)]
+    return wrapped(calls, own, verbs("torch").keeps_shape) if len(calls) == len(repairs) else ""
 
 
 def _torch_lines(own: Tensors | None, number: int) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import keyword
+from typing import Any
 
+import torch
 from torch import nn
 
 from parity.errors import ParityError
@@ -61,4 +63,23 @@ def expression(live: nn.Module, path: str, root: str = "suspect") -> str:
     return words
 
 
-__all__ = ["addressed", "copied", "expression"]
+def keeps_shape(lines: str, name: str) -> bool:
+    """Whether lines of parity's own leave a sequence (batch, time, features) in its shape.
+
+    Args:
+        lines: that change it.
+        name: what they call it.
+
+    Example:
+        >>> keeps_shape("x = x.flip(1)", "x"), keeps_shape("y = y[:, -1]", "y")
+        (True, False)
+    """
+    names: dict[str, Any] = {"torch": torch, name: torch.ones(2, 3, 4)}
+    try:
+        exec(lines, names)
+    except (RuntimeError, NameError, IndexError, TypeError, AttributeError):
+        return False
+    return tuple(names[name].shape) == (2, 3, 4)
+
+
+__all__ = ["addressed", "copied", "expression", "keeps_shape"]

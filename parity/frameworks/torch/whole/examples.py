@@ -6,6 +6,7 @@ import inspect
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,12 +120,36 @@ def float_type(module: nn.Module) -> torch.dtype:
 def failed(module: nn.Module, example: Example) -> str:
     """What the module says where it does not run on an example; "" where it does."""
     try:
-        with torch.no_grad(), evaluating(module), warnings.catch_warnings():
+        with torch.no_grad(), evaluating(module), _states_checked(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module(*example.args, **example.kwargs)
     except Exception as error:
         return f"{type(error).__name__}: {str(error).strip()[:300]}"
     return ""
+
+
+@contextmanager
+def _states_checked(module: nn.Module) -> Iterator[None]:
+    """Refuse initial states of another number of layers: beside a packed sequence torch reads past their end, and the process dies."""
+
+    def check(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert isinstance(layer, nn.RNNBase)
+        given = args[1] if len(args) > 1 else kwargs.get("hx")
+        expected = layer.num_layers * (2 if layer.bidirectional else 1)
+        for state in given if isinstance(given, tuple) else (given,):
+            if isinstance(state, Tensor) and state.ndim == _STATE_AXES and len(state) != expected:
+                raise RuntimeError(f"expected {expected} layers and directions in the initial state, got {len(state)}")
+
+    layers = [one for one in module.modules() if isinstance(one, nn.RNNBase)]
+    hooks = [layer.register_forward_pre_hook(check, with_kwargs=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+_STATE_AXES = 3
 
 
 def _check_repeats(module: nn.Module, example: Example) -> None:

@@ -1,0 +1,223 @@
+"""What is injected into what: random models, the faults that can be put into them, and inputs under which they cannot show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from mutating.around import AROUND
+from mutating.injections import Inexpressible, Injection, injections, subject
+from mutating.judging import LIVE, RECORDED, AnySubject
+from mutating.models import ENGINES, Recipe
+from mutating.whole import WHOLE, around_subject, whole_subject
+
+KINDS = ("lstm", "gru", "rnn")
+SHAPES = ((1, 1), (1, 2), (2, 1), (2, 2))
+"""Layers and directions."""
+
+_TRIES = 60
+
+
+@dataclass(frozen=True)
+class Task:
+    """One diagnosis to be judged.
+
+    Args:
+        sort: "single", "whole", "around", "pair", "healthy" or "blind".
+        faults: numbers of the injections.
+        recipe: the model.
+        way: how the suspect is handed over.
+    """
+
+    sort: str
+    faults: tuple[int, ...]
+    recipe: Recipe
+    way: str
+
+    @property
+    def title(self) -> str:
+        """What is injected."""
+        if self.sort == "whole":
+            return WHOLE[self.faults[0]].title
+        if self.sort == "around":
+            return f"{AROUND[self.faults[0]].name} around"
+        return " + ".join(known()[number].title for number in self.faults) or "healthy"
+
+    def subject(self) -> AnySubject:
+        """The right model and the wrong one.
+
+        Raises:
+            Inexpressible: a framework has no such model.
+        """
+        if self.sort == "whole":
+            return whole_subject(self.recipe, WHOLE[self.faults[0]])
+        if self.sort == "around":
+            return around_subject(self.recipe, AROUND[self.faults[0]])
+        chosen = tuple(known()[number] for number in self.faults)
+        return subject(self.recipe, chosen, np.random.default_rng([self.recipe.seed, 9]))
+
+
+@cache
+def known() -> tuple[Injection, ...]:
+    """All injections."""
+    return tuple(injections())
+
+
+def random_recipe(
+    random: np.random.Generator, kinds: Sequence[str], engines: Sequence[str], small: bool = False
+) -> Recipe:
+    """A random model: its kind, layers, directions, padding and frameworks."""
+    layers, ways = SHAPES[int(random.integers(2 if small else len(SHAPES)))]
+    reference, engine = (engines[int(random.integers(len(engines)))] for _ in range(2))
+    if layers > 1 and "keras" in (reference, engine):
+        # A stack of Keras is a model, which is not compared with a layer.
+        reference = engine = "keras"
+    padded = layers == 1 and bool(random.integers(4) == 0)
+    return Recipe(
+        kinds[int(random.integers(len(kinds)))],
+        layers,
+        ways,
+        lengths=(9, 6, 2, 4) if padded else None,
+        reference=reference,
+        engine=engine,
+        seed=int(random.integers(1 << 30)),
+    )
+
+
+def singles(seed: int, cases: int, kinds: Sequence[str], engines: Sequence[str], small: bool = False) -> Iterator[Task]:
+    """Every fault in random models.
+
+    Args:
+        seed: of the choice.
+        cases: so many models for each fault.
+        kinds, engines: of the models.
+        small: single layers only.
+    """
+    for number in range(len(known())):
+        random = np.random.default_rng([seed, number])
+        for _ in range(cases):
+            task = _drawn("single", (number,), random, kinds, engines, small)
+            if task is not None:
+                yield task
+
+
+def wholes(seed: int, cases: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
+    """Every mistake in code, in random whole models."""
+    for number, case in enumerate(WHOLE):
+        random = np.random.default_rng([seed, number, 3])
+        chosen = [kind for kind in kinds if kind in case.kinds]
+        if not chosen or not {case.right[0], case.wrong[0]} <= set(engines):
+            continue
+        for _ in range(cases):
+            kind = chosen[int(random.integers(len(chosen)))]
+            frameworks = {"reference": case.right[0], "engine": case.wrong[0]}
+            recipe = Recipe(kind, ways=case.ways, seed=int(random.integers(1 << 30)), **frameworks)
+            yield Task("whole", (number,), recipe, (RECORDED, LIVE)[int(random.integers(2))])
+
+
+def arounds(seed: int, cases: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
+    """Every mistake in the layers around recurrent ones, ported between Keras and torch."""
+    there = [engine for engine in engines if engine in ("keras", "torch")]
+    for number, case in enumerate(AROUND if there else ()):
+        random = np.random.default_rng([seed, number, 4])
+        for _ in range(cases):
+            reference, engine = (there[int(random.integers(len(there)))] for _ in range(2))
+            if case.change_in_torch:
+                engine = "torch"
+            if engine not in there:
+                continue
+            kind = kinds[int(random.integers(len(kinds)))]
+            recipe = Recipe(kind, seed=int(random.integers(1 << 30)), reference=reference, engine=engine)
+            yield Task("around", (number,), recipe, (RECORDED, LIVE)[int(random.integers(2))])
+
+
+def pairs(seed: int, count: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
+    """Two faults in one random model."""
+    random = np.random.default_rng([seed, 1 << 20])
+    made = 0
+    while made < count:
+        two = tuple(int(number) for number in random.choice(len(known()), 2, replace=False))
+        task = _drawn("pair", two, random, kinds, engines, True)
+        if task is not None:
+            made += 1
+            yield task
+
+
+def healthy(seed: int, count: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
+    """Models without a fault."""
+    random = np.random.default_rng([seed, 1 << 21])
+    for number in range(count):
+        recipe = random_recipe(random, kinds, engines)
+        yield Task("healthy", (), recipe, (RECORDED, LIVE)[number % 2])
+
+
+def blind(seed: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
+    """Faults under weights and inputs that cannot show them: zero biases, one step from zero states, samples of one length."""
+    random = np.random.default_rng([seed, 1 << 22])
+    for number, injection in enumerate(known()):
+        for words, change in _BLIND:
+            if not any(injection.title.startswith(word) for word in words):
+                continue
+            task = _drawn("blind", (number,), random, kinds, engines, True)
+            if task is not None:
+                yield replace(task, recipe=change(task.recipe))
+
+
+def _whole(recipe: Recipe) -> Recipe:
+    return replace(recipe, lengths=(recipe.time,) * recipe.batch)
+
+
+_BLIND = (
+    (("bias", "biases", "first step"), lambda recipe: replace(recipe, biases=False)),
+    (
+        ("gate blocks transposed", "kernel zero: recurrent"),
+        lambda recipe: replace(recipe, time=1, states=False, lengths=None),
+    ),
+    (
+        ("forget bias", "reversed in time", "other direction"),
+        lambda recipe: replace(recipe, time=1, states=False, lengths=None),
+    ),
+    (("mask ignored",), _whole),
+    (("initial",), lambda recipe: replace(recipe, states=False)),
+)
+
+
+def _drawn(
+    sort: str,
+    faults: tuple[int, ...],
+    random: np.random.Generator,
+    kinds: Sequence[str],
+    engines: Sequence[str],
+    small: bool,
+) -> Task | None:
+    """A model in which faults can be made; None where none was found."""
+    chosen = [known()[number] for number in faults]
+    for _ in range(_TRIES):
+        recipe = random_recipe(random, kinds, engines, small)
+        way = (RECORDED, LIVE)[int(random.integers(2))]
+        for injection in chosen:
+            recipe = injection.adjust(recipe)
+        if recipe.layers > 1 and "keras" in (recipe.reference, recipe.engine):
+            recipe = replace(recipe, reference="keras", engine="keras", lengths=None)
+        if not set(recipe.engine.split() + recipe.reference.split()) <= set(engines):
+            continue
+        if not all(injection.possible(recipe) for injection in chosen):
+            continue
+        task = Task(sort, faults, recipe, way)
+        try:
+            made = task.subject()
+        except Inexpressible:
+            continue
+        if not made.live:
+            task = replace(task, way=RECORDED)
+        if sort == "pair" and task.way == RECORDED and (recipe.kind == "lstm" or recipe.ways > 1):
+            # Without weights to look at, every pair of hundreds of hypotheses is replayed: minutes each.
+            continue
+        return task
+    return None
+
+
+__all__ = ["ENGINES", "KINDS", "Task", "arounds", "blind", "healthy", "known", "pairs", "singles", "wholes"]
