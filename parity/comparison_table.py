@@ -22,6 +22,8 @@ def show_comparison(comparison: Findings) -> None:
     out = console()
     sign, style = _SIGNS[comparison.verdict]
     out.print(f"[{style}]{sign}[/] {escape(comparison.sentence)}", soft_wrap=True)
+    if comparison.diagnosis is not None:
+        _show_cause(comparison.diagnosis, out)
     pairs = list(dict.fromkeys((row.left, row.right) for row in comparison.table))
     if out.width < _WIDE:
         pairs = [pair for pair in pairs if pair[1] == REFERENCE] or pairs
@@ -47,8 +49,6 @@ def show_comparison(comparison: Findings) -> None:
     for row in comparison.table:
         if row.verdict == "disagree" and row.right == REFERENCE:
             out.print(f"  {escape(describe(row))}", soft_wrap=True)
-    if comparison.diagnosis is not None:
-        _show_cause(comparison.diagnosis, out)
     for label, text in comparison.judgement.failures.items():
         out.print(f"[bold red]FAILED[/] {escape(label)}: {escape(text)}", soft_wrap=True)
     for note in comparison.notes:

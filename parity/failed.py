@@ -72,9 +72,30 @@ def noted(failures: dict[str, str], label: str, engine: str) -> Iterator[None]:
         failures[label] = _in_words(engine_error(engine, error))
 
 
+@contextmanager
+def said_by_engine(engine: str) -> Iterator[None]:
+    """What a framework raises, as an error for users; an error of neither parity nor a framework is a bug, and goes on.
+
+    Raises:
+        EngineError: the framework's own error.
+
+    Example:
+        >>> with said_by_engine("torch"):
+        ...     one = 1
+    """
+    try:
+        yield
+    except ParityError:
+        raise
+    except Exception as error:
+        if not raised_by_framework(error):
+            raise
+        raise engine_error(engine, error) from error
+
+
 def _in_words(error: ParityError) -> str:
     """An error in a line."""
     return "; ".join(f"{p.what}: {p.got}" if p.got else p.what for p in error.problems)
 
 
-__all__ = ["Failed", "loaded_or_failed", "noted"]
+__all__ = ["Failed", "loaded_or_failed", "noted", "said_by_engine"]

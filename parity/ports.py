@@ -39,7 +39,7 @@ def open_port(source: Source, reference: Opened, inputs: Inputs | None) -> Opene
         nodes = tuple(replace(node, source="") for node in reference.graph.nodes)
         graph = replace(reference.graph, nodes=nodes, details={"unread": error.problems[0].what})
         name = type(source).__name__
-        return Opened(f"{name}, run as it is", network_of_graph(graph, error.problems), "torch", live=source)
+        return Opened(f"{name} (run as it is)", network_of_graph(graph, error.problems), "torch", live=source)
 
 
 def _by_position(reference: Opened, inputs: Inputs | None) -> Inputs | None:

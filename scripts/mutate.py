@@ -41,8 +41,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 from mutating.judging import GOOD, STATUSES, Verdict, judged
-from mutating.planning import ENGINES, KINDS, Task, arounds, blind, healthy, pairs, singles, wholes
-from mutating.real import real_tasks
+from mutating.planning import ENGINES, KINDS, Task, arounds, blind, healthy, pairs, reals, singles, wholes
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -173,7 +172,9 @@ def main(
     console = Console(width=150, highlight=False)
     sizes = (1, 4) if quick else (cases, two)
     tasks = planned(seed, *sizes, _named(kinds, KINDS), _named(engines, ENGINES), quick)
-    tasks = [task for task in [*tasks, *([] if quick else real_tasks())] if only in task.title]
+    tasks = [
+        task for task in [*tasks, *([] if quick else reals(seed, 1, _named(engines, ENGINES)))] if only in task.title
+    ]
     found: list[Judged] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

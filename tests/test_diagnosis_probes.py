@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parity.diagnosis import diagnose
+from parity.diagnosis.case import Case
 from parity.diagnosis.cases import asked_case, is_chain
 from parity.diagnosis.probes import Probe, probed
 from parity.diagnosis.recording import recorded
@@ -20,6 +22,7 @@ from parity.diagnosis.suspects import ChainSuspect, GraphSuspect, RecordedSuspec
 from parity.diagnosis.written import as_json
 from parity.errors import ParityError
 from parity.frameworks import Settings
+from parity.graph.chains import MASK
 from parity.ports import open_port
 from parity.sources import open_source
 
@@ -301,3 +304,22 @@ def test_padding_that_is_looked_at() -> None:
     assert patterns(probes, "padded steps") == ("nothing", "it does")
     assert meanings(probes) == "looks at padded steps: its mask is ignored, or lost on the way"
     assert meanings(probes_of(reference, reference, tokens)) == ""
+
+
+class Unmasked(ChainSuspect):
+    """A chain of layers that is called without its mask."""
+
+    def observe(self, case: Case, engine: str | None = None) -> dict[str, Any]:
+        inputs = {**case.inputs, MASK: np.ones_like(case.inputs[MASK])}
+        return super().observe(replace(case, inputs=inputs), engine)
+
+
+@pytest.mark.parametrize("kind", [ChainSuspect, Unmasked])
+def test_numbers_at_masked_steps_are_looked_at_only_where_the_mask_is_ignored(kind: type[ChainSuspect]) -> None:
+    layer = nn.LSTM(FEATURES, UNITS, batch_first=True, bidirectional=True)
+    first = open_source(layer)
+    case = asked_case(first, inputs(), None, [9, 4, 7, 2], None, (BATCH, TIME, 0))
+    probes = probed(kind(first, first.network, Settings()), case)
+    assert patterns(probes, "padded steps") == ("nothing", "nothing" if kind is ChainSuspect else "it does")
+    assert ("looks at padded steps" in meanings(probes)) == (kind is Unmasked)
+    assert meanings(probes).count(";") == 0

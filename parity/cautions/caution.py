@@ -95,6 +95,19 @@ class Subject:
         return tuple(layer for layer in self.network.layers if isinstance(layer, Recurrent) and test(layer))
 
     @property
+    def unmasked(self) -> tuple[str, ...]:
+        """Recurrent layers of a whole model whose every call gets no mask; none where the model is not known as a whole."""
+        graph = self.network.graph
+        if graph is None or graph.problems:
+            return ()
+        calls: dict[str, bool] = {}
+        for node in graph.nodes:
+            if isinstance(node.operation, (Recurrent, Bidirectional)):
+                masked = len(node.inputs) > 1 and node.inputs[1] is not None
+                calls[node.operation.name] = calls.get(node.operation.name, False) or masked
+        return tuple(name for name, masked in calls.items() if not masked)
+
+    @property
     def unlike(self) -> tuple[Bidirectional, ...]:
         """The `Bidirectional` of two unlike directions."""
         return tuple(layer for layer in self.network.layers if isinstance(layer, Bidirectional))

@@ -22,7 +22,17 @@ def padded_rows(subject: Subject) -> Iterator[Caution]:
     """A mask made in the model, or lengths given to an ONNX node."""
     makers = (*_masking(subject), *_masking_embeddings(subject))
     lengths = _given_lengths(subject)
-    if makers or lengths:
+    unused = subject.unmasked if makers else ()
+    if unused:
+        yield Caution(
+            "Keras gives these layers no mask, though the model makes one",
+            unused,
+            "The mask ends before them: at a layer that hands none on, or at a call with initial states. Keras computes their padded steps "
+            "like any other; a port that packs the sequence is off.",
+            f"Do not pack the sequence for them; parity convert does as Keras does. {_PADDING}",
+            "P19",
+        )
+    if (makers or lengths) and not (unused and len(unused) == len(subject.network.recurrent)):
         what = "steps are masked" if makers else "the layers are given lengths (sequence_lens)"
         yield Caution(
             f"{what}, and frameworks leave different things at padded steps",
@@ -36,7 +46,12 @@ def padded_rows(subject: Subject) -> Iterator[Caution]:
 
 def padded_directions(subject: Subject) -> Iterator[Caution]:
     """Both directions over padded sequences."""
-    both = (*subject.recurrent(lambda layer: layer.bidirectional), *names_of(subject.unlike))
+    unused = subject.unmasked
+    both = tuple(
+        name
+        for name in (*subject.recurrent(lambda layer: layer.bidirectional), *names_of(subject.unlike))
+        if name not in unused
+    )
     if both and (_masking(subject) or _masking_embeddings(subject) or _given_lengths(subject)):
         yield Caution(
             "both directions run over padded sequences",

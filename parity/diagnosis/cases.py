@@ -18,13 +18,37 @@ from parity.network import Masking, Network
 from parity.recurrent import RecurrentSpec
 from parity.result import Inputs, State, check_states
 from parity.running import check_inputs, check_mask, random_inputs
-from parity.sources import Opened
+from parity.sources import Opened, layer_named
 
 BATCH, TIME = 4, 17
 """Samples and steps of random inputs."""
 
 SHORT = (1, 7)
 """Steps of the runs that come before: what is far away on few steps need not be run on many."""
+
+
+def of_one_form(first: Opened, other: Opened) -> tuple[Opened, Opened]:
+    """Two sources to be laid beside each other: of a model beside a layer by itself, its only recurrent layer.
+
+    Args:
+        first: the right model.
+        other: the suspect.
+    """
+    sides = (first, other)
+    bare = [one.network.graph is None and one.network.bare for one in sides]
+    single = all(len(one.network.recurrent) == 1 and _is_read(one) for one in sides)
+    if not single or bare[0] == bare[1]:
+        return sides
+    first, other = (
+        one if alone else layer_named(one, one.network.recurrent[0].name)
+        for one, alone in zip(sides, bare, strict=True)
+    )
+    return first, other
+
+
+def _is_read(source: Opened) -> bool:
+    """Whether a source is a chain, or a model whose layers are known."""
+    return source.network.graph is None or "unread" not in source.network.graph.details
 
 
 def is_chain(first: Opened, other: Opened) -> bool:
@@ -42,7 +66,13 @@ def is_chain(first: Opened, other: Opened) -> bool:
     for source in (first, other):
         source.network.whole()
     if first.network.bare != other.network.bare:
-        raise ShapeError("a layer by itself is not compared with a model", f"{first.label} and {other.label}")
+        raise ShapeError(
+            "layers by themselves are not compared with a model",
+            f"{first.label} and {other.label}",
+            "two models, or two layers",
+            "one of each",
+            "take one layer of the model: --layer NAME, or parity.read(model).recurrent[k]",
+        )
     mine, theirs = ([_sizes(spec) for spec in one.network.specs.values()] for one in (first, other))
     if mine != theirs:
         pair = f"{first.label} and {other.label}"
@@ -132,4 +162,4 @@ def _cut(array: np.ndarray[Any, Any], shape: Sequence[int | str], steps: int) ->
     return array.take(range(steps), axis=shape.index("time"))
 
 
-__all__ = ["BATCH", "SHORT", "TIME", "asked_case", "is_chain", "shorter"]
+__all__ = ["BATCH", "SHORT", "TIME", "asked_case", "is_chain", "of_one_form", "shorter"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from parity.diagnosis.cases import BATCH, TIME, asked_case, is_chain, shorter
+from parity.diagnosis.cases import BATCH, TIME, asked_case, is_chain, of_one_form, shorter
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.investigating import Progress, investigate
 from parity.diagnosis.mending import mending
@@ -18,7 +18,7 @@ from parity.diagnosis.suspects import ChainSuspect, GraphSuspect, RecordedSuspec
 from parity.frameworks import Settings
 from parity.ports import open_port
 from parity.result import Inputs
-from parity.sources import Source, open_source
+from parity.sources import Opened, Source, open_source
 
 
 def diagnose(
@@ -80,10 +80,16 @@ def diagnose(
         return investigate(first.label, observer, [case], pairs, progress)
     first = open_source(reference, partial=True, inputs=_example(inputs))
     other = open_port(suspect, first, _example(inputs))
+    first, other = of_one_form(first, other)
     chains = is_chain(first, other)
     case = asked_case(first, inputs, initial_state, lengths, mask, sizes, chains)
     observer = ChainSuspect(other, first.network, settings) if chains else GraphSuspect(other, settings)
     found = investigate(first.label, observer, [*shorter(case), case], pairs, progress)
+    return with_repair(found, first, other)
+
+
+def with_repair(found: Diagnosis, first: Opened, other: Opened) -> Diagnosis:
+    """A diagnosis with how the suspect is mended, and what is to be said of the modes in which the sources were handed over."""
     notes = (*found.notes, *notes_of_mode(first, other))
     return replace(found, mending=mending(first, other, found.faults) if found.found else None, notes=notes)
 
@@ -93,4 +99,4 @@ def _example(inputs: Inputs | str | Path | None) -> Inputs | None:
     return None if isinstance(inputs, (str, Path)) else inputs
 
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "with_repair"]

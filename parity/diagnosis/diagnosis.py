@@ -105,7 +105,7 @@ class Diagnosis:
     @property
     def repair(self) -> str:
         """Source code that mends what is called `suspect` there, with what is right as `reference`; "" where nothing is to be mended."""
-        return self.mending.written.text if self.found and self.mending is not None else ""
+        return self.mending.text if self.found and self.mending is not None else ""
 
     def repaired(self) -> Any:
         """The suspect mended, which then agrees with the reference: a copy of a live object, or a description for a file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -32,6 +33,7 @@ from parity.diagnosis.replay import (
 )
 from parity.diagnosis.suspects import Suspect
 from parity.diagnosis.weighing import Weighed, weigh
+from parity.errors import ParityError
 
 Progress: TypeAlias = Callable[[str, int], None]
 
@@ -86,7 +88,7 @@ def investigate(
     unsteady = repeated(suspect, asked)
     if unsteady is not None and unsteady.differs:
         return _unsteady(reference, suspect, asked, unsteady)
-    stages = [*(stage_of(case, suspect.observe(case), FEW_REPLICAS) for case in before_it), asked]
+    stages = [*_short(suspect, before_it), asked]
     if not before_it:
         stages[:0] = [made for steps in SHORT if (made := beginning(stages[-1], steps)) is not None]
     right = confirmed(stages[-1], ())
@@ -110,6 +112,13 @@ def investigate(
             return replace(found, first_layer=layers[0])
     found = replace(_searched(search, pairs), first_layer=layers[0] if layers else None)
     return found if found.found else replace(found, probes=probed(suspect, last))
+
+
+def _short(suspect: Suspect, cases: Sequence[Case]) -> Iterator[Stage]:
+    """The short runs that the suspect takes: some insist on a length."""
+    for case in cases:
+        with contextlib.suppress(ParityError):
+            yield stage_of(case, suspect.observe(case), FEW_REPLICAS)
 
 
 def _unsteady(reference: str, suspect: Suspect, asked: Stage, probe: Probe) -> Diagnosis:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from parity.diagnosis.diagnosis import Diagnosis
 
 
+_ANEW = {"torch": "to_torch", "keras": "to_keras"}
+
+
 @dataclass(frozen=True, eq=False)
 class Mending:
     """What is to be done to a suspect, and how it is said.
@@ -39,6 +42,8 @@ class Mending:
     def made(self) -> Any:
         """The suspect mended: a copy of a live object on which the source code was run, else a description.
 
+        A live object whose own code would have to be edited gives place to the reference in its framework.
+
         Raises:
             ParityError: it takes another change than can be made from outside; says what is to be edited.
         """
@@ -50,9 +55,29 @@ class Mending:
             names = {"suspect": verbs(self.suspect.engine).copied(self.suspect.live), "reference": source}
             exec(compile(self.written.text, "<repair>", "exec"), names)
             return self._agreeing(names["suspect"])
+        if self.anew:
+            names = {"reference": self.reference.path or self.reference.live or self.reference.network}
+            exec(compile(self.anew, "<repair>", "exec"), names)
+            return names["suspect"]
         if self.resolved.unsaid or not all(isinstance(one, OptionRepair) for one in self.resolved.around):
             raise self._by_hand()
         return self._described()
+
+    @property
+    def text(self) -> str:
+        """The source code: of what can only be edited by hand, in words, and then how the model is had without the mistake."""
+        return f"{self.written.text.rstrip()}\n\n{self.anew}" if self.anew else self.written.text
+
+    @property
+    def anew(self) -> str:
+        """Lines that take the reference in the framework of a live suspect that cannot be changed from outside; "" for others."""
+        verb = _ANEW.get(self.suspect.engine or "")
+        traced = (
+            self.reference.engine == "torch" and self.reference.live is not None
+        )  # needs example inputs, and is at hand
+        if self.suspect.live is None or self.written.whole or verb is None or traced:
+            return ""
+        return f"# or the model as parity writes it, without the mistake\nimport parity\nsuspect = parity.{verb}(reference)"
 
     def _agreeing(self, made: Any) -> Any:
         """What was mended by more than weights, whose numbers are known, if it computes what the reference computes."""

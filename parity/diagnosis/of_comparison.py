@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from parity.diagnosis.case import Case, chain_case
-from parity.diagnosis.cases import is_chain, shorter
+from parity.diagnosis.cases import is_chain, of_one_form, shorter
+from parity.diagnosis.diagnosing import with_repair
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.investigating import investigate
-from parity.diagnosis.mending import mending
 from parity.diagnosis.suspects import ChainSuspect, GraphSuspect, Suspect
 from parity.errors import ParityError
 from parity.frameworks import Settings
@@ -42,6 +41,8 @@ def diagnosis_of(findings: Findings) -> Diagnosis | None:
 def _diagnosed(findings: Findings, label: str) -> Diagnosis:
     source, engine = findings.participants[label]
     first = findings.sources[0]
+    if not isinstance(findings.inputs, dict):
+        first, source = of_one_form(first, source)
     settings = Settings(findings.asked["device"], "float32", findings.asked["tf32"])
     suspect: Suspect
     if isinstance(findings.inputs, dict):
@@ -55,7 +56,7 @@ def _diagnosed(findings: Findings, label: str) -> Diagnosis:
         case = Case(first.graph, {first.graph.inputs[0].name: findings.inputs})
         suspect = GraphSuspect(source, settings, engine)
     found = investigate(first.label, suspect, [*shorter(case), case], pairs=False)
-    return replace(found, mending=mending(first, source, found.faults) if found.faults and found.found else None)
+    return with_repair(found, first, source)
 
 
 __all__ = ["diagnosis_of"]

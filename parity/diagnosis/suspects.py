@@ -12,6 +12,7 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case, chain_case, chain_outputs
 from parity.diagnosis.repairs.opening import verbs
 from parity.errors import ParityError, ShapeError
+from parity.failed import said_by_engine
 from parity.frameworks import Runner, Settings, call
 from parity.graph.chains import MASK, state_name
 from parity.graph.graph import Wire
@@ -80,7 +81,8 @@ class ChainSuspect:
         """Run it."""
         run = self._run if engine is None else runner(self._opened, engine, self._settings)
         x, states = case.inputs[case.graph.inputs[0].name], self._states(case)
-        result = call(run, x, states, case.inputs.get(MASK))
+        with said_by_engine(engine or self.engine):
+            result = call(run, x, states, case.inputs.get(MASK))
         if not self._first.bare:
             return dict(zip(self._first_outputs(), result.outputs.values(), strict=True))
         layers = dict(zip(self._first.specs, (result.layers[name] for name in self._own.specs), strict=True))
@@ -141,7 +143,8 @@ class GraphSuspect:
     def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
         """Run it."""
         run = self._run if engine is None else graph_runner(self._opened, engine, self._settings)
-        outputs = run(self._inputs(case)).outputs
+        with said_by_engine(engine or self.engine):
+            outputs = run(self._inputs(case)).outputs
         return dict(zip(case.graph.outputs, (outputs[name] for name in self._graph.outputs), strict=True))
 
     def copied(self) -> GraphSuspect | None:

@@ -14,10 +14,11 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.replay import replayed
+from parity.errors import ParityError
 from parity.graph.calls import Layered
 from parity.graph.graph import Graph, Node, Wire
 from parity.graph.matching import weighted_nodes
-from parity.graph.operations import Activation, Softmax
+from parity.graph.operations import Activation, Shape, Softmax
 from parity.layouts import CANONICAL_AXES, GATE_MEANINGS, GATES
 from parity.network import Dense, Recurrent
 from parity.network.activations import ACTIVATIONS
@@ -119,8 +120,11 @@ def weigh(case: Case, suspect: Graph) -> Weighed | None:
     Returns:
         What differs; None where the layers with weights are not alike in number, kind and size.
     """
-    mine = [(node.operation, _activated(case.graph, node)) for node in weighted_nodes(case.graph)]
-    theirs = [(node.operation, _activated(suspect, node)) for node in weighted_nodes(suspect)]
+    given = [case.inputs[one.name].shape for one in case.graph.inputs]
+    mine, theirs = (
+        [(node.operation, _activated(graph, node, ranks)) for node in weighted_nodes(graph)]
+        for graph, ranks in ((one, _ranks(one, given)) for one in (case.graph, suspect))
+    )
     if len(mine) != len(theirs):
         return None
     found: dict[Key, Any] = {}
@@ -136,7 +140,21 @@ def weigh(case: Case, suspect: Graph) -> Weighed | None:
     return Weighed(case, found, frozenset(differing))
 
 
-def _activated(graph: Graph, node: Node) -> dict[str, str]:
+def _ranks(graph: Graph, given: Sequence[Shape]) -> dict[Wire, int]:
+    """How many axes every value has, on inputs of given shapes; nothing where the graph does not take them."""
+    words = {
+        word: length
+        for one, shape in zip(graph.inputs, given, strict=False)
+        for word, length in zip(one.shape, shape, strict=False)
+        if isinstance(word, str)
+    }
+    try:
+        return {wire: len(shape) for wire, shape in graph.shapes(words).items()}
+    except (ParityError, KeyError):
+        return {}
+
+
+def _activated(graph: Graph, node: Node, ranks: Mapping[Wire, int]) -> dict[str, str]:
     """The activation of a dense layer: its own, or that of the node behind it, which another model has in the layer."""
     operation = node.operation
     if not isinstance(operation, Dense):
@@ -144,7 +162,7 @@ def _activated(graph: Graph, node: Node) -> dict[str, str]:
     takers = graph.takers().get(Wire(node.name), [])
     behind = takers[0].operation if len(takers) == 1 and operation.activation == "linear" else None
     found = operation.activation
-    if isinstance(behind, Softmax) and behind.axis == -1 and not behind.log:
+    if isinstance(behind, Softmax) and behind.axis in (-1, ranks.get(Wire(node.name), 0) - 1) and not behind.log:
         found = "softmax"
     elif isinstance(behind, Activation) and behind.function.keras_name in ACTIVATIONS:
         found = str(behind.function.keras_name)

@@ -22,6 +22,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "suspect": diagnosis.suspect,
         "agrees": diagnosis.agrees,
         "found": diagnosis.found,
+        "several": bool(diagnosis.alternatives),
         "cause": diagnosis.cause,
         "where": [asdict(place) for place in diagnosis.where],
         "first_layer": diagnosis.first_layer,

@@ -177,7 +177,16 @@ class Builder:
         return self.elementwise("divide", left, right, name=name, source=source)
 
     def activation(self, function: Function | str, x: Wire, name: str | None = None, source: str = "") -> Wire:
-        """A function of `parity.functions.FUNCTIONS`; by name with its usual parameters."""
+        """A function of `parity.functions.FUNCTIONS`, first, of a value; by name with its usual parameters.
+
+        Raises:
+            ShapeError: they stand in the other order, or there is no such function.
+        """
+        if not isinstance(x, Wire) or (isinstance(function, str) and function not in FUNCTIONS):
+            got = f"activation({_shown(function)}, {_shown(x)})"
+            raise ShapeError(
+                "no function of a value", self.name, 'activation("tanh", x)', got, f"one of {', '.join(FUNCTIONS)}"
+            )
         if isinstance(function, str):
             function = Function(function, FUNCTIONS[function].alpha, FUNCTIONS[function].beta)
         return self.call(Activation(self._named(name, function.name), function), x, source=source)
@@ -281,6 +290,10 @@ class Builder:
     def repeat(self, x: Wire, axis: int, times: int, name: str | None = None, source: str = "") -> Wire:
         """Every place of an axis several times."""
         return self.call(Repeat(self._named(name, "repeat"), axis, times), x, source=source)
+
+
+def _shown(value: object) -> str:
+    return f"the value '{value}'" if isinstance(value, Wire) else repr(value)
 
 
 def _identifier(name: str) -> str:

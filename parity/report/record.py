@@ -472,7 +472,8 @@ def _plain(value: Any) -> Any:
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf"
-    return value
+    # Options of a whole model's operations are values of many kinds: a length taken from another value, a function.
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
 __all__ = ["SCHEMA", "Record", "make_record", "read_record", "to_json"]

@@ -37,20 +37,20 @@ class Around:
 Change = Callable[[Around], Around]
 
 
-def random_around(recipe: Recipe, norm: str, activation: str) -> Around:
-    """Weights that all show; a small variance, so that epsilon does."""
+def random_around(recipe: Recipe, norm: str, activation: str, size: float = 1.0) -> Around:
+    """Weights that all show; those before the normalization of a size at which epsilon does."""
     random = np.random.default_rng([recipe.seed, 8])
 
     def drawn(*shape: int) -> Array:
         return random.uniform(-0.9, 0.9, shape).astype(np.float32)
 
     arrays = {
-        "dense.kernel": drawn(recipe.units, WIDTH),
-        "dense.bias": drawn(WIDTH),
+        "dense.kernel": size * drawn(recipe.units, WIDTH),
+        "dense.bias": size * drawn(WIDTH),
         "norm.gamma": drawn(WIDTH) + 1.5,
         "norm.beta": drawn(WIDTH),
         "norm.mean": drawn(WIDTH),
-        "norm.variance": np.abs(drawn(WIDTH)) * 0.2 + 0.05,
+        "norm.variance": size * (np.abs(drawn(WIDTH)) * 0.2 + 0.05),
         "head.kernel": drawn(WIDTH, CLASSES),
         "head.bias": drawn(CLASSES),
     }

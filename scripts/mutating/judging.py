@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -88,7 +89,7 @@ def status_of(subject: AnySubject, found: Diagnosis) -> str:
     """Whether a diagnosis names what was injected."""
     expected = subject.wrong.expected
     if found.agrees:
-        return "told" if all(one.name in " ".join(found.notes) for one in expected) else "missed"
+        return "told" if all(_told(one.name, " ".join(found.notes)) for one in expected) else "missed"
     layers = list(open_source(subject.reference, partial=True, inputs=subject.x).network.specs)
     if found.found:
         if names(found.faults, expected, layers, subject.recipe.ways):
@@ -97,6 +98,11 @@ def status_of(subject: AnySubject, found: Diagnosis) -> str:
     ways = (found.faults, *found.alternatives)
     right = any(names(one, expected, layers, subject.recipe.ways) or explains(subject, one) for one in ways if one)
     return "ambiguous" if right else "missed"
+
+
+def _told(name: str, notes: str) -> bool:
+    """Whether notes speak of a fault; of many that need the same, the first few alone are listed."""
+    return name in notes or re.search(r"would not show: .* and \d+ more", notes) is not None
 
 
 def names(faults: tuple[Fault, ...], expected: tuple[Expected, ...], layers: list[str], ways: int) -> bool:

@@ -88,6 +88,7 @@ class Recipe:
         seed: of weights and inputs.
         peepholes: whether an LSTM has them.
         biases, states: whether they are not zero.
+        real: the trained model whose weights it has; "" for random ones.
     """
 
     kind: str
@@ -105,9 +106,11 @@ class Recipe:
     peepholes: bool = False
     biases: bool = True
     states: bool = True
+    real: str = ""
 
     def __str__(self) -> str:
         words = [self.kind, f"{self.layers} x {self.ways}", f"{self.reference}>{self.engine}", f"seed {self.seed}"]
+        words = [self.real, *words] if self.real else words
         more = [f"lengths {self.lengths}"] if self.lengths else []
         return ", ".join([*words, *more, *([str(self.options)] if self.options != Options() else [])])
 
@@ -117,11 +120,13 @@ def random_cells(recipe: Recipe, gain: float = 0.9) -> Cells:
 
     A layer of Keras has one bias where the reset gate does not tell two apart: then the other one is zero.
     """
+    if recipe.real:
+        from mutating.real import real_cells
+
+        return _one_bias(copied(real_cells(recipe.real))) if _is_one(recipe) else real_cells(recipe.real)
     random = np.random.default_rng([recipe.seed, 1])
     gates = ORDERS["torch"][recipe.kind]
-    one_bias = "keras" in (recipe.reference, recipe.engine) and not (
-        recipe.kind == "gru" and recipe.options.reset_after
-    )
+    one_bias = _is_one(recipe)
 
     def drawn(*shape: int, size: float = gain) -> Gates:
         return {gate: random.uniform(-size, size, shape).astype(np.float32) for gate in gates}
@@ -142,6 +147,17 @@ def random_cells(recipe: Recipe, gain: float = 0.9) -> Cells:
                 cell.p = {gate: random.uniform(-1, 1, recipe.units).astype(np.float32) for gate in "iof"}
             found[-1].append(cell)
     return found
+
+
+def _is_one(recipe: Recipe) -> bool:
+    return "keras" in (recipe.reference, recipe.engine) and not (recipe.kind == "gru" and recipe.options.reset_after)
+
+
+def _one_bias(cells: Cells) -> Cells:
+    for cell in [cell for layer in cells for cell in layer]:
+        cell.b = {gate: cell.b[gate] + cell.c[gate] for gate in cell.b}
+        cell.c = {gate: np.zeros_like(array) for gate, array in cell.c.items()}
+    return cells
 
 
 def stacked(gates: Gates, order: str) -> Array:

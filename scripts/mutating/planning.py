@@ -12,6 +12,7 @@ from mutating.around import AROUND
 from mutating.injections import Inexpressible, Injection, injections, subject
 from mutating.judging import LIVE, RECORDED, AnySubject
 from mutating.models import ENGINES, Recipe
+from mutating.real import MODELS, SIZES
 from mutating.whole import WHOLE, around_subject, whole_subject
 
 KINDS = ("lstm", "gru", "rnn")
@@ -134,6 +135,19 @@ def arounds(seed: int, cases: int, kinds: Sequence[str], engines: Sequence[str])
             yield Task("around", (number,), recipe, (RECORDED, LIVE)[int(random.integers(2))])
 
 
+def reals(seed: int, cases: int, engines: Sequence[str]) -> Iterator[Task]:
+    """Every fault in the recurrent layers of trained models."""
+    for name, (features, units) in SIZES.items() if MODELS.is_dir() else ():
+        for number in range(len(known())):
+            random = np.random.default_rng([seed, number, 5])
+            for _ in range(cases):
+                task = _drawn("real", (number,), random, ("lstm",), engines, True)
+                if task is None or task.recipe.peepholes or (task.recipe.layers, task.recipe.ways) != (1, 1):
+                    continue
+                recipe = replace(task.recipe, real=name, features=features, units=units)
+                yield replace(task, recipe=recipe)
+
+
 def pairs(seed: int, count: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
     """Two faults in one random model."""
     random = np.random.default_rng([seed, 1 << 20])
@@ -220,4 +234,4 @@ def _drawn(
     return None
 
 
-__all__ = ["ENGINES", "KINDS", "Task", "arounds", "blind", "healthy", "known", "pairs", "singles", "wholes"]
+__all__ = ["ENGINES", "KINDS", "Task", "arounds", "blind", "healthy", "known", "pairs", "reals", "singles", "wholes"]

@@ -85,7 +85,8 @@ def whole_subject(recipe: Recipe, case: Whole) -> WholeSubject:
 
 def around_subject(recipe: Recipe, case: AroundCase) -> WholeSubject:
     """A right model of Keras or torch, and a wrong one of torch or Keras."""
-    right = random_around(recipe, case.norm, case.activation)
+    size = 0.02 if case.name == "epsilon" else 1.0
+    right = random_around(recipe, case.norm, case.activation, size)
     make = {"keras": in_keras, "torch": in_torch}
     reference = make[recipe.reference](recipe, right)
     suspect = make[recipe.engine](recipe, case.change(right))

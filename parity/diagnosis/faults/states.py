@@ -10,6 +10,7 @@ import numpy as np
 
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault, Place
+from parity.diagnosis.faults.layers import together
 from parity.diagnosis.faults.wiring import (
     fed,
     final_states,
@@ -36,9 +37,13 @@ def state_faults(case: Case) -> Iterator[Fault]:
     Args:
         case: the right model.
     """
+    started = (
+        (node, layer)
+        for node, layer in recurrent_calls(case)
+        if any(wire is not None and not _is_zero(case, wire) for wire in node.inputs[_FIRST:])
+    )
+    yield from together(case, (fault for node, layer in started for fault in _initial(node, layer)))
     for node, layer in recurrent_calls(case):
-        if any(wire is not None and not _is_zero(case, wire) for wire in node.inputs[_FIRST:]):
-            yield from _initial(node, layer)
         yield from _returned(case, node, layer)
     yield from _other_layers(case)
     yield from _carried(case)
