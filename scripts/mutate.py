@@ -30,6 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import importlib
 import json
 import multiprocessing
+import random
 import time
 import warnings
 from collections import Counter
@@ -40,7 +41,7 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from mutating.judging import GOOD, STATUSES, Verdict, judged
+from mutating.judging import BLIND_GOOD, GOOD, STATUSES, Verdict, judged
 from mutating.planning import ENGINES, KINDS, Task, arounds, blind, healthy, pairs, reals, singles, wholes
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -52,6 +53,9 @@ Judged: TypeAlias = tuple[Task, Verdict]
 
 LEAST = {"single": 0.99, "whole": 0.99, "around": 0.99, "pair": 0.90, "real": 0.99, "blind": 0.0, "healthy": 1.0}
 """The share that has to be named, of those that are to be seen."""
+
+QUICK_SECONDS = 45.0
+"""Of diagnoses in a quick sample; drawing and loading take some more."""
 
 _SORTS = tuple(LEAST)
 
@@ -91,9 +95,10 @@ def outcomes(tasks: Sequence[Task], jobs: int, seconds: float = float("inf")) ->
             yield waiting[future], future.result()
 
 
-def share(verdicts: Iterable[Verdict]) -> float:
-    """The share of verdicts that are good; 1 of none."""
-    found = [verdict.status in GOOD for verdict in verdicts]
+def share(verdicts: Iterable[Verdict], sort: str = "single") -> float:
+    """The share of verdicts of one sort that are good; 1 of none."""
+    good = BLIND_GOOD if sort == "blind" else GOOD
+    found = [verdict.status in good for verdict in verdicts]
     return sum(found) / len(found) if found else 1.0
 
 
@@ -105,8 +110,8 @@ def failures(found: Sequence[Judged]) -> list[str]:
         wrong = sum(verdict.status in ("wrong", "crashed") for verdict in verdicts)
         if wrong:
             lines.append(f"{sort}: {wrong} wrong names, false causes or crashes")
-        if share(verdicts) < least:
-            lines.append(f"{sort}: {share(verdicts):.1%} named, {least:.0%} needed")
+        if share(verdicts, sort) < least:
+            lines.append(f"{sort}: {share(verdicts, sort):.1%} named, {least:.0%} needed")
     return lines
 
 
@@ -117,7 +122,7 @@ def show(found: Sequence[Judged], console: Console) -> None:
         if own:
             console.print(_table(sort, own))
     for task, verdict in found:
-        if verdict.status not in ("named", "equivalent", "told"):
+        if verdict.status not in (BLIND_GOOD if task.sort == "blind" else GOOD):
             console.print(
                 f"{verdict.status}, {task.sort}: {verdict.title} ({verdict.recipe}, {verdict.way}): {verdict.said[:400]}",
                 markup=False,
@@ -125,7 +130,9 @@ def show(found: Sequence[Judged], console: Console) -> None:
 
 
 def _table(sort: str, own: Sequence[Judged]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=f"{sort}: {share(one for _, one in own):.1%}")
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title=f"{sort}: {share((one for _, one in own), sort):.1%}"
+    )
     for title in ("fault", "injected", *STATUSES, "slowest"):
         table.add_column(title, justify="left" if title == "fault" else "right")
     groups: dict[str, list[Verdict]] = {}
@@ -163,7 +170,7 @@ def main(
     engines: Annotated[str, typer.Option(help="Comma-separated; all by default.")] = "",
     only: Annotated[str, typer.Option(help="Faults whose title holds this.")] = "",
     quick: Annotated[
-        bool, typer.Option("--quick", help="A sample: one small model for each fault, few pairs.")
+        bool, typer.Option("--quick", help="A sample of about a minute: one small model for each fault, few pairs.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every verdict here.")] = None,
@@ -175,13 +182,15 @@ def main(
     tasks = [
         task for task in [*tasks, *([] if quick else reals(seed, 1, _named(engines, ENGINES)))] if only in task.title
     ]
+    if quick:
+        random.Random(seed).shuffle(tasks)
     found: list[Judged] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("faults", total=len(tasks))
         if jobs == 1:
             warm_up()
-        for pair in outcomes(tasks, jobs):
+        for pair in outcomes(tasks, jobs, QUICK_SECONDS if quick else float("inf")):
             found.append(pair)
             progress.update(bar, advance=1, description=pair[1].title[:40])
     show(found, console)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import mutate
 import numpy as np
 import pytest
-from mutating.judging import LIVE, RECORDED, Verdict, names, status_of
+from mutating.judging import GOOD, LIVE, RECORDED, Verdict, names, status_of
 from mutating.models import Recipe, built, random_cells, random_run
 from mutating.planning import KINDS, Task, arounds, blind, healthy, known, pairs, singles, wholes
 
@@ -30,11 +30,11 @@ def sampled(tasks: Iterator[Task], share: int, start: int = 0) -> list[Task]:
     return list(tasks)[start::share]
 
 
-def check(verdicts: Sequence[Verdict], least: float) -> None:
+def check(verdicts: Sequence[Verdict], least: float, sort: str = "single") -> None:
     """None is wrong, and enough are named."""
-    shown = "\n".join(str(verdict) for verdict in verdicts if verdict.status not in mutate.GOOD)
+    shown = "\n".join(str(verdict) for verdict in verdicts if verdict.status not in GOOD)
     assert not [verdict for verdict in verdicts if verdict.status in BAD], shown
-    assert mutate.share(verdicts) >= least, shown
+    assert mutate.share(verdicts, sort) >= least, shown
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -60,7 +60,7 @@ def test_healthy_pairs_get_no_cause() -> None:
 
 def test_what_cannot_be_seen_is_told() -> None:
     tasks = [task for task in blind(7, ("rnn", "gru"), ("torch",)) if "mask" not in task.title][::4]
-    check(judged(tasks), 0.99)
+    check(judged(tasks), 0.99, "blind")
 
 
 def test_every_fault_is_drawn_for_some_model() -> None:

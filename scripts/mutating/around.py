@@ -49,7 +49,7 @@ def random_around(recipe: Recipe, norm: str, activation: str, size: float = 1.0)
         "dense.bias": size * drawn(WIDTH),
         "norm.gamma": drawn(WIDTH) + 1.5,
         "norm.beta": drawn(WIDTH),
-        "norm.mean": drawn(WIDTH),
+        "norm.mean": size * drawn(WIDTH),
         "norm.variance": size * (np.abs(drawn(WIDTH)) * 0.2 + 0.05),
         "head.kernel": drawn(WIDTH, CLASSES),
         "head.bias": drawn(CLASSES),
@@ -63,14 +63,14 @@ def in_torch(recipe: Recipe, around: Around) -> Any:
     from torch.nn import functional
 
     arrays = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in around.arrays.items()}
-    functions = {
+    functions: dict[str, Callable[[Any], Any]] = {
         "relu": torch.relu,
         "tanh": torch.tanh,
         "linear": lambda x: x,
         "gelu": functional.gelu,
         "gelu tanh": lambda x: functional.gelu(x, approximate="tanh"),
         "leaky 0.3": lambda x: functional.leaky_relu(x, 0.3),
-        "leaky 0.01": functional.leaky_relu,
+        "leaky 0.01": lambda x: functional.leaky_relu(x, 0.01),
         "sigmoid": torch.sigmoid,
         "hard_sigmoid": functional.hardsigmoid,
     }

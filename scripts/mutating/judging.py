@@ -21,7 +21,9 @@ from parity.sources import open_source
 STATUSES = ("named", "equivalent", "ambiguous", "told", "missed", "wrong", "crashed")
 """In `told` no output shows the fault on these inputs, and the diagnosis says so of this kind of fault."""
 
-GOOD = ("named", "equivalent", "told")
+GOOD = ("named", "equivalent")
+BLIND_GOOD = (*GOOD, "told")
+"""Of faults that cannot show."""
 AnySubject: TypeAlias = Subject | WholeSubject
 
 RECORDED, LIVE = "recorded", "live"

@@ -114,8 +114,8 @@ def wholes(seed: int, cases: int, kinds: Sequence[str], engines: Sequence[str]) 
             continue
         for _ in range(cases):
             kind = chosen[int(random.integers(len(chosen)))]
-            frameworks = {"reference": case.right[0], "engine": case.wrong[0]}
-            recipe = Recipe(kind, ways=case.ways, seed=int(random.integers(1 << 30)), **frameworks)
+            seed_of = int(random.integers(1 << 30))
+            recipe = Recipe(kind, ways=case.ways, seed=seed_of, reference=case.right[0], engine=case.wrong[0])
             yield Task("whole", (number,), recipe, (RECORDED, LIVE)[int(random.integers(2))])
 
 

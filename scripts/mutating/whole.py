@@ -283,7 +283,7 @@ def _cases() -> Iterator[Whole]:
     for mode in ("mul", "ave"):
         options = ({"merge_mode": "sum"}, {"merge_mode": mode})
         yield Whole("merge mode", ("keras", _layers), ("keras", _layers), 2, 1, options=options)
-    backward = ({"go_backwards": True}, {})
+    backward: tuple[dict[str, Any], dict[str, Any]] = ({"go_backwards": True}, {})
     yield Whole("steps not turned back", ("keras", _layers), (torch, _turned_both), options=backward)
     yield Whole(
         "steps not turned back", ("keras", _layers), ("keras", _flipped_out), options=({"go_backwards": True},) * 2
