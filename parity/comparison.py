@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
 
+from parity.diagnosis.diagnosis import Diagnosis
+from parity.diagnosis.of_comparison import diagnosis_of
 from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
 from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
@@ -41,6 +44,11 @@ Progress = Callable[[str], None]
 
 class Comparison(Findings):
     """What `compare` gives: the findings, and ways to keep and show them."""
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis | None:
+        """Why they disagree: of the first that does, single mistakes alone; worked out when it is asked for. None where they do not."""
+        return diagnosis_of(self)
 
     def save_json(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the record; see `parity.report.record`.

@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from parity.comparison import Comparison
 from parity.diagnosis.diagnosis import Diagnosis
-from parity.findings import Findings, describe
+from parity.findings import describe
 from parity.judge import LIMIT, REFERENCE, Row
 from parity.terminal import console
 
@@ -17,7 +18,7 @@ _WIDE = 140
 _SIGNS = {"agree": ("ok", "green"), "disagree": ("DISAGREE", "bold red"), "undecided": ("undecided", "yellow")}
 
 
-def show_comparison(comparison: Findings) -> None:
+def show_comparison(comparison: Comparison) -> None:
     """The verdict, the matrix and what stands out."""
     out = console()
     sign, style = _SIGNS[comparison.verdict]

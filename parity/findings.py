@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from parity.judge import REFERENCE, Judgement, Row, Verdict
 from parity.recurrent import Array
 from parity.result import Result, State
 from parity.sources import Opened
-
-if TYPE_CHECKING:
-    from parity.diagnosis.diagnosis import Diagnosis
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,13 +39,6 @@ class Findings:
     notes: tuple[str, ...] = ()
     mask: Array | None = None
     states: Mapping[str, State] | None = None
-
-    @cached_property
-    def diagnosis(self) -> Diagnosis | None:
-        """Why they disagree: of the first that does, single mistakes alone; worked out when it is asked for. None where they do not."""
-        from parity.diagnosis.of_comparison import diagnosis_of  # which nobody needs who agrees
-
-        return diagnosis_of(self)
 
     @property
     def verdict(self) -> Verdict:

@@ -52,6 +52,19 @@ def _spread(array: Array) -> Array:
     return spread
 
 
+def hidden(case: Case) -> Iterator[str]:
+    """What the inputs at hand cannot show of any model, in sentences.
+
+    Args:
+        case: on the inputs at hand.
+    """
+    states = [name for name in case.inputs if _INITIAL in name]
+    if states and not any(case.inputs[name].any() for name in states):
+        yield "the initial states are zero: mistakes in them (dropped, h and c exchanged) cannot show; give initial_state"
+    if states and MASK not in case.inputs:
+        yield "all samples are of one length: mistakes with padding and masks cannot show; give lengths"
+
+
 def telling(case: Case, one: Sequence[Fault], two: Sequence[Fault]) -> str:
     """In a sentence, which inputs would tell two explanations apart.
 
@@ -94,4 +107,4 @@ def _unequal(mask: Array) -> Array:
     return found
 
 
-__all__ = ["enriched", "telling"]
+__all__ = ["enriched", "hidden", "telling"]

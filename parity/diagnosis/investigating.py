@@ -11,7 +11,7 @@ from parity.diagnosis.blindness import blindness
 from parity.diagnosis.case import Case
 from parity.diagnosis.cases import SHORT
 from parity.diagnosis.diagnosis import Diagnosis, Evidence, evidence_of
-from parity.diagnosis.enriching import enriched, telling
+from parity.diagnosis.enriching import enriched, hidden, telling
 from parity.diagnosis.estimating import estimated
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.faults import faults_of
@@ -27,7 +27,9 @@ from parity.diagnosis.replay import (
     beginning,
     confirmed,
     equivalent,
+    outputs_of,
     pairs_of,
+    replayed,
     screened,
     stage_of,
 )
@@ -93,7 +95,7 @@ def investigate(
         stages[:0] = [made for steps in SHORT if (made := beginning(stages[-1], steps)) is not None]
     right = confirmed(stages[-1], ())
     if right.fits:
-        notes = blindness(stages, tuple(faults_of(last)))
+        notes = (*hidden(last), *blindness(stages, tuple(faults_of(last))))
         return Diagnosis(reference, suspect.label, True, evidence=(evidence_of(right, right.error),), notes=notes)
     described = suspect.described(last)
     if described is not None and (kernel := kernel_at_fault(suspect, described, stages[-1])):
@@ -208,16 +210,18 @@ def _told_apart(search: Search, found: Sequence[Hypothesis]) -> list[Hypothesis]
     if len(found) == 1:
         return list(found)
     richer = enriched(search.asked.case)
-    kept = list(_distinct(richer, found))
+    kept = list(_distinct(richer, search.asked.case, found))
     if len(kept) == 1 or not search.suspect.live:
         return kept
     stage = stage_of(richer, search.suspect.observe(richer))
     return [one for one in kept if confirmed(stage, one.faults).fits] or kept
 
 
-def _distinct(case: Case, found: Sequence[Hypothesis]) -> Iterator[Hypothesis]:
+def _distinct(richer: Case, asked: Case, found: Sequence[Hypothesis]) -> Iterator[Hypothesis]:
     kept: list[Hypothesis] = []
     for one in found:
+        # Where the richer inputs cannot be taken with such a mistake, those at hand have to do.
+        case = richer if outputs_of(replayed(richer, one.faults)) is not None else asked
         if not any(equivalent(case, one.faults, other.faults) for other in kept):
             kept.append(one)
             yield one

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from parity.diagnosis.agreeing import computes_the_same
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.repair import OptionRepair
 from parity.diagnosis.repairs import code_of
@@ -16,10 +17,6 @@ from parity.diagnosis.repairs.writing import Written
 from parity.errors import ParityError
 from parity.network import Bidirectional, Network, Recurrent
 from parity.sources import Opened
-
-if TYPE_CHECKING:
-    from parity.diagnosis.diagnosis import Diagnosis
-
 
 _ANEW = {"torch": "to_torch", "keras": "to_keras"}
 
@@ -81,9 +78,7 @@ class Mending:
 
     def _agreeing(self, made: Any) -> Any:
         """What was mended by more than weights, whose numbers are known, if it computes what the reference computes."""
-        from parity.comparison import compare  # its report has diagnoses
-
-        if self.resolved.around and compare(self.reference, made).verdict == "disagree":
+        if self.resolved.around and not computes_the_same(self.reference, made):
             raise self._by_hand()
         return made
 
@@ -127,21 +122,6 @@ def mending(reference: Opened, suspect: Opened, faults: Sequence[Fault]) -> Mend
     return Mending(reference, suspect, resolved, code_of(resolved, suspect, reference))
 
 
-def mend(diagnosis: Diagnosis) -> Any:
-    """The suspect without its mistakes.
-
-    Raises:
-        ParityError: no cause was found, there is no suspect to mend, or it takes another change than can be made from outside.
-    """
-    if not diagnosis.found:
-        raise ParityError("nothing to repair", diagnosis.suspect, "a cause that was found", diagnosis.cause)
-    if diagnosis.mending is None:
-        expected = "a model with a mistake of its own"
-        remedy = "give the suspect itself: a live object or its file; of recorded outputs nothing can be mended"
-        raise ParityError("there is nothing that could be mended", diagnosis.suspect, expected, remedy=remedy)
-    return diagnosis.mending.made()
-
-
 def _with_layers(network: Network, made: dict[int, Recurrent]) -> Network:
     """A network with other recurrent layers, by the identity of those that it has."""
 
@@ -159,4 +139,4 @@ def _with_layers(network: Network, made: dict[int, Recurrent]) -> Network:
     return replace(network, layers=tuple(changed(layer) for layer in network.layers), graph=graph)
 
 
-__all__ = ["Mending", "mend", "mending"]
+__all__ = ["Mending", "mending"]

@@ -12,9 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from parity.diagnosis.diagnosis import Diagnosis
+from parity.diagnosis.diagnosis import Diagnosis, probes_in_words
 from parity.diagnosis.investigating import Progress as Say
-from parity.diagnosis.words import probes_in_words
 from parity.terminal import console
 
 

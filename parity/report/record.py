@@ -59,12 +59,13 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
     """
     network = findings.sources[0].network
     batch, time = findings.sizes
+    diagnosis = getattr(findings, "diagnosis", None)  # a comparison can say why it disagrees, bare findings cannot
     said = {*findings.padding, *(f"{label} failed: {text}" for label, text in findings.judgement.failures.items())}
     record: Record = {
         "schema": SCHEMA,
         "verdict": findings.verdict,
         "sentence": findings.sentence,
-        "diagnosis": None if findings.diagnosis is None else as_json(findings.diagnosis),
+        "diagnosis": None if diagnosis is None else as_json(diagnosis),
         "title": " and ".join(source.label for source in findings.sources),
         "sources": [_source(source) for source in findings.sources],
         "engines": [_engine(findings, label) for label in (*findings.participants, REFERENCE)],

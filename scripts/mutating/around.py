@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mutating.models import Array, Options, Recipe, keras_layer, random_cells, torch_layer
+from mutating.cells import Array
+from mutating.models import Options, Recipe, keras_layer, random_cells, torch_layer
 
 WIDTH, CLASSES = 6, 4
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mutating.cells import Array
 from mutating.injections import Call, Caller, Expected, Injection, Outputs, States, Wrong
-from mutating.models import Array, Recipe
+from mutating.models import Recipe
 
 Lengths = tuple[int, ...] | None
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from mutating.models import Array, Cells, Inexpressible, Options, Recipe, built, copied, random_cells, random_run
-from mutating.weight_edits import WEIGHT_EDITS, WeightEdit
+from mutating.cells import Array, Cells
+from mutating.models import Inexpressible, Options, Recipe, built, copied, random_cells, random_run
+from mutating.weight_edits import WeightEdit
 
 Target: TypeAlias = tuple[int, int]
 """A layer and a direction, by their numbers."""
@@ -80,17 +81,6 @@ class Injection:
     adjust: Callable[[Recipe], Recipe] = lambda recipe: recipe
 
 
-def injections() -> Iterator[Injection]:
-    """All of them."""
-    from mutating.call_edits import CALL_EDITS
-    from mutating.option_edits import OPTION_EDITS
-
-    yield from (_of_weights(edit) for edit in WEIGHT_EDITS)
-    yield from (_of_places(*row) for row in _PLACES)
-    yield from OPTION_EDITS
-    yield from CALL_EDITS
-
-
 def targets_of(recipe: Recipe, random: np.random.Generator) -> frozenset[Target]:
     """Where people make a mistake: everywhere, in one layer, in one direction of it."""
     everything = [(layer, way) for layer in range(recipe.layers) for way in range(recipe.ways)]
@@ -99,7 +89,9 @@ def targets_of(recipe: Recipe, random: np.random.Generator) -> frozenset[Target]
     return frozenset(choices[int(random.integers(3))])
 
 
-def _of_weights(edit: WeightEdit) -> Injection:
+def of_weights(edit: WeightEdit) -> Injection:
+    """An edit of weights, in one direction, one layer or all of them."""
+
     def make(wrong: Wrong, recipe: Recipe, random: np.random.Generator) -> Wrong:
         targets = targets_of(recipe, random)
         cells = copied(wrong.cells)
@@ -146,9 +138,7 @@ def _same_sizes(recipe: Recipe) -> Recipe:
     return replace(recipe, layers=3)
 
 
-_PLACES: tuple[
-    tuple[str, Callable[[Cells], set[Target]], Callable[[Recipe], bool], Callable[[Recipe], Recipe]], ...
-] = (
+PLACES: tuple[tuple[str, Callable[[Cells], set[Target]], Callable[[Recipe], bool], Callable[[Recipe], Recipe]], ...] = (
     ("directions swapped", _swapped_ways, lambda recipe: recipe.ways == 2, lambda recipe: replace(recipe, layers=1)),
     (
         "one direction in both",
@@ -161,12 +151,14 @@ _PLACES: tuple[
 )
 
 
-def _of_places(
+def of_places(
     name: str,
     edit: Callable[[Cells], set[Target]],
     possible: Callable[[Recipe], bool],
     adjust: Callable[[Recipe], Recipe],
 ) -> Injection:
+    """Weights that stand in another layer's or direction's place."""
+
     def make(wrong: Wrong, _: Recipe, __: np.random.Generator) -> Wrong:
         cells = copied(wrong.cells)
         targets = frozenset(edit(cells))
@@ -242,4 +234,16 @@ def subject(recipe: Recipe, chosen: tuple[Injection, ...], random: np.random.Gen
     return Subject(recipe, reference, suspect, x, states, wrong)
 
 
-__all__ = ["Expected", "Inexpressible", "Injection", "Outputs", "Subject", "Wrong", "computed", "injections", "subject"]
+__all__ = [
+    "PLACES",
+    "Expected",
+    "Inexpressible",
+    "Injection",
+    "Outputs",
+    "Subject",
+    "Wrong",
+    "computed",
+    "of_places",
+    "of_weights",
+    "subject",
+]

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from mutating.cells import Array
 from mutating.injections import Expected, States, Subject
-from mutating.models import Array, random_run
+from mutating.models import random_run
 from mutating.whole import WholeSubject
 from parity.diagnosis import Diagnosis, Fault, diagnose
 from parity.diagnosis.case import Case, chain_case

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]
-Gates: TypeAlias = dict[str, Array]
+from mutating.cells import Array, Cell, Cells, Gates
+from mutating.real import real_cells
 
 ENGINES = ("torch", "keras", "onnxruntime")
 
@@ -34,27 +33,6 @@ _ONNX_FUNCTIONS: dict[str, tuple[str, float | None, float | None]] = {
 
 class Inexpressible(Exception):  # noqa: N818  # no error: the framework has no such option
     """A framework cannot express what was asked for."""
-
-
-@dataclass
-class Cell:
-    """The weights of one direction of one layer, gate by gate.
-
-    Args:
-        w, r: (units, features) and (units, units).
-        b, c: biases of the input and of the recurrence, (units,).
-        p: peepholes of an LSTM, (units,), or none.
-    """
-
-    w: Gates
-    r: Gates
-    b: Gates
-    c: Gates
-    p: Gates = field(default_factory=dict)
-
-
-Cells: TypeAlias = list[list[Cell]]
-"""By layer and direction."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +99,6 @@ def random_cells(recipe: Recipe, gain: float = 0.9) -> Cells:
     A layer of Keras has one bias where the reset gate does not tell two apart: then the other one is zero.
     """
     if recipe.real:
-        from mutating.real import real_cells
-
         return _one_bias(copied(real_cells(recipe.real))) if _is_one(recipe) else real_cells(recipe.real)
     random = np.random.default_rng([recipe.seed, 1])
     gates = ORDERS["torch"][recipe.kind]

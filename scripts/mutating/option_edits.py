@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mutating.cells import Cell
 from mutating.injections import Expected, Injection, Wrong
-from mutating.models import Cell, Options, Recipe, copied
+from mutating.models import Options, Recipe, copied
 
 Biases = Callable[[Cell], None]
 

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 
 from mutating.around import AROUND
-from mutating.injections import Inexpressible, Injection, injections, subject
+from mutating.every import injections
+from mutating.injections import Inexpressible, Injection, subject
 from mutating.judging import LIVE, RECORDED, AnySubject
 from mutating.models import ENGINES, Recipe
 from mutating.real import MODELS, SIZES

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mutating.models import Array, Cell, Cells, Gates
+from mutating.cells import Array, Cell, Cells, Gates
 
 MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
 

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mutating.models import ORDERS, Array, Cell, Gates, Recipe, stacked
+from mutating.cells import Array, Cell, Gates
+from mutating.models import ORDERS, Recipe, stacked
 
 Edit: TypeAlias = Callable[[Cell, Recipe, np.random.Generator], None]
 """Changes one direction of one layer in place."""

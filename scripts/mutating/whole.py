@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mutating.around import AroundCase, in_keras, in_torch, random_around
+from mutating.cells import Array, Cells
 from mutating.injections import Expected, States, Wrong
-from mutating.models import Array, Cells, Options, Recipe, keras_layer, random_cells, random_run, torch_layer
+from mutating.models import Options, Recipe, keras_layer, random_cells, random_run, torch_layer
 
 CLASSES = 4
 Code = Callable[..., Any]
