@@ -72,7 +72,7 @@ def gru(layer: Any, order: tuple[int, ...] = (1, 0, 2)) -> nn.GRU:
 def lstm(weights: list[Any], directions: int = 1, doubled: bool = False) -> nn.LSTM:
     """The weights of a Keras LSTM by hand: both frameworks have i f g o."""
     made = nn.LSTM(FEATURES, UNITS, batch_first=True, bidirectional=directions == 2)
-    state = {}
+    state: dict[str, Tensor] = {}
     for suffix, (kernel, recurrent, bias) in zip(
         ("", "_reverse"), zip(*[iter(weights)] * 3, strict=True), strict=False
     ):

@@ -230,7 +230,7 @@ def test_what_changes_from_call_to_call_is_the_cause(way: Any, name: str, words:
 
 def test_what_cannot_be_copied_is_not_told_apart() -> None:
     suspect = Model(stateful)
-    suspect.generator = (one for one in ())  # Python copies no generators
+    suspect.__dict__["generator"] = (one for one in inputs())  # Python copies no generators
     found = diagnose(Model(right), suspect, inputs=inputs())
     assert not found.found
     assert "dropout is left on, or it carries its state" in found.cause

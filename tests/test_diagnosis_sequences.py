@@ -59,7 +59,7 @@ def wrong_of(right: Model, code: Callable[..., Any]) -> Model:
 @cache
 def opened(
     code: Callable[..., Any], kind: str, dense: int, second: int, bidirectional: bool, layers: int
-) -> tuple[Model, Opened]:
+) -> tuple[Any, Opened]:
     """A right model, and what parity reads of it."""
     right = lively(Model(code, kind, dense, second, bidirectional=bidirectional, num_layers=layers))
     return right, open_source(right, partial=True)
@@ -233,7 +233,7 @@ def test_final_states_in_the_other_order_and_of_another_layer_are_named() -> Non
 
 
 def test_a_right_model_that_takes_a_step_is_told_from_one_that_takes_states() -> None:
-    both = {"kind": "gru", "dense": 2 * UNITS, "bidirectional": True}
+    both: dict[str, Any] = {"kind": "gru", "dense": 2 * UNITS, "bidirectional": True}
     named(of_recording(last_output, both_ends, **both), "final states in place of a step", direction="backward")
     named(of_recording(last_output, first_output, **both), "wrong step")
     named(of_recording(last_output, first_output, "gru"), "wrong step")
@@ -402,7 +402,7 @@ def test_formats_with_fewer_digits_are_known_by_their_errors() -> None:
         right = layer(x)[0]
         halved = copy.deepcopy(layer).bfloat16()(x.bfloat16())[0].float()
         noise = right + 3e-4 * torch.randn(right.shape, generator=torch.Generator().manual_seed(4))
-        moved = copy.deepcopy(layer)
+        moved: Any = copy.deepcopy(layer)
         moved.bias_ih_l0[7] += 1e-3
         shifted = moved(x)[0]
         short = copy.deepcopy(layer).half().float()

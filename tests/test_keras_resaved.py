@@ -106,6 +106,14 @@ def functions() -> Graph:
     return build.graph({"y": build.call(Dense("scores", floats(3, 2), floats(2)), x)})
 
 
+def limits() -> Graph:
+    """Lengths that the model does not take."""
+    build = Builder("limits")
+    build.details["limits"] = "time at least 3, time at most 30"
+    x = build.input("x", ("batch", "time", 3))
+    return build.graph({"y": build.call(Dense("scores", floats(3, 2), floats(2)), x, source="scores")})
+
+
 CASES: dict[str, Callable[[], Graph]] = {
     **{name: partial(cell, name) for name in CELLS},
     "both directions": lambda: cell("everything", DIRECTIONS),
@@ -113,6 +121,7 @@ CASES: dict[str, Callable[[], Graph]] = {
     "lengths": lengths,
     "places": places,
     "functions": functions,
+    "limits": limits,
 }
 
 

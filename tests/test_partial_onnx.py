@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 import parity
@@ -29,7 +30,7 @@ from parity.sources import open_source
 kl = keras.layers
 
 
-class Gain(kl.Layer):  # type: ignore[misc]  # Keras has no types
+class Gain(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """x * scale + shift, where the shift is an option."""
 
     def __init__(self, shift: float, **options: Any) -> None:
@@ -171,6 +172,36 @@ def test_without_partial_it_is_refused(tagger: keras.Model, tmp_path: Path, rand
     assert not (tmp_path / "out").exists()
 
 
+class Ranked(torch.nn.Module):
+    """Operators that no graph has, one behind the other, one of them in a block of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = torch.nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.gru(x)[0].cumsum(1)
+        with torch.no_grad():
+            z = torch.cummax(y, 1).values
+        return torch.topk(torch.tanh(y), 2, dim=1).values + z[:, :2]
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_unknown_operators_of_a_torch_module_are_all_named(partial: bool, tmp_path: Path) -> None:
+    """Stubs are for files: the refusal says so, and names every operator, those behind another, too."""
+    with pytest.raises(UnsupportedError) as refused:
+        parity.convert(Ranked(), tmp_path / "out", to="torch", inputs=torch.ones(2, 5, 3), partial=partial)
+    problems = refused.value.problems
+    assert [one.where.split("'")[1] for one in problems] == [
+        f"aten.{name}.default" for name in ("cumsum", "cummax", "topk")
+    ]
+    for one, line in zip(problems, ("cumsum(1)", "torch.cummax(y, 1)", "torch.topk("), strict=True):
+        assert line in one.where
+        assert "--partial" in one.remedy
+        assert "Keras files" in one.remedy
+    assert not (tmp_path / "out").exists()
+
+
 # ---- shapes behind stubs
 
 
@@ -182,22 +213,39 @@ def test_a_sequential_that_ends_with_a_stub(tmp_path: Path, random: np.random.Ge
     done = write_code(open_source(path, partial=True), "onnx", tmp_path / "out", partial=True)
     assert done.stubs == ("one", "two")
     assert [("declared with 3 axes" in note) for note in done.notes] == [False, True]
-    found = filled(tmp_path / "out" / "model.onnx", gain(0.5))
-    assert [one.op_type for one in found.graph.node if one.domain == DOMAIN] == ["Gain", "Gain"]
+    found = filled(tmp_path / "out" / "model.onnx", gain(0.5), gain(0.5, "Gain_2"))
+    assert [one.op_type for one in found.graph.node if one.domain == DOMAIN] == ["Gain", "Gain_2"]
     x = np.random.default_rng(4).normal(size=(2, 5, 4)).astype(np.float32)
     np.testing.assert_allclose(session(found).run(None, {"x": x})[0], np.asarray(model(x)), rtol=1e-5, atol=1e-6)
 
 
-def test_layers_of_one_class_that_are_not_alike_have_operators_of_their_own(
-    tmp_path: Path, random: np.random.Generator
+@pytest.mark.parametrize("shifts", [(0.5, 0.75), (0.5, 0.5)])
+def test_layers_of_one_class_are_filled_in_one_by_one(
+    shifts: tuple[float, float], tmp_path: Path, random: np.random.Generator
 ) -> None:
+    """Those with the same options, too: what tells them apart may be what is not known."""
     x = inputs = keras.Input((4,), name="x")
-    for shift in (0.5, 0.75):
+    for shift in shifts:
         x = Gain(shift)(x)
     model = keras.Model(inputs, kl.Dense(3)(kl.add([x, inputs])))
     path = saved(model, tmp_path / "model.keras", random)
     parity.convert(path, tmp_path / "out", to="onnx", partial=True)
-    found = filled(tmp_path / "out" / "model.onnx", gain(0.5), gain(0.75, "Gain_2"))
+    x = np.random.default_rng(4).normal(size=(2, 4)).astype(np.float32)
+    for own, same in ((shifts, True), ((0.5, 0.8), False)):
+        found = filled(tmp_path / "out" / "model.onnx", gain(own[0]), gain(own[1], "Gain_2"))
+        assert np.allclose(session(found).run(None, {"x": x})[0], np.asarray(model(x)), rtol=1e-5, atol=1e-6) is same
+
+
+def test_calls_of_a_shared_layer_have_one_operator(tmp_path: Path, random: np.random.Generator) -> None:
+    x = inputs = keras.Input((4,), name="x")
+    shared = Gain(0.5, name="shared")
+    model = keras.Model(inputs, kl.Dense(3)(kl.add([shared(shared(x)), inputs])))
+    path = saved(model, tmp_path / "model.keras", random)
+    parity.convert(path, tmp_path / "out", to="onnx", partial=True)
+    found = filled(tmp_path / "out" / "model.onnx", gain(0.5))
+    nodes = [one for one in found.graph.node if one.domain == DOMAIN]
+    assert [one.op_type for one in nodes] == ["Gain", "Gain"]
+    assert nodes[0].input[1] == nodes[1].input[1]
     x = np.random.default_rng(4).normal(size=(2, 4)).astype(np.float32)
     np.testing.assert_allclose(session(found).run(None, {"x": x})[0], np.asarray(model(x)), rtol=1e-5, atol=1e-6)
 
@@ -240,7 +288,7 @@ def test_a_stub_of_several_values() -> None:
     assert [len(one.type.tensor_type.shape.dim) for one in model.graph.output] == [2, 2]
 
 
-class Pool(kl.Layer):  # type: ignore[misc]
+class Pool(keras.layers.Layer):  # type: ignore[misc]
     """The mean over the valid steps."""
 
     def __init__(self, **options: Any) -> None:

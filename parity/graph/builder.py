@@ -53,6 +53,7 @@ class Builder:
     Args:
         name: of the model.
         origin: the framework it is read from.
+        lengths: with which shapes are tried, by word; `PROBES` and further primes for words that are not in it.
 
     Example:
         >>> build = Builder("model")
@@ -63,7 +64,7 @@ class Builder:
         (2, 4)
     """
 
-    def __init__(self, name: str, origin: str = "") -> None:
+    def __init__(self, name: str, origin: str = "", lengths: Mapping[str, int] | None = None) -> None:
         self.name, self.origin = name, origin
         self.inputs: list[GraphInput] = []
         self.nodes: list[Node] = []
@@ -71,7 +72,7 @@ class Builder:
         self.details: dict[str, str] = {}
         self._shapes: dict[Wire, Shape] = {}
         self._taken: set[str] = set()
-        self._lengths = dict(PROBES)
+        self._lengths = PROBES | dict(lengths or {})
 
     # ---- the graph
 
@@ -155,8 +156,14 @@ class Builder:
         return self.call(Constant(self._named(name, "constant"), array))
 
     def elementwise(self, function: str, *inputs: Wire | float, name: str | None = None, source: str = "") -> Wire:
-        """A function of `ELEMENTWISE`; numbers become constants."""
-        assert function in ELEMENTWISE
+        """A function of `ELEMENTWISE`; numbers become constants.
+
+        Raises:
+            ShapeError: there is no such function.
+        """
+        if not isinstance(function, str) or function not in ELEMENTWISE:
+            expected, got = f"one of {', '.join(ELEMENTWISE)}", f"elementwise({_shown(function)}, ...)"
+            raise ShapeError("no function of values", self.name, expected, got)
         wires = [one if isinstance(one, Wire) else self.constant(one) for one in inputs]
         return self.call(Elementwise(self._named(name, function), function), *wires, source=source)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from parity.graph.graph import Wire
 
 Reads: TypeAlias = "Callable[..., Wire]"
-"""(build, config, weights, *inputs) -> what the layer gives; with a keyword `mask`, if it has one, the mask of the first input or None."""
+"""(build, config, weights, *inputs) -> what the layer gives; with a keyword `mask`, if it has one, the mask that the layer gets or None."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -32,8 +32,9 @@ def register(class_name: str, function: Any = None) -> Any:
     Args:
         class_name: as the framework writes it, without module or package.
         function: called with a `parity.graph.Builder`, the layer's configuration, its weights in the framework's order and the wires that
-            it takes; gives the wire of its value. Where it has a keyword `mask`, it gets that of the first input, (batch, time), or None.
-            Without it this is a decorator.
+            it takes; gives the wire of its value. Where it has a keyword `mask`, it gets the mask with which the layer is called, else that
+            of the first input, (batch, time), or None: `def function(build, config, weights, x, mask=None)`. An error that it raises
+            is one of the conversion, with stubs (`partial=True`), too. Without a function this is a decorator.
 
     Returns:
         The function, or the decorator.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from parity.sources import Opened
 
 if TYPE_CHECKING:
     from parity.findings import Findings
+    from parity.graph.graph import Graph
 
 REPORT = "report.html"
 
@@ -71,6 +72,7 @@ def write_code(
         UnsupportedError: the model is not kept exactly.
         ParityError: the folder is there already, or what was written does not compute the same.
     """
+    opened = _with_own_names(opened)
     graph = opened.graph_with_stubs
     if graph.problems and not partial:
         hint = "or leave a stub for it, to be filled in: --partial (partial=True)"
@@ -88,6 +90,15 @@ def write_code(
             comparison.save_html(part / REPORT)  # type: ignore[attr-defined]
         files = tuple(sorted(file.name for file in part.iterdir()))
     return WrittenCode(folder, files, code.notes, code.stubs, comparison, unproved)
+
+
+def _with_own_names(opened: Opened) -> Opened:
+    """An ONNX model that was read as a chain of layers as the graph that it is: with all its inputs and outputs, under their names."""
+    source = opened.live if opened.path is None else opened.path
+    network = opened.network
+    if opened.engine != "onnxruntime" or source is None or network.graph is not None or network.problems:
+        return opened
+    return replace(opened, network=replace(network, graph=framework("onnxruntime").whole_graph(source)))
 
 
 def _proved(
@@ -115,7 +126,7 @@ def _proved(
     sizes = []
     for batch, times in _OTHER_SIZES:
         with suppress(ShapeError):  # a model that takes no such lengths
-            time = lengths_for(opened.graph, batch, times).get("time")
+            time = _steps(opened.graph, batch, times)
             again = compare(*pair, batch=batch, time=time, seed=batch, progress=progress)
             _check_agreement(again, folder, opened.label)
             sizes.append(again.size)
@@ -123,6 +134,20 @@ def _proved(
         f"the outputs were judged in the same way on {' and on '.join(sizes)}" if sizes else "no other sizes were run"
     )
     return replace(compared, notes=(*compared.notes, also, *why)), ""
+
+
+def _steps(graph: Graph, batch: int, times: Sequence[int]) -> int:
+    """The first number of steps that a model takes; what it calls its axes does not matter.
+
+    Raises:
+        ShapeError: it takes none of them.
+    """
+    for time in times[:-1]:
+        with suppress(ShapeError):
+            lengths_for(graph, batch, (time,))
+            return time
+    lengths_for(graph, batch, times[-1:])
+    return times[-1]
 
 
 def _check_agreement(compared: Findings, folder: Path, label: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from parity.deferred import Array, not_finite
 from parity.errors import ParityError, Problem, ShapeError
 from parity.graph.calls import Layered, computed, shapes_of
+from parity.graph.limits import beyond
 from parity.graph.operations.constant import Constant
 from parity.graph.operations.operation import Shape
 from parity.graph.operations.stub import Stub
@@ -190,7 +191,7 @@ class Graph:
 
         Raises:
             UnsupportedError: there is a stub on the way.
-            ShapeError: inputs that do not fit.
+            ShapeError: inputs that do not fit, or of lengths for which the model was not read.
         """
         rounding = rounding or Exact()
         missing = [one.name for one in self.inputs if one.name not in inputs]
@@ -199,12 +200,22 @@ class Graph:
                 "inputs are missing", self.name, ", ".join(one.name for one in self.inputs), f"no {', '.join(missing)}"
             )
         found: dict[Wire, Any] = {Wire(one.name): _as_given(inputs[one.name]) for one in self.inputs}
+        if beyond := self._beyond_limits(found):
+            raise ShapeError(beyond)
         for node in self.nodes:
             taken = [None if wire is None else found[wire] for wire in node.inputs]
             for index, value in enumerate(computed(node.operation, taken, rounding)):
                 wire = Wire(node.name, index)
                 found[wire] = value if given is None else given.get(wire, value)
         return found
+
+    def _beyond_limits(self, values: Mapping[Wire, Any]) -> list[Problem]:
+        problems: dict[Problem, None] = {}
+        for one in self.inputs:
+            pairs = zip(one.shape, values[Wire(one.name)].shape, strict=False)
+            lengths = {word: length for word, length in pairs if isinstance(word, str)}
+            problems |= dict.fromkeys(beyond(self.name, self.details, lengths))
+        return list(problems)
 
     def run(self, inputs: Mapping[str, Array], rounding: Rounding | None = None) -> dict[str, Array]:
         """The outputs in float64, by name.

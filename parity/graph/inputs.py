@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from parity.errors import Problem, ShapeError
-from parity.graph.graph import Graph, GraphInput, Wire
+from parity.graph.graph import Graph, GraphInput, Node, Wire
 from parity.graph.lengths import shown
-from parity.graph.operations import Constant, Elementwise, Reduction
+from parity.graph.operations import Cast, Constant, Elementwise, ExpandDims, Range, Reduction, Reshape, Squeeze
 from parity.graph.reading_notes import beyond_limits
 from parity.recurrent import Array
 from parity.result import Inputs, as_numbers
@@ -110,6 +110,8 @@ def random_graph_inputs(graph: Graph, lengths: Mapping[str, int], seed: int = 0)
     """Standard normal inputs, uniform integers below the vocabulary, coins for truth values.
 
     Where the model makes a mask out of an input, some samples have steps that it leaves out: at the end, at the start, in the middle.
+    Where it compares an input with the numbers of the steps, that is how many steps each sample has: all of them in the first, and fewer
+    in later ones, but one at least. A mask out of which it makes such numbers has the first sample whole, too.
 
     Args:
         graph: of the model.
@@ -137,7 +139,26 @@ def random_graph_inputs(graph: Graph, lengths: Mapping[str, int], seed: int = 0)
         if one.name in values and len(shape) > 1:
             _leave_out(array, values[one.name])
         found[one.name] = array
+    for name, steps in step_counts(graph, lengths).items():
+        _fill(found, graph, name, steps, values.get(name), random)
     return found
+
+
+def _fill(
+    found: dict[str, Array], graph: Graph, name: str, steps: int, mark: float | None, random: np.random.Generator
+) -> None:
+    """Numbers of steps, of which the first is all of them, or the mask that they are counted in."""
+    array = found[name]
+    if array.ndim == 1 and array.dtype.kind == "i":
+        array[:] = -np.sort(-random.integers(1, steps + 1, array.shape))
+        array[0] = steps
+    elif array.ndim == 2 and array.dtype.kind == "b":
+        array[0], array[:, 0] = True, True
+    elif array.ndim == 2 and mark is not None:
+        below = _input(graph, Wire(name)).below or _USUAL_VOCABULARY
+        other = 1 if mark == 0 or array.dtype.kind == "f" else (mark + 1) % below
+        array[0][array[0] == mark] = other
+        array[:, 0][array[:, 0] == mark] = other
 
 
 def _leave_out(array: Array, value: float) -> None:
@@ -177,8 +198,59 @@ def masked_inputs(graph: Graph) -> dict[str, float]:
     return found
 
 
+def step_counts(graph: Graph, lengths: Mapping[str, int]) -> dict[str, int]:
+    """Inputs that say how many steps each sample has: compared with the numbers of the steps, as they are or summed up; with all steps.
+
+    Args:
+        graph: of the model.
+        lengths: of "batch", "time", ...
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> from parity.graph.operations import Length, Range
+        >>> build = Builder("model")
+        >>> x, counts = build.input("x", ("batch", "time", 4)), build.input("lengths", ("batch",), "int64")
+        >>> steps = build.call(Range("steps", Length(0, 1)), x)
+        >>> mask = build.elementwise("less", steps, build.expand_dims(counts, 1))
+        >>> step_counts(build.graph({"mask": mask}), {"batch": 2, "time": 5})
+        {'lengths': 5}
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    pairs = [
+        node.inputs
+        for node in graph.nodes
+        if isinstance(node.operation, Elementwise) and node.operation.function == "less" and len(node.inputs) == 2
+    ]
+    found: dict[str, int] = {}
+    for steps, counts in pairs:
+        start, end = (_origin(nodes, wire) for wire in (steps, counts))
+        if start in nodes and end not in nodes:
+            operation = nodes[start].operation
+            if isinstance(operation, Range) or (isinstance(operation, Constant) and _counting(operation.value)):
+                found[end] = graph.shapes(lengths)[Wire(start)][0]
+    return found
+
+
+def _origin(nodes: Mapping[str, Node], wire: Wire | None) -> str:
+    """The node or the input that a value comes from through moves of its axes, sums of truth values and casts alone."""
+    name = wire.node if wire is not None else ""
+    while name in nodes:
+        operation = nodes[name].operation
+        compared = isinstance(operation, Elementwise) and operation.function == "not_equal"
+        summed = isinstance(operation, Reduction) and operation.function == "sum"
+        first = nodes[name].inputs[0] if nodes[name].inputs else None
+        if first is None or not (compared or summed or isinstance(operation, (Cast, ExpandDims, Reshape, Squeeze))):
+            return name
+        name = first.node
+    return name
+
+
+def _counting(value: Array) -> bool:
+    return value.ndim == 1 and len(value) > 0 and np.array_equal(value, np.arange(len(value)))
+
+
 def _input(graph: Graph, wire: Wire) -> GraphInput:
     return next(one for one in graph.inputs if one.name == wire.node)
 
 
-__all__ = ["check_graph_inputs", "masked_inputs", "random_graph_inputs"]
+__all__ = ["check_graph_inputs", "masked_inputs", "random_graph_inputs", "step_counts"]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from parity.errors import Problem
-from parity.graph.graph import Graph
+from parity.graph.limits import beyond, limits_in
+
+if TYPE_CHECKING:
+    from parity.graph.graph import Graph
 
 _FROZEN = re.compile(r"(?:\A|; )axis (\d+) of '([^']*)' at (\d+): ")
-_LIMIT = re.compile(r"(\S+) at (least|most) (\d+)")
 
 
 def length_limits(graph: Graph) -> dict[str, tuple[int, int | None]]:
@@ -23,11 +27,58 @@ def length_limits(graph: Graph) -> dict[str, tuple[int, int | None]]:
         >>> length_limits(graph)
         {'time': (4, None), 'batch': (1, 8)}
     """
-    found: dict[str, tuple[int, int | None]] = {}
-    for word, kind, number in _LIMIT.findall(graph.details.get("limits", "")):
-        low, high = found.get(word, (1, None))
-        found[word] = (int(number), high) if kind == "least" else (low, int(number))
-    return found
+    return limits_in(graph.details)
+
+
+@dataclass(frozen=True)
+class LimitedAxis:
+    """An axis of an input that a model takes at some lengths only.
+
+    Args:
+        input: its name.
+        axis: which.
+        word: of its length; a number if it is frozen.
+        least, most: that it may have; None for any.
+    """
+
+    input: str
+    axis: int
+    word: str | int
+    least: int | None = None
+    most: int | None = None
+
+    @property
+    def sayings(self) -> list[str]:
+        """The limits as `details["limits"]` has them: "time at least 4", "time at most 8"."""
+        both = (("at least", self.least), ("at most", self.most))
+        return [f"{self.word} {kind} {number}" for kind, number in both if number is not None]
+
+    @property
+    def words(self) -> str:
+        """The limits, as "at least 4 and at most 8"."""
+        if self.least is not None and self.least == self.most:
+            return str(self.least)
+        both = (("at least", self.least), ("at most", self.most))
+        return " and ".join(f"{kind} {number}" for kind, number in both if number is not None)
+
+
+def limited_axes(graph: Graph) -> list[LimitedAxis]:
+    """Every axis of an input whose length `details["limits"]` limits, in the order of the inputs.
+
+    Example:
+        >>> from parity.graph import Builder
+        >>> build = Builder("model")
+        >>> build.details["limits"] = "time at least 4"
+        >>> limited_axes(build.graph({"y": build.input("x", ("batch", "time"))}))
+        [LimitedAxis(input='x', axis=1, word='time', least=4, most=None)]
+    """
+    limits = {word: (low if low > 1 else None, high) for word, (low, high) in length_limits(graph).items()}
+    return [
+        LimitedAxis(one.name, axis, word, *limits[word])
+        for one in graph.inputs
+        for axis, word in enumerate(one.shape)
+        if isinstance(word, str) and limits.get(word, (None, None)) != (None, None)
+    ]
 
 
 def beyond_limits(graph: Graph, lengths: Mapping[str, int]) -> list[Problem]:
@@ -41,13 +92,7 @@ def beyond_limits(graph: Graph, lengths: Mapping[str, int]) -> list[Problem]:
         >>> [one.got for one in beyond_limits(graph, {"batch": 1, "time": 3})], beyond_limits(graph, {"batch": 1, "time": 4})
         (['time 3'], [])
     """
-    found = []
-    for word, (low, high) in length_limits(graph).items():
-        length = lengths.get(word, low)
-        if length < low or (high is not None and length > high):
-            what, expected = "lengths for which the model was not read", graph.details["limits"]
-            found.append(Problem(what, graph.name, expected, f"{word} {length}"))
-    return found
+    return beyond(graph.name, graph.details, lengths)
 
 
 def frozen_lengths(graph: Graph) -> list[tuple[str, int, int]]:
@@ -82,6 +127,8 @@ def reading_notes(graph: Graph) -> Iterator[str]:
         yield f"holds for {details['limits']}: the source was read so"
     if "packed" in details:
         yield f"packed sequences: {details['packed']}"
+    if "fast path" in details:
+        yield f"padded places: {details['fast path']}"
 
 
-__all__ = ["beyond_limits", "frozen_lengths", "length_limits", "reading_notes"]
+__all__ = ["LimitedAxis", "beyond_limits", "frozen_lengths", "length_limits", "limited_axes", "reading_notes"]

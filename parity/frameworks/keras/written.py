@@ -17,7 +17,7 @@ from parity.network.keras.written import registered_function
 with quiet_import():
     import keras
 
-_SNIPPETS = ("gru_cell", "lengths", "lstm_cell", "parameter", "positions", "rnn_cell")
+_SNIPPETS = ("gru_cell", "lengths", "limits", "lstm_cell", "parameter", "positions", "rnn_cell")
 
 
 def make_known(operations: Iterable[Any]) -> None:

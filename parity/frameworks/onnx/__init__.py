@@ -22,7 +22,7 @@ import onnx
 
 from parity.errors import UnsupportedError
 from parity.frameworks.onnx.building import DEFAULT_OPSET, OPSETS
-from parity.frameworks.onnx.loading import LARGEST, load, read, read_file
+from parity.frameworks.onnx.loading import LARGEST, load, read, read_file, whole_graph
 from parity.frameworks.onnx.own import build_graph, form
 from parity.frameworks.onnx.running import ENGINE, OnnxRunner, onnxruntime, refusals, runner
 from parity.frameworks.onnx.whole.running import whole_runner
@@ -141,6 +141,7 @@ __all__ = [
     "read_file",
     "runner",
     "unfilled",
+    "whole_graph",
     "whole_runner",
     "write_file",
 ]

@@ -15,6 +15,7 @@ from parity.frameworks.onnx.partial import partial_network
 from parity.frameworks.onnx.running import first_line
 from parity.frameworks.onnx.tensors import Tensors, open_model, tensors_in
 from parity.frameworks.onnx.whole.reading import graph_of
+from parity.graph import Graph
 from parity.network import Network
 from parity.network.attaching import network_with_graph
 
@@ -89,6 +90,28 @@ def read_file(path: Path) -> Network:
             f"{type(error).__name__}: {first_line(error)}",
             "export it anew",
         ) from error
+
+
+def whole_graph(source: onnx.ModelProto | Path) -> Graph | None:
+    """The graph of a model that is a chain of layers, with the inputs and outputs that the model itself has.
+
+    A chain around recurrent nodes knows what its layers give, not how the model calls and joins it, and no initial states.
+
+    Args:
+        source: a model, or the path of one.
+
+    Returns:
+        The graph, with stubs for operators that are not known; None for a model whose layers parity itself composed of other operators:
+        only as a chain are they layers.
+
+    Raises:
+        UnsupportedError: an operator or option that is not converted, and of which there is no stub.
+        FormatError: not an ONNX model, or a damaged one.
+    """
+    model, tensors = (source, Tensors()) if isinstance(source, onnx.ModelProto) else open_model(source)
+    if is_described(model) and network_of(_filled(model, tensors)) is not None:
+        return None
+    return graph_of(model, model.graph.name, partial=True, tensors=tensors)
 
 
 def load(path: Path, network: Network | None = None) -> onnx.ModelProto:

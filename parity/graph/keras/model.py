@@ -5,14 +5,13 @@ Source: Keras 3 `Layer.__call__`, steps 6 to 8, and `Layer._set_mask_metadata`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parity.deferred import Stored
 from parity.errors import FormatError, Problem, ShapeError, UnsupportedError
-from parity.graph.custom import Reads, line_of, registered
+from parity.graph.custom import Reads, registered
 from parity.graph.graph import Wire
 from parity.graph.keras.call import Call, Held, Kept, MisfitError, Reader, Tensor, flat, is_tensors, mapped, masks_in
 from parity.graph.keras.layers import reader_of
@@ -21,6 +20,7 @@ from parity.graph.keras.naming import NamingBuilder
 from parity.graph.keras.old import kernels_today, today
 from parity.graph.keras.operations import is_operation
 from parity.graph.keras.tokens import as_tokens
+from parity.graph.keras.users import FaultyRegistrationError, read_users
 from parity.graph.operations import Stated, Stub
 from parity.network.keras.cells import Reading
 from parity.network.keras.known import weight_names
@@ -44,6 +44,7 @@ class Model:
         build: the graph in the making.
         reading: the problems found so far, and what "hard_sigmoid" means.
         misfits: weights that do not fit.
+        faults: what is wrong with functions that users have registered.
         types: of the weights read so far.
         inside: reads a model inside a wrapper: (call, layer, weights, what it takes) -> what it gives.
         layers: those called so far, by path.
@@ -54,6 +55,7 @@ class Model:
     reading: Reading
     inside: Callable[[Call, Config, Sequence[Stored], Tensor], list[Tensor]]
     misfits: list[Problem] = field(default_factory=list)
+    faults: list[Problem] = field(default_factory=list)
     types: set[str] = field(default_factory=set)
     layers: dict[str, Held] = field(default_factory=dict)
     stated: dict[Wire, list[Stated]] = field(default_factory=dict)
@@ -109,11 +111,13 @@ class Model:
             if reader is not None:
                 found = self._guarded(call, reader, given, named)
             elif function is not None:
-                found = self._read_users(call, function, [*given, *named.values()])
+                found = read_users(call, function, given, named)
         except MisfitError as error:
             self.misfits += error.problems
         except (UnsupportedError, ShapeError, FormatError) as error:
             self._refuse(call, error.problems)
+            if isinstance(error, FaultyRegistrationError):
+                self.faults += [one for one in error.problems if one not in self.faults]
         if found is None:
             tensors = flat([*given, *(value for key, value in named.items() if key != "mask")])
             found = self._stub(call, tensors, _mask_of_stub(named.get("mask"), tensors))
@@ -169,30 +173,6 @@ class Model:
                     tensor.kept.mask = mask
         return found
 
-    def _read_users(self, call: Call, function: Reads, arguments: Sequence[Any]) -> list[Tensor]:
-        """A layer of a class that the user has registered."""
-        stored = call.held.stored()
-        weights = list(stored.values()) if isinstance(stored, Mapping) else list(stored)
-        kept = call.once("weights", lambda: [held(as_kept(one), call.where) for one in weights])
-        tensors = flat(list(arguments))
-        wires = [tensor.wire for tensor in tensors]
-        mend = f"mend the function that parity.register has for '{call.held.class_name.rpartition('>')[2]}'"
-        try:
-            takes_mask = "mask" in inspect.signature(function).parameters
-            options = {"mask": tensors[0].mask if tensors else None} if takes_mask else {}
-            value = function(self.build, dict(call.config), kept, *wires, **options)
-        except UnsupportedError:
-            raise
-        except Exception as error:  # whatever the user's code raises
-            got = f"{type(error).__name__}: {error}"[:300] + _line_of_user(error, function)
-            what, expected = "the function registered for this class raised an error", "what the layer computes"
-            raise call.refused(what, expected, got, mend) from error
-        names = {node.name for node in self.build.nodes} | {given.name for given in self.build.inputs}
-        if not isinstance(value, Wire) or value.node not in names:
-            what, got = "the function registered for this class gives no value of the graph", shown(value)
-            raise call.refused(what, "the Wire of what the layer gives", got, mend)
-        return [Tensor(value)]
-
     def _stub(self, call: Call, tensors: Sequence[Tensor], mask: Wire | None) -> list[Tensor]:
         """In the place of a layer that is not read."""
 
@@ -222,13 +202,6 @@ def _mask_of_stub(given: Any, tensors: Sequence[Tensor]) -> Wire | None:
     if named:
         return named[0].wire if len(named) == 1 else None
     return tensors[0].mask if tensors and given is None else None
-
-
-def _line_of_user(error: Exception, function: Reads) -> str:
-    """Where in the file of a registered function an error came from, in words."""
-    file = getattr(getattr(function, "__code__", None), "co_filename", "")
-    line = line_of(error, file)
-    return f" ({file}, line {line})" if line else ""
 
 
 def _users(own: Held) -> Reads | None:

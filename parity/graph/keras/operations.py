@@ -187,6 +187,15 @@ def _gelu(call: Call) -> Outputs:
     return call.build.activation("gelu", wire_of(call), name=call.name)
 
 
+def _threshold(call: Call) -> Outputs:
+    """x where it is above the threshold, else a number."""
+    build, x = call.build, wire_of(call)
+    above, below = call.number("threshold"), call.number("default_value")
+    if below == 0.0:
+        return build.activation(Function("thresholded_relu", above), x, name=call.name)
+    return build.elementwise("where", build.elementwise("greater", x, above), x, below, name=call.name)
+
+
 def _moments(function: str) -> Callable[[Call], Outputs]:
     def read(call: Call) -> Outputs:
         build, x = call.build, wire_of(call)
@@ -274,6 +283,7 @@ OPERATIONS: dict[str, Reader] = {
     "LeakyRelu": _with_option("leaky_relu", "negative_slope", 0.2),
     "Elu": _with_option("elu", "alpha", 1.0),
     "Gelu": reading(_gelu, "approximate"),
+    "Threshold": reading(_threshold, "threshold", "default_value"),
     "Softmax": reading(lambda call: _softmax(call, log=False), "axis"),
     "LogSoftmax": reading(lambda call: _softmax(call, log=True), "axis"),
     "Norm": reading(_norm, "ord", "axis", "keepdims"),

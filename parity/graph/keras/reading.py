@@ -54,7 +54,8 @@ def graph_from_keras(
         their names in a dict, in the model's order. `Node.source` is the path of the layer whose value it gives.
 
     Raises:
-        UnsupportedError: anything that is not kept exactly; all problems of the model at once. If partial: not a model of layers.
+        UnsupportedError: anything that is not kept exactly; all problems of the model at once. If partial: not a model of layers, or
+            functions given to `parity.register` that raise errors.
         ShapeError: weights that do not fit the configuration; all at once. If partial, their layers are stubs.
         FormatError: not a configuration of a Keras model.
 
@@ -81,6 +82,8 @@ def graph_from_keras(
         raise ShapeError(model.misfits)
     if reading.problems and not partial:
         raise UnsupportedError(reading.problems)
+    if model.faults:
+        raise UnsupportedError(model.faults)
     build.problems += [*reading.problems, *model.misfits]
     build.nodes[:] = with_stated(build.nodes, model.stated)
     build.details.update(_details(model))

@@ -11,6 +11,7 @@ from typing import Any
 from parity.errors import FormatError
 from parity.graph.keras.call import Call, Outputs, Reader
 from parity.graph.operations import Constant, Length, Range, Size
+from parity.graph.reading_notes import LimitedAxis
 from parity.network.keras.options import Option, shown
 
 _INERT = Option()
@@ -74,7 +75,27 @@ def _broadcast(call: Call) -> Outputs:
     return call.build.expand(x, _sizes(call), *others, name=call.name)
 
 
+def _limited(call: Call) -> Outputs:
+    """Hands on an input of the model; the limits of its length are those of the graph."""
+    wire, axis = call.wire(), call.whole("axis", 1)
+    least, most = (call.config.get(key) for key in ("least", "most"))
+    shape: Sequence[int | str] = next((one.shape for one in call.build.inputs if one.name == wire.node), ())
+    if not 0 <= axis < len(shape):
+        raise FormatError("no such axis of an input", call.where, f"an axis of {len(shape)}", str(axis))
+    if not all(one is None or _whole(one, 1) for one in (least, most)):
+        raise FormatError("limits that are none", call.where, "lengths", f"{shown(least)}, {shown(most)}")
+    word = shape[axis]
+    if isinstance(word, str):
+        said = LimitedAxis(wire.node, axis, word, least, most).sayings
+        known = call.build.details.get("limits", "").split(", ")
+        call.build.details["limits"] = ", ".join(filter(None, dict.fromkeys((*known, *said))))
+    elif not (least or 0) <= word <= (most or word):
+        raise FormatError("an input that is outside the limits", call.where, f"{least} to {most}", str(word))
+    return wire
+
+
 READERS: dict[str, Reader] = {
+    "LimitedLength": Reader(_limited, {"axis": _INERT, "least": _INERT, "most": _INERT}),
     "Parameter": Reader(_parameter, {"shape": _INERT}),
     "Positions": Reader(_positions, {"axis": _INERT, "times": _INERT}),
     "ReshapeLike": Reader(_reshape, {"sizes": _INERT}),

@@ -16,7 +16,7 @@ from parity.graph.graph import Graph, Node
 from parity.graph.keras_code import arithmetic, attention, recurrent, shaping, spatial, weighted
 from parity.graph.keras_code.folding import constants_folded, fused
 from parity.graph.keras_code.functions import activation_argument
-from parity.graph.keras_code.module import inputs_of, module, odd_batches
+from parity.graph.keras_code.module import add_checks, inputs_of, module, odd_batches
 from parity.graph.keras_code.stubs import write_stub
 from parity.graph.keras_code.text import text
 from parity.graph.keras_code.writing import Value, Writing
@@ -158,6 +158,7 @@ def _written(graph: Graph, avoided: frozenset[str]) -> tuple[Writing, list[Value
     """The statements of the body, and the outputs."""
     writing = Writing(graph, fused(graph), avoided)
     writing.lines += inputs_of(writing)
+    add_checks(writing)
     for node in writing.steps:
         write = _WRITERS.get(type(node.operation))
         if write is None:

@@ -8,7 +8,8 @@ from importlib.resources import files
 from parity.graph.code import first_lines, prose
 from parity.graph.graph import Graph, GraphInput, Wire
 from parity.graph.keras_code.text import Group, call, statement, text, texts
-from parity.graph.keras_code.writing import Value, Writing
+from parity.graph.keras_code.writing import Made, Value, Writing
+from parity.graph.reading_notes import LimitedAxis, frozen_lengths, limited_axes
 
 _LOAD = '''\
 def load(path: str | Path | None = None) -> keras.Model:
@@ -72,6 +73,8 @@ def _docstring(writing: Writing) -> str:
         shape = writing.shape_in_words(wire)
         lines.append(f"    {prose(name, 60)}: {shape}" if shape else f"    {prose(name, 60)}")
     lines += ["", "The weights are in model.weights.h5 beside this file; load() reads them."]
+    checked = [f"    {prose(one.input, 40)}: axis {one.axis} is {one.words}" for one in limited_axes(graph)]
+    lines += ["", "Lengths:", *checked] if checked else []
     odd = odd_batches(graph, writing)
     if odd:
         lines += [f"{odd}", "Call the model with whole batches: predict() splits and joins them along axis 0."]
@@ -115,8 +118,28 @@ def inputs_of(writing: Writing) -> list[str]:
     return lines
 
 
+def add_checks(writing: Writing) -> None:
+    """Add the layers that check the lengths for which the model holds; all that follows takes what they hand on.
+
+    Keras itself does not check the length of axis 0, nor fixed ones in `predict` where TensorFlow has traced the model for any length.
+    """
+    frozen = [LimitedAxis(name, axis, n, n, n) for name, axis, n in frozen_lengths(writing.graph)]
+    for one in (*frozen, *limited_axes(writing.graph)):
+        writing.snippets["limits"] = None
+        value = writing.values[Wire(one.input)]
+        word = one.word if isinstance(one.word, str) else f"axis_{one.axis}_is"
+        name = writing.unique(f"{one.input}_{word}_{one.words.replace(' ', '_')}")
+        options = [] if one.axis == 1 else [f"axis={one.axis}"]
+        options += [] if one.least is None else [f"least={one.least}"]
+        options += [] if one.most is None else [f"most={one.most}"]
+        made = Made("LimitedLength", (*options, *writing.more(name)), own=True)
+        target = writing.variable(f"{writing.input_variable(one.input)}_checked")
+        number = writing.apply(made, object(), target, [str(value)], value.calls)
+        writing.values[Wire(one.input)] = Value(target, (number,))
+
+
 def _build(writing: Writing, body: list[str], outputs: list[Value]) -> str:
-    names = [str(writing.values[Wire(one.name)]) for one in writing.graph.inputs]
+    names = [writing.input_variable(one.name) for one in writing.graph.inputs]
     given: str | Group = names[0] if len(names) == 1 else texts(names)
     taken: str | Group = str(outputs[0]) if len(outputs) == 1 else texts([str(value) for value in outputs])
     name = re.sub(r"[^A-Za-z0-9_\-]+", "_", writing.graph.name).strip("_") or "model"
@@ -126,4 +149,4 @@ def _build(writing: Writing, body: list[str], outputs: list[Value]) -> str:
     return head + "\n".join([*body, *returned]) + "\n"
 
 
-__all__ = ["inputs_of", "module", "odd_batches", "snippet"]
+__all__ = ["add_checks", "inputs_of", "module", "odd_batches", "snippet"]

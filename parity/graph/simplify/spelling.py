@@ -18,11 +18,13 @@ from parity.graph.operations import (
     Length,
     MatMul,
     Range,
+    Reduction,
     Softmax,
     Transpose,
 )
 from parity.graph.simplify.draft import Draft
 from parity.graph.simplify.facts import kinds_of, ranks_of
+from parity.graph.simplify.finite import is_finite
 
 _LOWEST = -0.7 * float(np.finfo(np.float32).max)
 """Of scores that are masked: what is left of it after a softmax is put to zero."""
@@ -49,7 +51,8 @@ def spelled_out(graph: Graph) -> Graph:
         if isinstance(node.operation, Attention):
             mask = node.inputs[3] if len(node.inputs) == 4 else None
             truth = mask is not None and kinds.get(mask) == "bool"
-            _Spelling(draft, node, node.operation).spell(ranks[Wire(node.name)], mask, truth)
+            certain = mask is not None and not truth and is_finite(mask, graph)
+            _Spelling(draft, node, node.operation).spell(ranks[Wire(node.name)], mask, truth, certain)
         else:
             draft.keep(node)
     return draft.finished()
@@ -61,13 +64,14 @@ class _Spelling:
     def __init__(self, draft: Draft, node: Node, attention: Attention) -> None:
         self._draft, self._node, self._attention = draft, node, attention
 
-    def spell(self, rank: int, mask: Wire | None, truth: bool) -> None:
+    def spell(self, rank: int, mask: Wire | None, truth: bool, certain: bool) -> None:
         """All of it.
 
         Args:
             rank: axes of the result.
             mask: what the attention takes beside query, key and value.
             truth: whether that holds truth values.
+            certain: whether it holds finite numbers, whatever the inputs are.
         """
         query, key, value = self._node.inputs[:3]
         turned = self._add(Transpose, "key", (key,), axes=(*range(rank - 2), rank - 1, rank - 2))
@@ -75,11 +79,11 @@ class _Spelling:
         scores = self._elementwise("multiply", "scores", product, self._number(self._attention.scale, "scale"))
         if self._attention.causal:
             mask, truth = self._causal(query, key, rank), True
-        shares = self._shares(scores, mask, truth)
+        shares = self._shares(scores, mask, truth, certain)
         name = self._draft.name_for(self._node)
         self._draft.keep(Node(self._node.name, MatMul(name), (shares, value), self._node.source))
 
-    def _shares(self, scores: Wire, mask: Wire | None, truth: bool) -> Wire:
+    def _shares(self, scores: Wire, mask: Wire | None, truth: bool, certain: bool) -> Wire:
         lowered = self._attention.lowered
         if mask is None:
             return self._add(Softmax, "shares", (scores,))
@@ -90,11 +94,20 @@ class _Spelling:
                 other = self._elementwise("subtract", "lowered", scores, self._number(-lowered, "far"))
             return self._add(Softmax, "shares", (self._elementwise("where", "masked", mask, scores, other),))
         if not truth:
-            scores = self._elementwise("add", "masked", scores, mask)
-            mask = self._elementwise("greater", "seen", scores, self._number(-math.inf, "infinity"))
+            return self._added(self._elementwise("add", "masked", scores, mask), certain)
         hidden = self._elementwise("where", "hidden", mask, scores, self._number(_LOWEST, "lowest"))
         shares = self._add(Softmax, "softmax", (hidden,))
         return self._elementwise("where", "shares", mask, shares, self._number(0.0, "none"))
+
+    def _added(self, scores: Wire, certain: bool) -> Wire:
+        """The shares of scores to which a mask was added; zeros where all of them are -inf, if they are not finite for certain."""
+        if certain:
+            return self._add(Softmax, "shares", (scores,))
+        highest = self._add(Reduction, "highest", (scores,), function="max", axes=(-1,), keepdims=True)
+        none = self._number(0.0, "none")
+        sees = self._elementwise("not_equal", "sees", highest, self._number(-math.inf, "infinity"))
+        shares = self._add(Softmax, "softmax", (self._elementwise("where", "some", sees, scores, none),))
+        return self._elementwise("where", "shares", sees, shares, none)
 
     def _causal(self, query: Wire | None, key: Wire | None, rank: int) -> Wire:
         """(t, s): whether a query is not before a value."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from parity.graph.code import prose
 from parity.graph.graph import Graph
-from parity.graph.reading_notes import frozen_lengths, length_limits
+from parity.graph.reading_notes import frozen_lengths, limited_axes
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,12 @@ def checks_of(graph: Graph, arguments: Mapping[str, str]) -> list[Check]:
     for name, axis, length in frozen_lengths(graph):
         size = f"{arguments[name]}.shape[{axis}]"
         found.append(Check(f"{size} != {length}", f"{size} has to be {length}, as the source was read"))
-    for word, (low, high) in length_limits(graph).items():
-        places = ((one.name, one.shape.index(word)) for one in graph.inputs if word in one.shape)
-        for name, axis in places:
-            size = f"{arguments[name]}.shape[{axis}]"
-            if low > 1:
-                found.append(Check(f"{size} < {low}", f"{size} has to be at least {low} ({prose(word, 40)})"))
-            if high is not None:
-                found.append(Check(f"{size} > {high}", f"{size} has to be at most {high} ({prose(word, 40)})"))
+    for one in limited_axes(graph):
+        size, word = f"{arguments[one.input]}.shape[{one.axis}]", prose(str(one.word), 40)
+        if one.least is not None:
+            found.append(Check(f"{size} < {one.least}", f"{size} has to be at least {one.least} ({word})"))
+        if one.most is not None:
+            found.append(Check(f"{size} > {one.most}", f"{size} has to be at most {one.most} ({word})"))
     return found
 
 

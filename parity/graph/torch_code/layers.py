@@ -357,6 +357,9 @@ def group_normalization(w: Writer, node: Node) -> Expr:
     module = w.module(layer, value, weights)
     rank = w.rank(wire) or 3
     x, back = _in_channels_first(w, wire, layer.axis != 1 and rank > 2, rank)
+    others = None if shape is None else [n for axis, n in enumerate(shape) if axis not in (0, layer.axis % rank)]
+    if layer.groups == channels and not any(isinstance(n, int) and n > 1 for n in others or ()):
+        return back(call(w.helper("group_norm"), Expr(module), x, weight=_LAYER))
     return back(call(module, x, weight=_LAYER))
 
 

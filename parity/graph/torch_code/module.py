@@ -18,6 +18,7 @@ _FILES = {
     "masked_rnn": "masked",
     "repeat_last": "masked",
     "pad_same": "padding",
+    "group_norm": "groups",
     "read_safetensors": "load",
 }
 """Which snippet file has a helper."""

@@ -23,7 +23,7 @@ PYTHON_NAMES = frozenset(
     {
         *("self", "torch", "nn", "F", "math", "json", "Tensor", "Path", "NamedTuple", "Outputs"),
         *("PackedSequence", "pack_padded_sequence", "pad_packed_sequence", "load", "read_safetensors"),
-        *("pack_valid", "unpack_valid", "masked_lstm", "masked_rnn", "repeat_last", "pad_same"),
+        *("pack_valid", "unpack_valid", "masked_lstm", "masked_rnn", "repeat_last", "pad_same", "group_norm"),
         *(
             "len",
             "tuple",

@@ -159,7 +159,7 @@ OWN_CELL, OWN_ALIGNED = "RecurrentCell", "Aligned"
 """The classes of `parity.frameworks.keras.layers`, registered in Keras under the package."""
 
 WRITTEN_CELLS: dict[str, Kind] = {f"Extended{kind.upper()}Cell": kind for kind in KIND_OF.values()}
-WRITTEN_LAYERS = ("BroadcastLike", "Parameter", "Positions", "ReshapeLike")
+WRITTEN_LAYERS = ("BroadcastLike", "LimitedLength", "Parameter", "Positions", "ReshapeLike")
 """Classes of the modules that parity writes for Keras, `parity.graph.keras_code.snippets`, registered under the same package."""
 
 CELLS: dict[str, Mapping[str, Option]] = {

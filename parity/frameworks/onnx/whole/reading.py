@@ -23,6 +23,7 @@ from parity.frameworks.onnx.facts import facts_of
 from parity.frameworks.onnx.finding import Finder
 from parity.frameworks.onnx.tensors import Tensors, tensors_in
 from parity.frameworks.onnx.whole.reading_graph import Scope, Walker, names_used
+from parity.frameworks.onnx.whole.reading_limits import Checks, checks_in
 from parity.frameworks.onnx.whole.reading_masks import with_masks
 from parity.frameworks.onnx.whole.reading_state import ConflictError, Reading
 from parity.frameworks.onnx.whole.reading_stubs import Stubs
@@ -112,6 +113,8 @@ class _Reader:
         constants = {tensor.name for tensor in model.graph.initializer}
         self._items = [item for item in model.graph.input if item.name not in constants]
         self._unnamed: set[str] = set()
+        self._taken = [item for item in self._items if item.name not in given]
+        self._checks = Checks()
         self._shapes = {item.name: self._shape(item) for item in self._items if item.name not in given}
         words = [n for shape in self._shapes.values() for n in shape if isinstance(n, str)]
         graph = model.graph.name or "model"
@@ -155,7 +158,10 @@ class _Reader:
         words = {one: self._same.get(one, one) for item in self._items for one in _words(item)}
         walker = Walker(reading, Stubs(self._model, words) if self._partial else None)
         scope.update(constants_of(self._model.graph, reading.tensors))
-        walker.nodes(self._graph.node, scope, self._where)
+        self._checks = checks_in(self._graph.node, self._shapes, scope)
+        for given_on, taken in self._checks.passed.items():
+            scope[given_on] = scope[taken]
+        walker.nodes(self._checks.others(self._graph.node), scope, self._where)
         outputs: dict[str, Wire | None] = {}
         given = {item.name for item in self._model.graph.output}
         for item in self._model.graph.output:
@@ -204,7 +210,10 @@ class _Reader:
         reading.build.problems += reading.problems
         graph = reading.build.graph(outputs)
         nodes = _with_own_names(graph.nodes)
-        return replace(graph, inputs=tuple(_limited(self._renamed(graph), nodes)), nodes=nodes)
+        inputs = self._renamed(graph)
+        limits = self._checks.said({item.name: one.shape for item, one in zip(self._taken, inputs, strict=True)})
+        details = {**graph.details, **({"limits": limits} if limits else {})}
+        return replace(graph, inputs=tuple(_limited(inputs, nodes)), nodes=nodes, details=details)
 
     def _renamed(self, graph: Graph) -> list[GraphInput]:
         """The inputs, words that were made up replaced where a recurrent layer says what an axis is."""

@@ -24,7 +24,7 @@ def placed(error: ParityError, where: str, reading: Reading, step: Step | None) 
         step: the node as far as it was looked at.
     """
     return [
-        problem
+        replace(problem, expected=reading.in_words(problem.expected), got=reading.in_words(problem.got))
         if problem.where.startswith("graph '")
         else _placed(problem, isinstance(error, ShapeError), where, reading, step)
         for problem in error.problems
@@ -34,9 +34,9 @@ def placed(error: ParityError, where: str, reading: Reading, step: Step | None) 
 def _placed(problem: Problem, of_shapes: bool, where: str, reading: Reading, step: Step | None) -> Problem:
     inner = f"; {problem.where}" if problem.where else ""
     remedy = problem.remedy or REMEDY
-    if not of_shapes:
-        return replace(problem, where=f"{where}{inner}", remedy=remedy)
     expected, got = reading.in_words(problem.expected), reading.in_words(problem.got)
+    if not of_shapes:
+        return Problem(problem.what, f"{where}{inner}", expected, got, remedy)
     if step is not None and step.op == "Reshape" and problem.what.startswith("the numbers do not fill"):
         remedy = _of_reshape(step)
     elif not problem.remedy and (expected, got) != (problem.expected, problem.got):

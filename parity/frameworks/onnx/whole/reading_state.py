@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
@@ -27,6 +26,7 @@ from parity.frameworks.onnx.whole.reading_values import (
     Unknown,
     Value,
     probes_of,
+    worded,
 )
 from parity.graph import Builder, Layered, Node, Wire, computed, shapes_of
 from parity.graph.operations import (
@@ -91,10 +91,10 @@ class Reading:
     """
 
     def __init__(self, name: str, model: onnx.ModelProto, tensors: Tensors, words: Sequence[str], size: int) -> None:
-        self.build = Builder(name, "onnxruntime")
         self.model, self.tensors, self.mover = model, tensors, Mover(size)
         self.opset = next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.probes = probes_of(list(words))
+        self.build = Builder(name, "onnxruntime", {word: tried[0] for word, tried in self.probes.items()})
         self.problems: list[Problem] = []
         self.known: dict[Wire, Known] = {}
         self.kinds: dict[Wire, Kind] = {}
@@ -128,7 +128,7 @@ class Reading:
         """The shape of a value: numbers, and lengths that differ.
 
         Raises:
-            ShapeError: it is behind a stub, so that nobody knows.
+            ShapeError: it is behind an operator that is not converted, so that nobody knows.
         """
         if isinstance(value, Constant):
             return tuple(value.shape)
@@ -136,7 +136,9 @@ class Reading:
             return value.array.shape
         found = self.known.get(value) if isinstance(value, Wire) else None
         if found is None or all(one is None for one in found):
-            raise ShapeError("the shape of this value is not known", str(value), remedy="it comes from a stub")
+            where = f"what '{value.node}' gives" if isinstance(value, Wire) else ""
+            remedy = "it comes from an operator that is not converted: look at the other problems"
+            raise ShapeError("the shape of this value is not known", where, remedy=remedy)
         assert isinstance(value, Wire)
         rank = next(len(one) for one in found if one is not None)
         return tuple(self._length(value, axis, found) for axis in range(rank))
@@ -184,12 +186,11 @@ class Reading:
         return found[0] if found else "a length that differs from call to call"
 
     def in_words(self, text: str) -> str:
-        """A message about shapes, the lengths that were tried in place of words replaced by these.
+        """A message about shapes, the lengths that were tried in place of words, and multiples and products of these, replaced by words.
 
         Short lengths stay as they are: they could as well be the model's own.
         """
-        tried = {str(length): word for word, lengths in self.probes.items() for length in lengths if length > 1000}
-        return re.sub(r"\d+", lambda found: tried.get(found.group(), found.group()), text)
+        return worded(text, self.probes)
 
     # ---- calls
 

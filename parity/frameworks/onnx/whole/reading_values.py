@@ -7,7 +7,8 @@ lengths are the same where they are the same at all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -27,6 +28,9 @@ _LONG = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069,
 _LONGER = (20011, 20021, 20023, 20029, 20047, 20051, 20063, 20071, 20089, 20101, 20107, 20113, 20117, 20123, 20129)
 _SHORT = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61)
 
+_LARGEST_FACTOR = 64
+"""Larger multiples of what was tried are hardly lengths of axes."""
+
 
 def probes_of(words: list[str]) -> dict[str, tuple[int, ...]]:
     """Lengths with which each word is tried.
@@ -43,6 +47,31 @@ def probes_of(words: list[str]) -> dict[str, tuple[int, ...]]:
         )
         for at, word in enumerate(words)
     }
+
+
+def worded(text: str, probes: Mapping[str, tuple[int, ...]]) -> str:
+    """A text, the long lengths that were tried in place of words, their products and small multiples replaced by these words.
+
+    Example:
+        >>> worded("(6, 2018, 2)", probes_of(["batch", "time"]))
+        '(6, 2*batch, 2)'
+    """
+    tried = list(zip(*probes.values(), strict=True))
+
+    def word(found: re.Match[str]) -> str:
+        return next((name for one in tried if (name := _product(int(found.group()), probes, one))), found.group())
+
+    return re.sub(r"\d{4,9}", word, text)
+
+
+def _product(number: int, words: Iterable[str], lengths: Sequence[int]) -> str:
+    """A number as a product of words and of a small factor; "" for any other."""
+    names, rest = [], number
+    for word, length in zip(words, lengths, strict=True):
+        if length >= _LONG[0] and rest % length == 0:
+            names.append(word)
+            rest //= length
+    return "*".join([*([str(rest)] if rest > 1 else []), *names]) if names and rest <= _LARGEST_FACTOR else ""
 
 
 class UndecidedError(Exception):
@@ -62,6 +91,10 @@ class Sym:
     tried: Tried
     place: tuple[Wire, int] | None = None
     times: int = 1
+
+    def __str__(self) -> str:
+        """What was tried first: a number for which messages put a word; see `Reading.in_words`."""
+        return str(next((one for one in self.tried if one is not None), "?"))
 
     def same(self, other: Tried) -> bool:
         """Whether another length is the same, at two probes at least."""

@@ -131,11 +131,29 @@ def positions(step: Step, length: int | Sym) -> Value:
     return step.call(Range(step.name("steps"), Length(0, size.axis, size.times)), *others, kind="int")
 
 
+def _triangle(step: Step) -> Sequence[Value]:
+    """The numbers on one side of a diagonal, and zeros on the other: torch's `triu` and `tril`."""
+    x, kind = step.value(0), step.kind(step.value(0))
+    if step.rank(x) < 2:
+        raise step.refused("a triangle of a value without rows and columns", "2 axes or more", str(step.rank(x)))
+    diagonal = step.constant(1, "the diagonal")
+    rows, columns = (positions(step, length) for length in step.shape(x)[-2:])
+    shifted = step.expanded(rows, [1])
+    if diagonal is not None and diagonal.any():
+        shifted = step.elementwise("add", shifted, Constant.of_array(diagonal.astype(np.int64).reshape(()), ""))
+    kept = step.elementwise("greater_equal" if step.integer("upper", 1) else "less_equal", columns, shifted)
+    if kind == "bool":
+        return [step.elementwise("logical_and", x, kept, source=True)]
+    zero = Constant.of_array(np.zeros((), np.float32 if kind == "float" else np.int64), "")
+    return [step.elementwise("where", kept, x, zero, source=True)]
+
+
 HANDLERS: dict[str, Callable[[Step], Sequence[Value]]] = {
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
     "Range": _range,
     "Resize": _resize,
     "Tile": _tile,
+    "Trilu": _triangle,
     "Upsample": _resize,
 }

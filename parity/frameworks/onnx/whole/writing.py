@@ -34,6 +34,7 @@ from parity.frameworks.onnx.whole.writing_layers import (
     write_matmul,
     write_range,
 )
+from parity.frameworks.onnx.whole.writing_limits import checked_input, say_limits
 from parity.frameworks.onnx.whole.writing_norms import (
     write_batch_normalization,
     write_group_normalization,
@@ -69,7 +70,7 @@ from parity.frameworks.onnx.whole.writing_windows import write_convolution, writ
 from parity.graph import Graph, Node, Wire
 from parity.graph import operations as ops
 from parity.graph.lengths import Axis, axes_of
-from parity.graph.reading_notes import reading_notes
+from parity.graph.reading_notes import limited_axes, reading_notes
 from parity.graph.simplify import spelled_out
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
 from parity.recurrent import Array
@@ -258,11 +259,13 @@ class _Writing:
 
     def model(self) -> onnx.ModelProto:
         """The whole model, checked."""
+        limits = limited_axes(self._graph)
         for given in self._graph.inputs:
             kind = _kind_of(given.dtype)
             code = {"float": self._a.real, "int": INT64, "bool": BOOL}[kind]
             name = self._a.input(given.name, code, given.shape)
             order = tuple(range(len(given.shape)))
+            name = checked_input(self._a, name, [one for one in limits if one.input == given.name])
             self._values[Wire(given.name)] = Held(Tensors(kind, {order: name}), order, given.name, self._a)
         for node in self._graph.nodes:
             self._add(node)
@@ -364,6 +367,7 @@ class _Writing:
         present = {name for node in model.graph.node for name in (*node.input, *node.output)}
         places = json.dumps(places_of(self._values, present))
         model.metadata_props.add(key=PLACES_KEY, value=places)
+        say_limits(model, limited_axes(self._graph))
         model.graph.value_info.extend(value_infos(self._graph, self._values, self._axes, self._a.real))
         return model
 

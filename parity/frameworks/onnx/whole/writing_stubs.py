@@ -142,27 +142,24 @@ def _dtype(stub: Stub, index: int) -> str:
 
 
 def operator_names(graph: Graph) -> dict[str, str]:
-    """The type of every stub's operator, by the stub's name: its class, with a number where two of one class are not alike.
+    """The type of every stub's operator, by the stub's name: its class, with a number for further layers of one class.
+
+    Each layer has one of its own, so that functions of the model can fill them in one by one; calls of a shared layer have the same.
 
     Example:
         >>> from parity.graph import Builder
         >>> build = Builder("model")
         >>> x = build.call(Stub("first", "lib>Mine"), build.input("x", ("batch", 3)))
-        >>> y = build.call(Stub("third", "lib>Mine", {"units": 3}), build.call(Stub("second", "lib>Mine"), x))
+        >>> y = build.call(Stub("third", "Other"), build.call(Stub("second", "lib>Mine"), x))
         >>> operator_names(build.graph({"y": y}))
-        {'first': 'Mine', 'second': 'Mine', 'third': 'Mine_2'}
+        {'first': 'Mine', 'second': 'Mine_2', 'third': 'Other'}
     """
-    kinds: dict[str, str] = {}
     found: dict[str, str] = {}
     for node in graph.nodes:
         stub = node.operation
         if isinstance(stub, Stub) and stub.name not in found:
-            same = [stub.class_name, _text(stub), len(node.inputs), list(stub.arrays.held), stub.outputs]
-            key = json.dumps(same)
-            if key not in kinds:
-                base = stub.class_name.rpartition(">")[2].rpartition(".")[2]
-                kinds[key] = identifiers([base], kinds.values())[base]
-            found[stub.name] = kinds[key]
+            base = stub.class_name.rpartition(">")[2].rpartition(".")[2]
+            found[stub.name] = identifiers([base], found.values())[base]
     return found
 
 

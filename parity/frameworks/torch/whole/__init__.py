@@ -11,6 +11,7 @@ from torch import nn
 from parity.errors import UnsupportedError
 from parity.frameworks.torch.whole.calling import call, intermediate
 from parity.frameworks.torch.whole.examples import example_of
+from parity.frameworks.torch.whole.fast_path import fast_path_note
 from parity.frameworks.torch.whole.freedom import axes_of_word, freely_traced, frozen_axes
 from parity.frameworks.torch.whole.lengths import differences
 from parity.frameworks.torch.whole.naming import axis_words
@@ -49,7 +50,9 @@ def graph_of(module: nn.Module, inputs: Any = None, name: str = "") -> Graph:
         graph = read_graph(module, traced, title, frozen)
     except UnsupportedError as error:
         graph, traced, frozen = _with_less_freedom(module, traced, title, error)
-    return _at_other_lengths(module, traced, graph, frozen)
+    graph = _at_other_lengths(module, traced, graph, frozen)
+    note = fast_path_note(module, traced.example)
+    return replace(graph, details={**graph.details, "fast path": note}) if note else graph
 
 
 def _at_other_lengths(module: nn.Module, traced: Traced, graph: Graph, frozen: list[str]) -> Graph:

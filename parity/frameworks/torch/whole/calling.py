@@ -18,6 +18,7 @@ from parity.errors import ShapeError
 from parity.frameworks.torch.layers import NATIVE
 from parity.frameworks.torch.modes import evaluating, products, quiet
 from parity.frameworks.torch.whole.examples import Example, tensor_for
+from parity.frameworks.torch.whole.fast_path import plain_attention
 from parity.graph import Graph
 from parity.recurrent import Array
 
@@ -30,7 +31,7 @@ def call(
     dtype: str = "float32",
     tf32: bool = False,
 ) -> dict[str, Array]:
-    """Run a live module in evaluation mode, without gradients.
+    """Run a live module in evaluation mode, without gradients; attention as its formula, which torch's fast path is not at padded places.
 
     Args:
         module: the one that the graph was read from, or one that is called alike.
@@ -179,7 +180,7 @@ def _placed(module: nn.Module, device: str, dtype: str) -> nn.Module:
 def _computing(module: nn.Module, device: str, tf32: bool) -> Iterator[None]:
     """In evaluation, without gradients, float32 products in float32."""
     plain = torch.autocast(device, enabled=False)
-    with torch.no_grad(), plain, products(tf32), evaluating(module), quiet():
+    with torch.no_grad(), plain, plain_attention(), products(tf32), evaluating(module), quiet():
         yield
 
 

@@ -24,7 +24,7 @@ _LIBRARY.define(
 )
 _LIBRARY.define("pack(Tensor input, Tensor lengths, bool batch_first) -> (Tensor, Tensor)")
 _LIBRARY.define(
-    "unpack(Tensor input, Tensor sizes, bool batch_first, float value, SymInt total, SymInt batch) -> (Tensor, Tensor)"
+    "unpack(Tensor input, Tensor sizes, bool batch_first, float value, SymInt total, SymInt batch, bool cut) -> (Tensor, Tensor)"
 )
 _LIBRARY.define("max_pool1d(Tensor input, int kernel_size, int stride, int padding, int dilation) -> Tensor")
 
@@ -51,7 +51,9 @@ def _pack(x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor
     return x.new_empty((batch * time, *x.shape[2:])), lengths.new_empty((time,))
 
 
-def _unpack(x: Tensor, sizes: Tensor, batch_first: bool, value: float, total: int, batch: int) -> tuple[Tensor, Tensor]:
+def _unpack(
+    x: Tensor, sizes: Tensor, batch_first: bool, value: float, total: int, batch: int, cut: bool
+) -> tuple[Tensor, Tensor]:
     steps = (batch, total) if batch_first else (total, batch)
     return x.new_empty((*steps, *x.shape[1:])), sizes.new_empty((batch,))
 
@@ -74,12 +76,17 @@ _RECURRENT: dict[Any, str] = {
 }
 
 
+class _Steps(int):
+    """A number of steps that is told from an equal one by its identity."""
+
+
 class Keeping(TorchFunctionMode):
     """While it is on, recurrent layers and packed sequences become operators of parity; good for tracing only."""
 
     def __init__(self) -> None:
         super().__init__()
         self._batches: dict[int, tuple[Tensor, Any]] = {}
+        self._steps: dict[int, Any] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _RECURRENT:
@@ -95,7 +102,13 @@ class Keeping(TorchFunctionMode):
             return self._pooled(*args, **(kwargs or {}))
         if func is _FUNCTIONS._pad_packed_sequence:
             data, sizes, batch_first, value, total = args
-            return torch.ops.parity.unpack(data, sizes, batch_first, value, total, self._batches[id(sizes)][1])
+            cut = total is self._steps.get(id(sizes))
+            total = int(total) if isinstance(total, _Steps) else total
+            return torch.ops.parity.unpack(data, sizes, batch_first, value, total, self._batches[id(sizes)][1], cut)
+        # Without a total length, pad_packed_sequence hands on how many batch sizes there are: that very number.
+        if func is Tensor.size and id(args[0]) in self._batches and args[1:] == (0,):
+            steps = func(*args)
+            return self._steps.setdefault(id(args[0]), _Steps(steps) if isinstance(steps, int) else steps)
         # The first of the batch sizes is the batch: nn.LSTM makes its zero states with it.
         if func is Tensor.__getitem__ and id(args[0]) in self._batches and args[1] == 0:
             return self._batches[id(args[0])][1]

@@ -32,6 +32,11 @@ assert operators.__all__
 
 _DTYPES = {"f": "float32", "i": "int64", "b": "bool"}
 _WITHOUT_VALUE = ("_assert", "sym_constrain", "assert_", "_check")
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)
+_REMEDY = (
+    "see the README for the operators that are; stubs (--partial, partial=True) are for layers of Keras files and nodes of ONNX files, "
+    "not for operators of torch modules: compute it with operators that are converted, or convert the modules around it"
+)
 _ROUGH = (torch.float16, torch.bfloat16)
 
 
@@ -158,12 +163,13 @@ class _Reader:
     def _node(self, node: Any, owner: Any) -> None:
         if any(one in self._lost for one in node.all_input_nodes):
             self._lost.add(node)  # what it takes was refused: said there
+            self._refuse_unknown(node)
             return
         before = len(self._build.nodes)
         try:
             value = self._value(node, owner)
         except Refused as refused:
-            self.problems.append(problem_at(node, refused.what, refused.expected, refused.got, refused.remedy))
+            self._refuse(node, refused)
             self._lost.add(node)
             return
         except ShapeError as error:
@@ -173,6 +179,22 @@ class _Reader:
         self._values[node] = value
         self.given[node] = (value, before, len(self._build.nodes))
         self._saw(value, node.meta.get("val"))
+
+    def _refuse_unknown(self, node: Any) -> None:
+        """Say of an operator behind one that was refused, and of those in a block there, whether it is not known either."""
+        for one in node.all_input_nodes:
+            inner = self._values.get(one)
+            for own in inner.graph.nodes if isinstance(inner, torch.fx.GraphModule) else ():
+                if own.op == "call_function":
+                    self._refuse_unknown(own)
+        refused = _unknown(node)
+        if refused is not None:
+            self._refuse(node, refused)
+
+    def _refuse(self, node: Any, refused: Refused) -> None:
+        """Keep what is refused; of a line that is run several times, once."""
+        problem = problem_at(node, refused.what, refused.expected, refused.got, refused.remedy)
+        self.problems += [] if problem in self.problems else [problem]
 
     def _saw(self, value: Value, meta: Any) -> None:
         if isinstance(value, Wire) and isinstance(meta, Tensor):
@@ -225,8 +247,7 @@ class _Reader:
         return isinstance(node, torch.fx.Node) and self._values.get(node) is value
 
     def _operator(self, node: Any, schema: Any) -> Value:
-        space, _, own = schema.name.partition("::")
-        name = own[:-1] if own.endswith("_") and not own.startswith("__") and schema.is_mutable else own
+        _, own, name = _names(schema)
         if any(own.startswith(word) for word in _WITHOUT_VALUE):
             return None
         raw = _arguments(node, schema)
@@ -239,9 +260,9 @@ class _Reader:
         call = Call(self._making, node, name, given, raw, self._name(node))
         if schema.is_mutable:
             self._writes.check(node)
-        if name not in HANDLERS or space not in ("aten", "parity"):
-            what = "random numbers" if _is_random(node) else "this operator is not converted"
-            raise Refused(what, "an operator that parity knows", remedy="see the README for the operators that are")
+        unknown = _unknown(node)
+        if unknown is not None:
+            raise unknown
         value = HANDLERS[name](call)
         if schema.is_mutable:
             self._writes.write(call, value)
@@ -299,6 +320,24 @@ class _Reader:
         kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
         own = clean_path(path)
         return self._paths.get(own, own) if own and kind.startswith("torch.nn.modules") else str(node.name)
+
+
+def _names(schema: Any) -> tuple[str, str, str]:
+    """The library of an operator, its own name, and that of the operator that does the same without changing what it takes."""
+    space, _, own = schema.name.partition("::")
+    return space, own, own[:-1] if own.endswith("_") and not own.startswith("__") and schema.is_mutable else own
+
+
+def _unknown(node: Any) -> Refused | None:
+    """Why an operator of tensors is not converted; None for one that is, and for what is no such operator."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or isinstance(node.meta.get("val"), _NUMBERS):
+        return None
+    space, own, name = _names(schema)
+    if own == "detach_" or own.startswith(_WITHOUT_VALUE) or (name in HANDLERS and space in ("aten", "parity")):
+        return None
+    what = "random numbers" if _is_random(node) else "this operator is not converted"
+    return Refused(what, "an operator that parity knows", remedy=_REMEDY)
 
 
 def _arguments(node: Any, schema: Any) -> dict[str, Any]:

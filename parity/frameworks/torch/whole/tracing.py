@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from parity.errors import Problem, UnsupportedError
 from parity.frameworks.torch.modes import evaluating
 from parity.frameworks.torch.whole.examples import Example
+from parity.frameworks.torch.whole.fast_path import plain_attention
 from parity.frameworks.torch.whole.kept import Keeping, unchecked
 
 _USER_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
@@ -100,7 +101,7 @@ def _exported(module: nn.Module, example: Example, fixed: Axes, tied: Sequence[A
         }
 
     shapes = {name: pytree.tree_map(axes, value) for name, value in example.named(module).items()}
-    with evaluating(module), _quiet(), _plain_attention(), _comparing(module, tied), unchecked(), Keeping():
+    with evaluating(module), _quiet(), plain_attention(), _comparing(module, tied), unchecked(), Keeping():
         return torch.export.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=False)
 
 
@@ -135,18 +136,6 @@ def _comparing(module: nn.Module, tied: Sequence[Axes]) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention as its formula, not as the one fused operator that evaluation takes otherwise."""
-    backend: Any = torch.backends.mha
-    kept = backend.get_fastpath_enabled()
-    backend.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        backend.set_fastpath_enabled(kept)
 
 
 def _length(size: Any) -> Any:

@@ -66,12 +66,14 @@ class Ordered:
 class Packed:
     """A packed sequence: the padded one, (batch, time, features), which steps of it are valid, (batch, time), and how many in each sample.
 
+    `steps` is the length of the padded one's time axis, an integer or an expression of the trace.
     `ordered` says whether torch has the samples in the order of their lengths; they are not moved here.
     """
 
     x: Wire
     mask: Wire
     lengths: Wire
+    steps: Any
     ordered: bool = False
 
 

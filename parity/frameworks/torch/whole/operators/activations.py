@@ -163,7 +163,7 @@ def glu(call: Call) -> Value:
     return build.multiply(first, build.activation("sigmoid", second), name=call.name)
 
 
-@operator("softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax")
+@operator("softmax", "log_softmax", "_softmax", "_log_softmax")
 def softmax(call: Call) -> Value:
     """Along an axis."""
     return call.build.softmax(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from parity.frameworks.torch.whole.operator_call import Call, Refused, operator
 from parity.frameworks.torch.whole.values import Known, Order, Ordered, Packed, Value
 from parity.graph import Wire
+from parity.graph.operations import Take
 
-CUT = "without total_length, pad_packed_sequence cuts the sequence to its longest sample: one sample has to fill the time axis"
+CUT = (
+    "without total_length, pad_packed_sequence cuts the sequence to its longest sample: one sample has to fill the time axis; "
+    "where none does, a step is taken from beyond its end, which is an error, or NaN where the device does not raise it"
+)
+_BEYOND = 2**30
 
 
 @operator("sort", "argsort")
@@ -64,7 +71,7 @@ def pack(call: Call) -> Value:
         x = build.transpose(x, (1, 0, *range(2, len(shape))))
     time = shape[1] if call["batch_first"] else shape[0]
     mask = build.elementwise("less", call.steps(time), build.expand_dims(counts, 1), name="mask")
-    packed = Packed(x, mask, counts, ordered)
+    packed = Packed(x, mask, counts, time, ordered)
     return packed, packed
 
 
@@ -74,16 +81,35 @@ def unpack(call: Call) -> Value:
     packed, build = call["input"], call.build
     if not isinstance(packed, Packed):
         raise Refused("a packed sequence made of something else", "the output of a recurrent layer")
-    build.details["packed"] = CUT
+    if call.shape[1 if call["batch_first"] else 0] != packed.steps:
+        raise Refused("a total_length that is not the length of the padded input", "total_length=x.size(1), or none")
     x = packed.x
     if call["value"]:
         wide = build.expand_dims(packed.mask, 2)
         x = build.elementwise("where", wide, x, call.making.number(float(call["value"])))
+    if call["cut"]:
+        build.details["packed"] = CUT
+        x = _uncut(call, x, packed)
     if not call["batch_first"]:
         x = build.transpose(x, (1, 0, 2))
     if packed.ordered:
         return Ordered(x, 0 if call["batch_first"] else 1), Ordered(packed.lengths, 0)
     return x, packed.lengths
+
+
+def _uncut(call: Call, x: Wire, packed: Packed) -> Wire:
+    """The padded sequence where its longest sample fills the time axis.
+
+    No operation has a length that its values decide, so the steps that torch cuts off are taken from a place that is not there. Some
+    devices give zeros for that: these steps are made NaN as well.
+    """
+    build, making = call.build, call.making
+    reached = build.reduce("any", packed.mask, 0, name="reached")
+    away = build.cast(build.elementwise("logical_not", reached), "int64")
+    away = build.elementwise("multiply", away, making.number(_BEYOND, "i"))
+    places = build.elementwise("add", call.steps(packed.steps), away)
+    taken = build.call(Take(build.unique("longest_fills_time"), 1), x, places)
+    return build.elementwise("where", build.expand_dims(reached, 1), taken, making.number(math.nan))
 
 
 __all__ = ["reordered"]
