@@ -34,6 +34,7 @@ from parity.diagnosis.replay import (
     stage_of,
 )
 from parity.diagnosis.suspects import Suspect
+from parity.diagnosis.unlike import other_numbers
 from parity.diagnosis.weighing import Weighed, weigh
 from parity.errors import ParityError
 
@@ -173,7 +174,10 @@ def _searched(search: Search, pairs: bool) -> Diagnosis:
 
 def _by_looking(search: Search) -> list[Hypothesis]:
     """The mistakes that are seen in the weights and options, if they explain what was computed."""
-    faults = search.weighed.explained(search.faults) if search.weighed else None
+    weighed, faults = search.weighed, None
+    if weighed is not None:
+        unlike = tuple(other_numbers(search.asked.case, weighed))
+        faults = weighed.explained(search.faults) or weighed.explained((*search.faults, *unlike))
     hypothesis = confirmed(search.asked, faults) if faults else None
     return [hypothesis] if hypothesis is not None and hypothesis.fits else []
 
