@@ -14,6 +14,7 @@ import keras
 import pytest
 import tf_keras
 import torch
+from safetensors.torch import save_file
 
 from parity.cli import main
 
@@ -57,9 +58,12 @@ def test_demo(tmp_path: Path) -> None:
 
 @pytest.fixture
 def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the README speaks of: model.keras, old.h5 of Keras 2, checkpoint.pt of several modules."""
-    layers = [keras.Input((None, 3)), keras.layers.LSTM(6), keras.layers.Dense(2)]
-    keras.Sequential(layers).save(tmp_path / "model.keras")
+    """A folder with the files that the README speaks of: model.keras, its LSTM in torch, old.h5 of Keras 2, a checkpoint of several modules."""
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(6), keras.layers.Dense(2)])
+    model.save(tmp_path / "model.keras")
+    kernel, recurrent, bias = (torch.from_numpy(weight.T.copy()) for weight in model.layers[0].get_weights())
+    port = {"weight_ih_l0": kernel, "weight_hh_l0": recurrent, "bias_ih_l0": bias, "bias_hh_l0": torch.zeros(24)}
+    save_file(port, tmp_path / "port.safetensors")
     old = [tf_keras.Input((None, 3)), tf_keras.layers.LSTM(6), tf_keras.layers.Dense(2)]
     with warnings.catch_warnings(action="ignore"):  # "this file format is considered legacy"
         tf_keras.Sequential(old).save(tmp_path / "old.h5")

@@ -57,6 +57,7 @@ class Diagnosis:
         ruled_out: the kinds of mistakes that were tried and do not explain it.
         probes: of a live suspect that no single cause explains: what moves when one thing is changed. Of one that gives something else at
             every call of the same inputs, which cannot be replayed, what shows it.
+        paired: whether pairs of mistakes were among them.
         notes: what these inputs and weights cannot show, and what would tell alternatives apart.
         mending: how the suspect is mended; None where there is no suspect, or no mistake was found.
     """
@@ -72,6 +73,7 @@ class Diagnosis:
     first_step: int | None = None
     tried: int = 0
     ruled_out: tuple[str, ...] = ()
+    paired: bool = True
     probes: tuple[Probe, ...] = ()
     notes: tuple[str, ...] = ()
     mending: Mending | None = None
@@ -102,7 +104,8 @@ class Diagnosis:
         if telling and not self.tried:
             return f"{self.suspect} {telling}."
         but = f"; but it {telling}" if telling else ""
-        return f"No single mistake, and no pair of them, that parity knows explains {self.suspect}{but}."
+        pairs = ", and no pair of them," if self.paired else ""
+        return f"No single mistake{pairs} that parity knows explains {self.suspect}{but}."
 
     @property
     def repair(self) -> str:

@@ -158,11 +158,15 @@ def _searched(search: Search, pairs: bool) -> Diagnosis:
     if not found:
         kinds = tuple(dict.fromkeys(fault.name for fault in search.faults))
         # A mistake that changes nothing that is seen is no explanation, however near the right model is.
-        nearest = [one for one in tried if one.error != before][:_NEAREST]
-        return replace(blank, evidence=tuple(evidence_of(one, before) for one in nearest), ruled_out=kinds)
+        nearest = [one for one in _in_the_run(search, tried) if one.error != before][:_NEAREST]
+        return replace(
+            blank, evidence=tuple(evidence_of(one, before) for one in nearest), ruled_out=kinds, paired=pairs
+        )
     best, *rest = _told_apart(search, found)
     fitting = {frozenset(one.faults) for one in found}
-    others = [one for one in tried if frozenset(one.faults) not in fitting and not one.floors <= NEAR]
+    others = _in_the_run(
+        search, [one for one in tried if frozenset(one.faults) not in fitting and not one.floors <= NEAR]
+    )
     return replace(
         blank,
         faults=best.faults,
@@ -170,6 +174,16 @@ def _searched(search: Search, pairs: bool) -> Diagnosis:
         evidence=tuple(evidence_of(one, before) for one in (best, *rest, *others[:_NEAREST])),
         notes=tuple(telling(search.asked.case, best.faults, one.faults) for one in rest),
     )
+
+
+def _in_the_run(search: Search, ranked: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """The nearest hypotheses as they do in the run that is asked about: a short run had shown that they are far away."""
+    found = []
+    for one in ranked[:_CANDIDATES]:
+        outputs = outputs_of(replayed(search.asked.case, one.faults))
+        if outputs is not None:
+            found.append(Hypothesis(one.faults, search.asked.error(outputs), search.asked.floors(outputs)))
+    return sorted(found, key=_nearness)
 
 
 def _by_looking(search: Search) -> list[Hypothesis]:

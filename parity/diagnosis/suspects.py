@@ -11,7 +11,7 @@ import numpy as np
 from parity.deferred import Array
 from parity.diagnosis.case import Case, chain_case, chain_outputs
 from parity.diagnosis.repairs.opening import verbs
-from parity.errors import ParityError, ShapeError
+from parity.errors import ParityError, Problem, ShapeError
 from parity.failed import said_by_engine
 from parity.frameworks import Runner, Settings, call
 from parity.graph.chains import MASK, state_name
@@ -198,7 +198,26 @@ class RecordedSuspect:
                 ", ".join(case.graph.outputs),
                 ", ".join(unknown) or "none",
             )
+        self._check(case)
         return self._outputs
+
+    def _check(self, case: Case) -> None:
+        """What no mistake could have computed.
+
+        Raises:
+            ShapeError: outputs that are not finite, or hold more or fewer numbers than the right model's.
+        """
+        right = case.outputs()
+        problems = []
+        for name, array in self._outputs.items():
+            if not np.isfinite(array).all():
+                problems.append(Problem("the recorded output is not finite", name, "finite numbers", "NaN or infinity"))
+            elif array.size != right[name].size:
+                remedy = f"record what is '{name}' there; several outputs go by name: {', '.join(case.graph.outputs)}"
+                expected, got = str(right[name].shape), str(array.shape)
+                problems.append(Problem("the recorded output has another shape", name, expected, got, remedy))
+        if problems:
+            raise ShapeError(problems)
 
     def copied(self) -> None:
         """There is nothing to run."""

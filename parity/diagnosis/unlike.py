@@ -40,7 +40,7 @@ def other_numbers(case: Case, weighed: Weighed) -> Iterator[Fault]:
         fresh = _looks_fresh(theirs, operation, member)
         yield Fault(
             "never loaded" if fresh else "other numbers",
-            f"has other numbers in its {_words(member)}, not the right ones in another order or form{fresh}",
+            f"has other numbers in its {_words(member)}, which no mistake that parity knows makes of the right ones{fresh}",
             Place(layer, direction, member),
             _putting(layer, direction, member, theirs),
             _repair(operation, direction, member),
