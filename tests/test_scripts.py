@@ -58,7 +58,7 @@ def test_demo(tmp_path: Path) -> None:
 
 @pytest.fixture
 def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the README speaks of: model.keras, its LSTM in torch, old.h5 of Keras 2, a checkpoint of several modules."""
+    """The files that the README speaks of: model.keras, its LSTM in torch, old.h5 of Keras 2, checkpoint.pt of several modules."""
     model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(6), keras.layers.Dense(2)])
     model.save(tmp_path / "model.keras")
     kernel, recurrent, bias = (torch.from_numpy(weight.T.copy()) for weight in model.layers[0].get_weights())
