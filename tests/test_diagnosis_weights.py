@@ -83,6 +83,25 @@ def test_a_gate_order_is_not_called_other_numbers() -> None:
     assert [fault.name for fault in found.faults] == ["gate order"]
 
 
+@pytest.mark.parametrize("function", ["tanh", "relu", "sigmoid"])
+def test_a_head_with_an_activation_that_does_not_belong(function: str) -> None:
+    def model(activation: str | None) -> Any:
+        layers = [keras.layers.LSTM(UNITS), keras.layers.Dense(4, activation=activation)]
+        return keras.Sequential([keras.Input((None, FEATURES)), *layers])
+
+    right, wrong = model(None), model(function)
+    random = np.random.default_rng(6)
+    for made in (right, wrong):
+        made.set_weights(
+            [random.normal(size=weight.shape).astype(np.float32) for weight in made.get_weights()]
+            if made is right
+            else right.get_weights()
+        )
+    found = parity.diagnose(right, wrong, pairs=False)
+    assert [fault.name for fault in found.faults] == ["activation added"]
+    assert function in found.cause
+
+
 def test_a_kernel_that_is_off_is_told_from_a_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the third step on, the engine adds to what it gives: its weights and options are right."""
     honest = TorchRunner.__call__

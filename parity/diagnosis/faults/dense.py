@@ -315,6 +315,8 @@ def _made(case: Case) -> Iterator[Fault]:
             ("softmax", Softmax),
             ("sigmoid", lambda other: Activation(other, Function("sigmoid"))),
             ("log_softmax", lambda other: Softmax(other, log=True)),
+            ("tanh", lambda other: Activation(other, Function("tanh"))),
+            ("relu", lambda other: Activation(other, Function("relu"))),
         )
         for words, operation in made:
             yield Fault(
