@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -81,6 +81,25 @@ class Case:
                 nodes.append(new)
         outputs = {key: made if one == wire else one for key, one in self.graph.outputs.items()}
         return replace(self, graph=replace(self.graph, nodes=tuple(nodes), outputs=outputs))
+
+    def beginning(self, steps: int, batch: int | None = None) -> Case:
+        """The same on the first steps, and samples, of the inputs.
+
+        Args:
+            steps: so many, or as many as there are.
+            batch: samples; all by default.
+        """
+        shapes = {one.name: one.shape for one in self.graph.inputs}
+        lengths = {"time": steps} if batch is None else {"time": steps, "batch": batch}
+
+        def cut(array: Array, shape: Sequence[int | str]) -> Array:
+            for word, length in lengths.items():
+                if word in shape and array.shape[shape.index(word)] > length:
+                    array = array.take(range(length), axis=shape.index(word))
+            return array
+
+        inputs = {name: cut(array, shapes[name]) for name, array in self.inputs.items()}
+        return Case(self.graph, inputs, {name: array[:batch, :steps] for name, array in self.ignored.items()})
 
     def with_inputs(self, node: str, inputs: tuple[Wire | None, ...]) -> Case:
         """The same with other values given to one node; they are made before it."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -142,24 +141,15 @@ def shorter(case: Case) -> Iterator[Case]:
     Args:
         case: on the inputs that are asked about.
     """
-    words = {one.name: one.shape for one in case.graph.inputs}
     for steps in SHORT:
-        cut = {name: _cut(array, words[name], steps) for name, array in case.inputs.items()}
-        if all(cut[name] is case.inputs[name] for name in cut):
+        cut = case.beginning(steps)
+        if all(cut.inputs[name] is array for name, array in case.inputs.items()):
             continue
-        ignored = {name: array[:, :steps] for name, array in case.ignored.items()}
-        cut_case = Case(case.graph, cut, ignored)
         try:
-            cut_case.outputs()
+            cut.outputs()
         except ParityError:
             continue
-        yield cut_case
-
-
-def _cut(array: np.ndarray[Any, Any], shape: Sequence[int | str], steps: int) -> np.ndarray[Any, Any]:
-    if "time" not in shape or array.shape[shape.index("time")] <= steps:
-        return array
-    return array.take(range(steps), axis=shape.index("time"))
+        yield cut
 
 
 __all__ = ["BATCH", "SHORT", "TIME", "asked_case", "is_chain", "of_one_form", "shorter"]

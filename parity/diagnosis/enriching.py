@@ -41,8 +41,7 @@ def enriched(case: Case, seed: int = 11) -> Case:
         elif _INITIAL in name:
             inputs[name] = random.uniform(-0.9, 0.9, array.shape).astype(np.float32)
         elif name == MASK:
-            lengths = np.linspace(1, array.shape[1], len(array)).round()[::-1]
-            inputs[name] = np.arange(array.shape[1]) < lengths[:, None]
+            inputs[name] = _unequal(array)[::-1]
     ignored = {name: ~inputs[MASK][..., None] for name in case.ignored if MASK in inputs}
     return Case(case.graph, inputs, ignored)
 

@@ -21,6 +21,7 @@ from parity.diagnosis.locating import differing_layers
 from parity.diagnosis.precision import Precision, precision_of
 from parity.diagnosis.probes import Probe, cause_of, probed, repeated
 from parity.diagnosis.replay import (
+    FEW_REPLICAS,
     NEAR,
     Hypothesis,
     Stage,
@@ -39,9 +40,6 @@ from parity.diagnosis.weighing import Weighed, weigh
 from parity.errors import ParityError
 
 Progress: TypeAlias = Callable[[str, int], None]
-
-FEW_REPLICAS = 4
-"""The floor of a short run only has to tell near from far."""
 
 _CANDIDATES, _NEAREST = 12, 3
 """So many near hypotheses are measured in their own floors; so many others are shown as evidence."""
@@ -93,16 +91,16 @@ def investigate(
         return _unsteady(reference, suspect, asked, unsteady)
     stages = [*_short(suspect, before_it), asked]
     if not before_it:
-        stages[:0] = [made for steps in SHORT if (made := beginning(stages[-1], steps)) is not None]
-    right = confirmed(stages[-1], ())
+        stages[:0] = [made for steps in SHORT if (made := beginning(asked, steps)) is not None]
+    right = confirmed(asked, ())
     if right.fits:
         notes = (*hidden(last), *blindness(stages, tuple(faults_of(last))))
         return Diagnosis(reference, suspect.label, True, evidence=(evidence_of(right, right.error),), notes=notes)
     described = suspect.described(last)
-    if described is not None and (kernel := kernel_at_fault(suspect, described, stages[-1])):
+    if described is not None and (kernel := kernel_at_fault(suspect, described, asked)):
         if coarse := precision_of(replace(asked, case=described)):
             return _coarse(reference, suspect, asked, coarse)
-        return Diagnosis(reference, suspect.label, False, kernel=kernel, first_step=stages[-1].first_step())
+        return Diagnosis(reference, suspect.label, False, kernel=kernel, first_step=asked.first_step())
     weighed = None if described is None else weigh(last, described.graph)
     known = told_numbers(last, weighed.theirs) if weighed else ()
     faults = tuple(fault for fault in (*faults_of(last), *known) if weighed is None or weighed.allows(fault))
@@ -190,8 +188,9 @@ def _by_looking(search: Search) -> list[Hypothesis]:
     """The mistakes that are seen in the weights and options, if they explain what was computed."""
     weighed, faults = search.weighed, None
     if weighed is not None:
-        unlike = tuple(other_numbers(search.asked.case, weighed))
-        faults = weighed.explained(search.faults) or weighed.explained((*search.faults, *unlike))
+        faults = weighed.explained(search.faults) or weighed.explained(
+            (*search.faults, *other_numbers(search.asked.case, weighed))
+        )
     hypothesis = confirmed(search.asked, faults) if faults else None
     return [hypothesis] if hypothesis is not None and hypothesis.fits else []
 

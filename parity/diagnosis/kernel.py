@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.replay import Stage, confirmed, stage_of
 from parity.diagnosis.suspects import Suspect
@@ -78,24 +77,14 @@ def _agreeing(suspect: Suspect, own: Stage, asked: Case) -> Iterator[str]:
 
 def _smaller(case: Case) -> Iterator[Case]:
     """The case on its first samples and steps, the smallest first."""
-    shapes = {one.name: one.shape for one in case.graph.inputs}
     for steps in _SMALL_STEPS:
         for batch in _SMALL_BATCHES:
-            inputs = {name: _cut(array, shapes[name], batch, steps) for name, array in case.inputs.items()}
-            ignored = {name: array[:batch, :steps] for name, array in case.ignored.items()}
-            smaller = Case(case.graph, inputs, ignored)
+            smaller = case.beginning(steps, batch)
             try:
                 smaller.outputs()
             except ParityError:
                 continue
             yield smaller
-
-
-def _cut(array: Array, shape: Sequence[int | str], batch: int, steps: int) -> Array:
-    for word, length in (("batch", batch), ("time", steps)):
-        if word in shape:
-            array = array.take(range(min(length, array.shape[shape.index(word)])), axis=shape.index(word))
-    return array
 
 
 def _sizes(case: Case) -> tuple[int, int]:

@@ -93,7 +93,7 @@ def beginning(stage: Stage, steps: int) -> Stage | None:
     Returns:
         A stage of type `prefix`; None where there is none.
     """
-    graph, shapes = stage.case.graph, {one.name: one.shape for one in stage.case.graph.inputs}
+    graph = stage.case.graph
     forward = all(
         one.spec.directions == DIRECTIONS[:1] and not one.reverse
         for one in graph.operations
@@ -106,16 +106,12 @@ def beginning(stage: Stage, steps: int) -> Stage | None:
     }
     if not (forward and timed and keeps_samples_apart(graph)):
         return None
-    inputs = {
-        name: array[:, :steps] if "time" in shapes[name][:2] else array for name, array in stage.case.inputs.items()
-    }
-    ignored = {name: array[:, :steps] for name, array in stage.case.ignored.items()}
-    case = Case(graph, inputs, ignored)
-    return Stage(case, timed, floor_of(case, _FEW), prefix=True)
+    case = stage.case.beginning(steps)
+    return Stage(case, timed, floor_of(case, FEW_REPLICAS), prefix=True)
 
 
-_FEW = 4
-"""Replicas that tell near from far."""
+FEW_REPLICAS = 4
+"""The floor of a short run only has to tell near from far."""
 
 
 def stage_of(case: Case, observed: Mapping[str, Array], replicas: int = REPLICAS) -> Stage:
@@ -288,6 +284,7 @@ def _same(left: Array, right: Array) -> bool:
 
 
 __all__ = [
+    "FEW_REPLICAS",
     "NEAR",
     "Hypothesis",
     "Stage",
