@@ -21,7 +21,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parity.comparison import Comparison, assert_parity, compare
+    from parity.comparison import Comparison, compare
     from parity.conversion import convert
     from parity.diagnosis import Diagnosis, diagnose
     from parity.errors import FormatError, MissingFrameworkError, ParityError, ShapeError, UnsupportedError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from parity.returns import Returns
     from parity.running import run
     from parity.sources import explain, form_of, read, to_keras, to_onnx, to_torch
+    from parity.testing import assert_parity
     from parity.transferring import Transfer, transfer
 
 __version__ = "0.1.0"
@@ -49,7 +50,7 @@ _HOMES = {
     "ShapeError": "errors",
     "Transfer": "transferring",
     "UnsupportedError": "errors",
-    "assert_parity": "comparison",
+    "assert_parity": "testing",
     "compare": "comparison",
     "convert": "conversion",
     "diagnose": "diagnosis",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
@@ -39,6 +39,10 @@ from parity.sources import Opened, Source, open_source
 from parity.weights_apart import weights_apart
 from parity.worker import ProcessRunner, warm
 
+if TYPE_CHECKING:
+    from parity.baseline import Since
+    from parity.report.record import Record
+
 Progress = Callable[[str], None]
 
 
@@ -69,6 +73,40 @@ class Comparison(Findings):
         from parity.report import save_page
 
         return save_page(self, Path(path), overwrite)
+
+    def save_junit(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write JUnit XML for a CI server: a test case per quantity, pair and rule; see `parity.junit`.
+
+        Raises:
+            ParityError: the file exists and `overwrite` is False.
+        """
+        from parity.junit import junit
+        from parity.report import make_record, write_text
+
+        return write_text(Path(path), junit(make_record(self)), overwrite)
+
+    def against(self, earlier: Record | str | Path, record: Record | None = None) -> Since:
+        """What changed since an earlier record of the same comparison, as after an upgrade of a framework; see `parity.baseline`.
+
+        Args:
+            earlier: the record, or the path of one that `save_json` wrote.
+            record: of this comparison, if it is made already.
+
+        Raises:
+            FormatError: the earlier record is none.
+
+        Example:
+            >>> import tempfile, torch
+            >>> compared = compare(torch.nn.GRU(3, 5), engines=["torch"])
+            >>> earlier = compared.save_json(Path(tempfile.mkdtemp()) / "earlier.json")
+            >>> compared.against(earlier).worse
+            False
+        """
+        from parity.baseline import read_baseline, since
+        from parity.report import make_record
+
+        known = read_baseline(Path(earlier)) if isinstance(earlier, (str, Path)) else earlier
+        return since(known, make_record(self) if record is None else record)
 
     def _repr_html_(self) -> str:
         from parity.report import snippet
@@ -275,24 +313,6 @@ def _mask_values(opened: tuple[Opened, ...]) -> list[float]:
     """What marks a step to leave out, in the models whose first layer asks: random inputs would hardly ever have it."""
     firsts = [source.network.layers[0] for source in opened]
     return list(dict.fromkeys(layer.mask_value for layer in firsts if isinstance(layer, Masking)))
-
-
-def assert_parity(*sources: Source, **options: Any) -> None:
-    """Fail unless everything agrees; the message is the comparison in words. For tests.
-
-    Args:
-        sources, options: as for `compare`.
-
-    Raises:
-        AssertionError: the verdict is disagree or undecided.
-
-    Example:
-        >>> import torch
-        >>> assert_parity(torch.nn.GRU(3, 5), engines=["torch"])
-    """
-    comparison = compare(*sources, **options)
-    if not comparison.ok:
-        raise AssertionError(str(comparison))
 
 
 def _check_comparable(opened: tuple[Opened, ...]) -> None:

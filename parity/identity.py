@@ -54,6 +54,32 @@ def same_weights(left: Network, right: Network) -> bool:
     )
 
 
+def weights_digest(network: Network) -> str | None:
+    """XXH3 of all weights of a network, shapes and numbers in their canonical order, as 32 hexadecimal digits; None where none are known.
+
+    For telling later whether a source is still the same one; see `parity.deferred.digest`.
+
+    Example:
+        >>> import numpy as np
+        >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> def network(number):
+        ...     weights = Weights(np.full((1, 5, 2), number), np.ones((1, 5, 5)))
+        ...     return Network("n", (Recurrent("n", RecurrentSpec("rnn", 2, 5), (weights,)),))
+        >>> weights_digest(network(1.0)) == weights_digest(network(1.0)), weights_digest(network(1.0)) == weights_digest(network(2.0))
+        (True, False)
+        >>> len(weights_digest(network(1.0)))
+        32
+    """
+    if network.graph is not None:
+        held = [array for node in network.graph.nodes for array in node.operation.arrays.held.values()]
+    else:
+        held = [*chain(*_weights_of(network))]
+    if not held:
+        return None
+    parts = (f"{tuple(array.shape)} {array.dtype}".encode() + _digest(array) for array in held)
+    return digest(np.frombuffer(b"".join(parts), np.uint8)).hex()
+
+
 def _weights_of(network: Network) -> list[list[Array | Deferred]]:
     """The arrays of every layer that has any."""
     names = dict.fromkeys((layer.name for layer in (*network.layers, *network.recurrent)), "")

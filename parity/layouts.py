@@ -183,6 +183,17 @@ LAYOUTS: dict[tuple[str, Kind], Layout] = {
     )
 }
 
+OLD_ORDERS: dict[tuple[str, Kind], str] = {
+    (
+        "TensorFlow 1's BasicLSTMCell and LSTMCell, which write i j f o, and Keras 1, which has i c f o",
+        "lstm",
+    ): "i g f o"
+}
+"""Orders of gates that old frameworks had, in canonical letters, by owner and kind.
+
+Source: TensorFlow 1 `rnn_cell_impl.BasicLSTMCell.call`: `i, j, f, o = split(...)`; Keras 1 `recurrent.LSTM.trainable_weights`.
+"""
+
 KERAS_GRU_RESET_BEFORE = _keras("gru", LAYOUTS["keras", "gru"].order, bias="(gate hidden)")
 """Keras's GRU with `reset_after=False` keeps one bias; everything else stands where it stands with `reset_after=True`."""
 

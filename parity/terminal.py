@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,19 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    r"""A text without what a terminal takes for commands, which names from a file may hold.
+
+    Example:
+        >>> plain("a\x1b[31mb")
+        'a\ufffd[31mb'
+    """
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def say(text: str) -> None:
     """One line, as it is."""
     sys.stdout.write(f"{text}\n")
@@ -34,16 +48,18 @@ def say(text: str) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None] | None]:
-    """A line on standard error that says what is running; nothing when that is no terminal."""
+    """A line on standard error that says what is running, and for how long; nothing when that is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.markup import escape
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    errors = Console(stderr=True)
-    with errors.status("starting") as status:
-        yield lambda line: status.update(escape(line))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        running = shown.add_task("starting", total=None)
+        yield lambda line: shown.update(running, description=escape(plain(line)))
 
 
 def show_json(value: object) -> None:

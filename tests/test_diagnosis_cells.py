@@ -268,7 +268,7 @@ def joined(*words: str) -> str:
 def test_one_layer(case: tuple[Kind, ByHand]) -> None:
     kind, by_hand = case
     right = module_of(kind)
-    place = joined(f"layer '{kind}'", "forward direction", by_hand.place)
+    place = joined(f"layer '{kind}'", by_hand.place)
     look = explained if by_hand.kinds == ALL else unseen
     check(look(right, changed(right, by_hand.change, "l0")), by_hand.name, by_hand.words, place)
 
@@ -293,7 +293,7 @@ def test_both_directions(case: tuple[Kind, ByHand]) -> None:
 def test_second_layer_of_two(case: tuple[Kind, ByHand]) -> None:
     kind, by_hand = case
     right = module_of(kind, layers=2)
-    place = joined(f"layer '{kind}_l1'", "forward direction", by_hand.place)
+    place = joined(f"layer '{kind}_l1'", by_hand.place)
     check(explained(right, changed(right, by_hand.change, "l1")), by_hand.name, by_hand.words, place)
 
 
@@ -316,7 +316,7 @@ def test_square_kernels(kind: Kind) -> None:
     def transposed(own: Tensors) -> None:
         own["weight_ih"] = np.concatenate([block.T for block in blocks(own["weight_ih"])])
 
-    place = f"layer '{kind}', forward direction"
+    place = f"layer '{kind}'"
     check(explained(right, changed(right, swapped, "l0")), "kernels swapped", "", place)
     check(explained(right, changed(right, transposed, "l0")), "gate blocks transposed", "", f"{place}, input kernel")
 
@@ -326,7 +326,7 @@ def test_cudnn_kernels_of_a_stack(kind: Kind) -> None:
     """The second layer has square kernels, where the two ways of transposing are one; the first one has not."""
     right = module_of(kind, layers=2)
     kernel = changed(right, cudnn_input_kernel, "l1")
-    place = f"layer '{kind}_l1', forward direction, input kernel"
+    place = f"layer '{kind}_l1', input kernel"
     check(explained(right, kernel), "gate blocks transposed", "", place)
     check(explained(right, changed(right, cudnn_input_kernel, "l0", "l1")), "cuDNN's layout", "input", "input kernel")
     check(explained(right, changed(right, cudnn_kernels, "l0", "l1")), "cuDNN's layout", "kernels", "the whole model")
@@ -436,7 +436,7 @@ OF_KERAS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.lay
 def test_functions_of_keras(kind: Kind, own: dict[str, str], options: dict[str, str], name: str, words: str) -> None:
     right = filled(OF_KERAS[kind](UNITS, return_sequences=True, name=kind, **own))
     suspect = with_options(right, **options)
-    place = f"layer '{kind}', forward direction"
+    place = f"layer '{kind}'"
     check(diagnose(right, suspect, pairs=False), name, words, place)
     check(diagnose(right, recording_of(suspect), initial_state=zeros(kind), pairs=False), name, words, place)
 
@@ -479,7 +479,7 @@ def torch_gru(layer: Any, bias: Callable[[np.ndarray[Any, Any]], tuple[Any, Any]
 def test_reset_before_put_into_torch(bias: Callable[[np.ndarray[Any, Any]], tuple[Any, Any]], words: str) -> None:
     right = filled(keras.layers.GRU(UNITS, return_sequences=True, reset_after=False, name="gru"))
     suspect = torch_gru(right, bias)
-    place = "layer 'gru', forward direction"
+    place = "layer 'gru'"
     check(diagnose(right, suspect, pairs=False), "reset gate", words, place)
     recording, states = recorded(suspect)
     check(diagnose(right, recording, initial_state=states, pairs=False), "reset gate", words, place)
@@ -494,7 +494,7 @@ def test_reset_after_put_into_a_layer_before(kept: Callable[[Any], Any], words: 
     suspect.build((None, None, FEATURES))
     kernel, recurrent, bias = right.get_weights()
     suspect.set_weights([kernel, recurrent, kept(bias)])
-    check(diagnose(right, suspect, pairs=False), "reset gate", words, "layer 'gru', forward direction")
+    check(diagnose(right, suspect, pairs=False), "reset gate", words, "layer 'gru'")
 
 
 def test_options_lost() -> None:
@@ -504,7 +504,7 @@ def test_options_lost() -> None:
         )
     )
     suspect = torch_gru(right, lambda b: (b, 0 * b))
-    check(diagnose(right, suspect, pairs=False), "options lost", "plain cell", "layer 'gru', forward direction")
+    check(diagnose(right, suspect, pairs=False), "options lost", "plain cell", "layer 'gru'")
 
 
 def test_one_bias_of_keras_in_both_of_torch() -> None:
@@ -514,7 +514,7 @@ def test_one_bias_of_keras_in_both_of_torch() -> None:
     arrays = (kernel.T, recurrent.T, bias, bias)
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     suspect.load_state_dict({name: torch.tensor(array) for name, array in zip(names, arrays, strict=True)})
-    place = "layer 'lstm', forward direction, bias"
+    place = "layer 'lstm', bias"
     check(diagnose(right, suspect, pairs=False), "bias doubled", "both bias vectors", place)
 
 
@@ -528,7 +528,7 @@ def test_first_step_without_its_inner_bias() -> None:
         others, _ = right(torch.from_numpy(x[:, 1:]), h)
     recording = {"inputs": x, "outputs": torch.cat([one, others], dim=1).numpy()}
     diagnosis = diagnose(right, recording, initial_state=zeros("gru"), pairs=False)
-    check(diagnosis, "first step apart", "b_hn", "layer 'gru', forward direction, bias of the recurrence")
+    check(diagnosis, "first step apart", "b_hn", "layer 'gru', bias of the recurrence")
 
 
 def described(

@@ -105,6 +105,7 @@ class Sounds(nn.Module):
         super().__init__()
         self.causal = nn.Conv1d(3, 6, 3, dilation=2)
         self.strided = nn.Conv1d(6, 6, 3, stride=2)
+        self.grouped = nn.Conv1d(6, 6, 3, padding=1, groups=2)
         self.pool: nn.Module = nn.AvgPool1d(2)
         self.gru = nn.GRU(6, 5, batch_first=True)
         self.sides = ((4, 0), (0, 1))
@@ -112,7 +113,7 @@ class Sounds(nn.Module):
     def forward(self, sound: Tensor) -> Tensor:
         """The mean over time of the recurrent layer, (batch, 5)."""
         x = self.causal(F.pad(sound, self.sides[0]))
-        x = self.pool(torch.tanh(self.strided(F.pad(x, self.sides[1]))))
+        x = self.pool(torch.tanh(self.strided(F.pad(self.grouped(x), self.sides[1]))))
         return self.reduced(self.gru(x.transpose(1, 2))[0])
 
     def reduced(self, x: Tensor) -> Tensor:
@@ -297,6 +298,21 @@ WORDS: dict[str, tuple[Change, str, str]] = {
         "padding row zero",
         "table",
     ),
+    "the next word": (
+        instead("table", lambda table, x: table((x + 1).clamp(max=8))),
+        "index off by one",
+        "table",
+    ),
+    "table read into its transpose": (
+        put("table.weight", lambda w: w.contiguous().reshape(w.t().shape).t()),
+        "table reshaped",
+        "table",
+    ),
+    "skip from elsewhere": (
+        option("skip", lambda _, other: torch.where(other > 0, other, other / 0.3) + other),
+        "connection from elsewhere",
+        "add",
+    ),
     "scaled rows": (put("table.weight", lambda w: w * math.sqrt(5)), "embedding scaled", "table"),
     "no skip": (option("skip", lambda steps, _: steps), "connection lost", "add"),
     "skip alone": (option("skip", lambda _, other: other), "connection lost", "add"),
@@ -321,6 +337,11 @@ SOUNDS: dict[str, tuple[Change, str, str]] = {
     "channels": (put("strided.weight", lambda w: w.transpose(0, 1)), "kernel transposed", "strided"),
     "order of the channels": (put("causal.weight", lambda w: w.flip(1)), "channels reversed", "causal"),
     "bias": (put("strided.bias", torch.zeros_like), "bias dropped", "strided"),
+    "groups": (
+        put("grouped.weight", lambda w: w[[0, 3, 1, 4, 2, 5]]),
+        "groups in another order",
+        "grouped",
+    ),
     "stride": (option("strided.stride", (1,)), "strides", "strided"),
     "dilation": (
         both(option("causal.dilation", (1,)), option("sides", ((2, 0), (0, 1)))),
@@ -369,6 +390,8 @@ def test_outputs_alone_name_the_mistake(opened: Any, model: str, change: Change,
     assert len(explanations) == (2 if change is ON_EITHER_SIDE else 1), str(found)
     for faults in explanations:
         assert [(fault.name, fault.place.layer) for fault in faults] == [(kind, layer)], str(found)
+    if change is ON_EITHER_SIDE:
+        assert any("19 steps in place of 20 would tell the two ways of 'padding' apart" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("model", ["norms", "words", "sounds"])
@@ -469,3 +492,79 @@ def test_right_port(crnn_file: Path, ported: Crnn) -> None:
     found = diagnose(crnn_file, ported, pairs=False)
     assert found.agrees
     assert not found.faults
+
+
+class Halves(nn.Module):
+    """A recurrent layer in one format, and behind it a dense layer in another."""
+
+    def __init__(self, cell: Any) -> None:
+        super().__init__()
+        self.rnn = cell(3, 5, batch_first=True)
+        self.head = nn.Linear(5, 7)
+        self.inside = torch.float32
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of (batch, time, 3) (batch, time, 7)."""
+        found: Tensor = self.head(self.rnn((x * 0.3).to(self.inside))[0].float())
+        return found
+
+
+@pytest.mark.parametrize("cell", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_head_in_float32(cell: Any, dtype: torch.dtype) -> None:
+    """The outputs are no numbers of the shorter format; what the dense layer takes is told by them."""
+    right = shaken(Halves(cell))
+    wrong: Any = copy.deepcopy(right)
+    wrong.rnn.to(dtype)
+    wrong.inside = dtype
+    x = np.random.default_rng(2).normal(size=(4, 9, 3)).astype(np.float32)
+    with torch.no_grad():
+        outputs = wrong(torch.from_numpy(x)).numpy()
+    found = diagnose(right, {"inputs": x, "outputs": outputs}, pairs=False)
+    assert [fault.name for fault in found.faults] == ["precision"], str(found)
+    word = str(dtype).removeprefix("torch.")
+    assert f"computes in {word} up to layer 'head', which computes in float32" in found.cause, found.cause
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_noise_of_the_size_of_a_format_is_none(dtype: torch.dtype) -> None:
+    """Errors as large as a shorter format makes, which it did not make."""
+    right = shaken(Halves(nn.GRU))
+    random = np.random.default_rng(2)
+    x = random.normal(size=(4, 9, 3)).astype(np.float32)
+    with torch.no_grad():
+        outputs = right(torch.from_numpy(x)).numpy()
+    size = float(torch.finfo(dtype).eps)
+    noisy = (outputs + size * random.normal(size=outputs.shape)).astype(np.float32)
+    found = diagnose(right, {"inputs": x, "outputs": noisy}, pairs=False)
+    assert not found.faults, str(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rounded_weights_are_no_constants(dtype: torch.dtype) -> None:
+    """A number that stands in the code is not among the layers whose weights are rounded."""
+    right = shaken(Halves(nn.GRU))
+    wrong = copy.deepcopy(right).to(dtype).float()
+    x = np.random.default_rng(2).normal(size=(4, 9, 3)).astype(np.float32)
+    with torch.no_grad():
+        outputs = wrong(torch.from_numpy(x)).numpy()
+    found = diagnose(right, {"inputs": x, "outputs": outputs}, pairs=False)
+    assert [(fault.name, fault.place.layer) for fault in found.faults] == [("weights rounded", "")], str(found)
+    assert "constant" not in found.cause
+
+
+def test_layers_are_called_as_in_the_users_model() -> None:
+    """A convolution of Keras with an activation is two operations to parity, and one layer to its owner."""
+    import keras
+
+    random = np.random.default_rng(6)
+    x = keras.Input((12, 3), name="x")
+    conv = keras.layers.Conv1D(5, 3, padding="causal", activation="tanh", name="sounds")
+    right = keras.Sequential([x, conv, keras.layers.GRU(4, return_sequences=True, name="gru")])
+    right.set_weights([random.normal(0, 0.5, one.shape) for one in right.get_weights()])
+    wrong = keras.models.clone_model(right)
+    wrong.set_weights([one[::-1] if one.ndim == 3 else one for one in right.get_weights()])
+    given = random.normal(size=(4, 12, 3)).astype(np.float32)
+    found = diagnose(right, {"inputs": given, "outputs": np.asarray(wrong(given))}, pairs=False)
+    assert [fault.name for fault in found.faults] == ["kernel flipped"], str(found)
+    assert "layer 'sounds'" in found.cause, found.cause

@@ -315,9 +315,10 @@ def test_what_only_the_own_code_can_mend() -> None:
     x = np.random.default_rng(1).normal(size=(4, 9, 3)).astype("float32")
     found = diagnose(right, wrong, inputs=x)
     assert found.found, found.cause
-    assert found.repair.startswith("#")
-    with pytest.raises(ParityError, match="mended in the suspect's own code"):
-        found.repaired()
+    assert found.repair.startswith("# In the code around layer 'gru'")
+    assert "copy.deepcopy(reference)" in found.repair
+    assert parity.compare(right, found.repaired(), inputs=x).ok
+    assert parity.compare(right, pasted(found, right, wrong), inputs=x).ok
 
 
 def keras_model(random: np.random.Generator) -> tuple[Any, Any]:

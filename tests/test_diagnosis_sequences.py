@@ -269,6 +269,34 @@ def test_directions_merged_otherwise_are_named(code: Callable[..., Any]) -> None
     among(of_recording(summed, code, "gru", bidirectional=True), "merge mode")
 
 
+@pytest.mark.parametrize(("right", "wrong"), [(averaged, multiplied), (multiplied, averaged)])
+def test_directions_merged_by_hand_are_named_in_live_models(
+    right: Callable[..., Any], wrong: Callable[..., Any]
+) -> None:
+    model, source = opened(right, "rnn", UNITS, 0, True, 1)
+    found = diagnose(source, wrong_of(model, wrong), pairs=False)
+    named(found, "merge mode")
+    assert found.where[0].called == "rnn"
+
+
+def apart(module: Any, x: Tensor) -> Tensor:
+    """The directions of two layers each above its own alone."""
+    found = []
+    for way, suffix in enumerate(("", "_reverse")):
+        stack = nn.GRU(FEATURES, UNITS, 2, batch_first=True)
+        for name, value in stack.named_parameters():
+            own = getattr(module.rnn, name + suffix).detach()
+            own = own[:, way * UNITS : (way + 1) * UNITS] if name == "weight_ih_l1" else own
+            value.data = own.clone()
+        found.append(stack(x)[0] if way == 0 else stack(x.flip(1))[0].flip(1))
+    return module.head(torch.cat(found, dim=-1))
+
+
+def test_independent_stacks_are_named() -> None:
+    found = of_recording(steps, apart, "gru", 2 * UNITS, bidirectional=True, layers=2)
+    named(found, "independent stacks", "rnn_l1")
+
+
 def two_backward(module: Any, x: Tensor) -> Tensor:
     return module.second(module.rnn(x.flip(1))[0].flip(1))[0]
 
@@ -327,6 +355,23 @@ def c_for_h(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
 def c_alone(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
     y, (_, c) = layer(x, states)
     return [y, c[0], c[0]]
+
+
+def ends_exchanged(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
+    y, (h, c) = layer(x, states)
+    return [y, h[1], c[1], h[0], c[0]]
+
+
+def h_ends_exchanged(layer: Any, x: Tensor, states: tuple[Tensor, ...]) -> list[Tensor]:
+    y, (h, c) = layer(x, states)
+    return [y, h[1], c[0], h[0], c[1]]
+
+
+def test_final_states_of_the_other_direction_are_named() -> None:
+    for code, words in ((ends_exchanged, "the final c and h"), (h_ends_exchanged, "the final h of")):
+        found = bare("lstm", code, bidirectional=True)
+        named(found, "final states of the directions exchanged")
+        assert words in found.cause
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -389,9 +434,31 @@ def test_padded_steps_that_are_computed_are_named(
     layer = lively(KINDS[kind](FEATURES, UNITS, batch_first=True, bidirectional=bidirectional))
     x = torch.randn(4, 9, FEATURES, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        outputs = [one.numpy() for one in code(layer, x)]
+        names = ["output", "gru.forward_state_h" if bidirectional else "gru.state_h"]
+        outputs = dict(zip(names, (one.numpy() for one in code(layer, x)), strict=True))
     lengths = [9, 4, 6, 3] if code is one_fewer else LENGTHS
     among(diagnose(layer, {"inputs": x.numpy(), "outputs": outputs}, lengths=lengths, pairs=False), name)
+
+
+def test_what_was_not_recorded_is_said_to_tell_two_masks_apart() -> None:
+    layer = lively(nn.GRU(FEATURES, UNITS, batch_first=True, bidirectional=True))
+    x = torch.randn(4, 9, FEATURES, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        y, h = layer(x)
+    found = diagnose(layer, {"inputs": x.numpy(), "outputs": y.numpy()}, lengths=LENGTHS, pairs=False)
+    among(found, "mask ignored")
+    assert any("'gru.forward_state_h', which was not given, would tell" in note for note in found.notes)
+    outputs = [y.numpy(), *h.numpy()]
+    named(diagnose(layer, {"inputs": x.numpy(), "outputs": outputs}, lengths=LENGTHS, pairs=False), "mask ignored")
+
+
+def test_a_mask_by_value_that_these_inputs_cannot_show_is_told() -> None:
+    layer = lively(nn.GRU(FEATURES, UNITS, batch_first=True))
+    x = torch.randn(4, 9, FEATURES, generator=torch.Generator().manual_seed(3))
+    words = "masked by value (needs a step of zeros among the valid ones)"
+    assert any(words in note for note in diagnose(layer, layer, x.numpy()).notes)
+    x[1, 4] = 0.0
+    assert not any("masked by value" in note for note in diagnose(layer, layer, x.numpy()).notes)
 
 
 def test_formats_with_fewer_digits_are_known_by_their_errors() -> None:
@@ -464,5 +531,13 @@ def test_models_of_keras_beside_what_ports_of_them_gave() -> None:
     repeated = np.take_along_axis(ops.convert_to_numpy(ahead), last, axis=1)
     kept = ops.flip(both.backward_layer(x, mask=mask), axis=1)
     among(given(head(ops.concatenate([repeated, kept], axis=-1))), "padded steps filled otherwise")
+    plain, last = layers.Bidirectional(layers.GRU(UNITS)), layers.GRU(UNITS)
+    whole = keras.Model(inputs, layers.Dense(CLASSES)(plain(inputs)))
+    by_value = keras.Model(inputs, whole.layers[-1](plain(layers.Masking()(inputs))))
+    named(diagnose(whole, by_value, inputs=x, pairs=False), "masked by value")
+    ends = keras.Model(inputs, last(layers.Masking()(inputs)))
+    zeros = ops.convert_to_numpy(last(x, mask=mask)) * (np.array(LENGTHS)[:, None] == 9)
+    found = diagnose(ends, {"inputs": x, "outputs": zeros.astype("float32")}, pairs=False)
+    named(found, "step in place of the final state", last.name)
     right_way = ops.convert_to_numpy(turned.layers[-1](ops.flip(back(x), axis=1)))
     named(diagnose(turned, {"inputs": x, "outputs": right_way}, pairs=False), "steps not turned back", back.name)

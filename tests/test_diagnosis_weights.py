@@ -6,7 +6,10 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import keras
@@ -127,3 +130,133 @@ def test_a_kernel_that_is_off_is_told_from_a_mapping(monkeypatch: pytest.MonkeyP
     assert "kernel, or code around the layers" in found.cause
     monkeypatch.undo()
     assert parity.diagnose(right, with_weights(nn.LSTM, right), pairs=False).agrees
+
+
+def stacked(kind: Any) -> Any:
+    """Two layers of two directions, whose recurrent kernels are of one shape."""
+    torch.manual_seed(3)
+    made = kind(FEATURES, UNITS, 2, bidirectional=True, batch_first=True)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.uniform_(-0.7, 0.7)
+    return made
+
+
+def loaded(right: Any, **sources: str) -> Any:
+    """A copy with tensors of other names."""
+    wrong = deepcopy(right)
+    state = right.state_dict()
+    wrong.load_state_dict({name: state[sources.get(name, name)] for name in state})
+    return wrong
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(
+    ("sources", "name", "words"),
+    [
+        ({"weight_hh_l0": "weight_hh_l1", "weight_hh_l1": "weight_hh_l0"}, "tensors swapped", "recurrent kernel of layer"),
+        ({"bias_ih_l0": "bias_ih_l0_reverse", "bias_ih_l0_reverse": "bias_ih_l0"}, "tensors swapped", "bias of the input of its backward"),
+        ({"weight_hh_l1": "weight_hh_l0_reverse"}, "tensor of another place", "the backward direction of layer"),
+    ],
+)  # fmt: skip
+def test_a_tensor_of_another_place(kind: Any, sources: dict[str, str], name: str, words: str) -> None:
+    right = stacked(kind)
+    found = parity.diagnose(right, loaded(right, **sources), pairs=False)
+    assert [fault.name for fault in found.faults] == [name], str(found)
+    assert words in found.cause
+    assert parity.compare(right, found.repaired()).ok
+
+
+class Heads(nn.Module):
+    """An LSTM and dense layers of one size behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 8)
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+        self.norm = nn.LayerNorm(8)
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of every step."""
+        y, _ = self.lstm(self.table(x))
+        return torch.as_tensor(self.two(torch.tanh(self.one(self.norm(y)))))
+
+
+TOKENS = np.random.default_rng(2).integers(0, 20, (3, 9))
+
+
+def with_state(right: Heads, change: Callable[[dict[str, Any]], None]) -> Heads:
+    wrong = deepcopy(right)
+    state = {name: tensor.clone() for name, tensor in right.state_dict().items()}
+    change(state)
+    wrong.load_state_dict(state)
+    return wrong
+
+
+def heads() -> Heads:
+    torch.manual_seed(1)
+    made = Heads().eval()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.uniform_(-1.2, 1.2)
+    return made
+
+
+@cache
+def heads_and_reference() -> tuple[Heads, parity.Network]:
+    """The module, and what is read of it: tracing takes a while."""
+    right = heads()
+    return right, parity.read(right, inputs=TOKENS)
+
+
+def _exchange(state: dict[str, Any]) -> None:
+    for name in ("weight", "bias"):
+        state[f"one.{name}"], state[f"two.{name}"] = state[f"two.{name}"], state[f"one.{name}"]
+
+
+def _of_a_fresh_one(*names: str) -> Callable[[dict[str, Any]], None]:
+    torch.manual_seed(7)
+    fresh = Heads().state_dict()
+    return lambda state: state.update({name: fresh[name] for name in names})
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (_exchange, ["layers swapped"]),
+        (lambda state: state.update({"two.weight": state["one.weight"]}), ["tensor of another place"]),
+        (lambda state: state.update({"one.weight": -state["one.weight"]}), ["kernel negated"]),
+        (lambda state: state.update({"table.weight": 2 * state["table.weight"]}), ["table doubled"]),
+        (lambda state: state.update({"norm.weight": -state["norm.weight"]}), ["gamma negated"]),
+        (lambda state: state.update({"one.weight": state["one.weight"].half().float()}), ["weights rounded"]),
+        (_of_a_fresh_one("one.weight", "one.bias"), ["never loaded", "never loaded"]),
+        (_of_a_fresh_one("table.weight"), ["never loaded"]),
+    ],
+)
+def test_weights_around_recurrent_layers(change: Callable[[dict[str, Any]], None], names: list[str]) -> None:
+    right, reference = heads_and_reference()
+    wrong = with_state(right, change)
+    found = parity.diagnose(reference, wrong, inputs=TOKENS, pairs=False)
+    assert [fault.name for fault in found.faults] == names, str(found)
+    with torch.no_grad():
+        mended, wanted = (one(torch.from_numpy(TOKENS)) for one in (found.repaired(), right))
+    assert torch.allclose(mended, wanted, atol=1e-5)
+
+
+def test_many_tensors_each_with_its_own_mistake() -> None:
+    right, reference = heads_and_reference()
+
+    def change(state: dict[str, Any]) -> None:
+        state["lstm.weight_ih_l0"] = state["lstm.weight_ih_l0"].T.reshape(32, 8)
+        state["lstm.weight_hh_l0"] = state["lstm.weight_hh_l0"].roll(8, 0)
+        state["norm.bias"] = torch.full((8,), 0.3) + state["norm.weight"].roll(1)
+        state["one.weight"] = -state["one.weight"]
+        state["two.weight"] = 2 * state["two.weight"]
+
+    found = parity.diagnose(reference, with_state(right, change), inputs=TOKENS, pairs=False)
+    names = [fault.name for fault in found.faults]
+    expected = ["reshaped instead of transposed", "gate order", "other numbers", "kernel negated", "kernel doubled"]
+    assert names == expected, str(found)
+    assert [place.layer for place in found.where] == ["lstm", "lstm", "norm", "one", "two"]
+    assert parity.compare(right, found.repaired(), inputs=TOKENS).ok

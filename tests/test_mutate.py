@@ -9,9 +9,12 @@ from dataclasses import replace
 import mutate
 import numpy as np
 import pytest
+from mutating.coded import Coded
 from mutating.judging import GOOD, LIVE, RECORDED, Verdict, names, status_of
+from mutating.masked import MASKED
 from mutating.models import Recipe, built, random_cells, random_run
 from mutating.planning import KINDS, Task, arounds, blind, healthy, known, pairs, singles, wholes
+from mutating.stacks import STACKS
 
 import parity
 from parity.diagnosis import Diagnosis, Fault, Place, diagnose
@@ -48,6 +51,26 @@ def test_single_faults_are_named(kind: str) -> None:
 def test_faults_in_code_and_around_recurrent_layers_are_named() -> None:
     tasks = [*sampled(wholes(4, 1, ("gru", "lstm"), ENGINES), 9), *sampled(arounds(4, 1, ("rnn",), ENGINES), 5, 1)]
     check(judged(tasks), 0.99)
+
+
+@pytest.mark.parametrize(("cases", "share"), [(MASKED, 9), (STACKS, 25)])
+def test_faults_with_masks_directions_and_stacks_are_named(cases: tuple[Coded, ...], share: int) -> None:
+    titles = {case.title for case in cases[::share]}
+    tasks = [task for task in wholes(11, 1, KINDS, ENGINES) if task.title in titles]
+    assert len(tasks) == len(titles) >= 4
+    check(judged(tasks), 0.99)
+
+
+def test_every_mistake_in_code_changes_what_a_model_computes() -> None:
+    cases = MASKED + STACKS
+    assert len({case.title for case in cases}) == len(cases)
+    for case in cases[::17]:
+        recipe = Recipe(case.kinds[0], seed=12, reference=case.right[0], engine=case.wrong[0])
+        wrong = case.subject(recipe)
+        right = replace(wrong, suspect=wrong.reference, recipe=replace(recipe, engine=recipe.reference))
+        (one,), (other,) = (side.recorded(wrong.x, None) for side in (right, wrong))
+        assert one.shape == other.shape, case.title
+        assert np.abs(one - other).max() > 1e-3, case.title
 
 
 def test_pairs_of_faults_are_named() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -52,6 +53,11 @@ def _told() -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with a code of `EXIT_CODES` or 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a name from a file may hold what a terminal has no character for
     with _told():
         app(args=None if arguments is None else list(arguments), prog_name="parity")
 

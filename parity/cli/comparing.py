@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,9 @@ from parity.cli.options import (
 )
 from parity.errors import ParityError
 
+if TYPE_CHECKING:
+    from parity.report import Record
+
 
 def compare(
     context: typer.Context,
@@ -30,22 +34,22 @@ def compare(
     engines: Annotated[
         str | None,
         typer.Option(
-            help="Of keras, torch, onnxruntime, keras:tensorflow, keras:torch, keras:jax; comma-separated. "
-            "[default: the installed ones of the first three]"
+            help="Of keras, torch, onnxruntime, keras:tensorflow, keras:torch, keras:jax; comma-separated.",
+            show_default="the installed ones of the first three",
         ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to run.")] = Device.cpu,
     inputs: Annotated[
-        Path | None, typer.Option(help="An .npz file with one array, batch first. [default: random]")
+        Path | None, typer.Option(help="An .npz file with one array, batch first.", show_default="random")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Samples of random inputs. [default: 3, or as many as lengths]")
+        int | None, typer.Option(min=1, help="Samples of random inputs.", show_default="3, or as many as lengths")
     ] = None,
     time: Annotated[
-        int | None, typer.Option(min=1, help="Steps of random inputs. [default: 17, or the largest length]")
+        int | None, typer.Option(min=1, help="Steps of random inputs.", show_default="17, or the largest length")
     ] = None,
     lengths: Annotated[
-        str | None, typer.Option(help="Valid steps of each sample, the rest being padding: 7,3,1. [default: all]")
+        str | None, typer.Option(help="Valid steps of each sample, the rest being padding: 7,3,1.", show_default="all")
     ] = None,
     layer: Annotated[
         list[str] | None,
@@ -59,20 +63,32 @@ def compare(
         bool,
         typer.Option("--layers", help="Judge every layer of a whole model, too: names the first one that differs."),
     ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="An earlier JSON record: say what changed since, as after an upgrade of a framework."),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the JSON record here.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML for a CI server here.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Run models in every engine on the same inputs and judge whether they compute the same.
 
+    In GitHub Actions the verdict is an annotation, too, and stands in the summary of the job.
+
     Examples: parity compare model.keras --report report.html
     / parity compare model.keras port.safetensors
+    / parity compare model.keras --baseline earlier.json --junit results.xml
     """
-    from parity import comparison, comparison_table, terminal
+    from parity import comparison, comparison_table, github, terminal
+    from parity.baseline import read_baseline
+    from parity.report import make_record
 
     drawn = [f"--{name}" for name in ("batch", "time") if inputs is not None and given_on_the_line(context, name)]
     check_drawn(drawn)
-    _check_targets(report, json, overwrite)
+    targets = {"report": report, "record": json, "tests": junit}
+    _check_targets(targets, overwrite)
+    earlier = None if baseline is None else read_baseline(baseline)
     run_custom(context, custom)
     with terminal.progress() as progress:
         compared = comparison.compare(
@@ -88,11 +104,16 @@ def compare(
             layers=layers,
             progress=progress,
         )
-    comparison_table.show_comparison(compared)
-    if report is not None:
-        terminal.say(f"report: {compared.save_html(report, overwrite)}")
-    if json is not None:
-        terminal.say(f"record: {compared.save_json(json, overwrite)}")
+        if progress is not None and not compared.ok:
+            progress("the likely cause")
+        record = make_record(compared)
+    if earlier is not None:
+        record["baseline"] = compared.against(earlier, record).as_json()
+    with github.commands_stopped(terminal.say):
+        comparison_table.show_comparison(compared, record)
+    for line in github.show_in_actions(record):
+        terminal.say(line)
+    _write(record, targets, overwrite)
     raise typer.Exit(EXIT_CODES[compared.verdict])
 
 
@@ -104,20 +125,34 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _check_targets(report: Path | None, json: Path | None, overwrite: bool) -> None:
-    """The report and the record can be written, before anything is run for them."""
+_SUFFIXES = {"report": ".html", "record": ".json", "tests": ".xml"}
+
+
+def _check_targets(targets: Mapping[str, Path | None], overwrite: bool) -> None:
+    """What is to be written can be, before anything is run for it."""
     from parity.files import check_target
 
-    for target, suffix in ((report, ".html"), (json, ".json")):
-        if target is not None and target.suffix.lower() != suffix:
+    given = {what: target for what, target in targets.items() if target is not None}
+    for what, target in given.items():
+        suffix = _SUFFIXES[what]
+        if target.suffix.lower() != suffix:
             raise ParityError(
                 "the name does not say the format", str(target), f"a name ending in {suffix}", target.name
             )
-    if report is not None and report == json:
-        raise ParityError("the report and the record have one name", str(report), "two names", remedy="give them two")
-    for target in (report, json):
+    for target in given.values():
+        check_target(target, overwrite)
+
+
+def _write(record: Record, targets: Mapping[str, Path | None], overwrite: bool) -> None:
+    """The files that were asked for, each of the same record."""
+    from parity import terminal
+    from parity.junit import junit
+    from parity.report import render_record, to_json, write_text
+
+    texts = {"report": render_record, "record": to_json, "tests": junit}
+    for what, target in targets.items():
         if target is not None:
-            check_target(target, overwrite)
+            terminal.say(f"{what}: {write_text(target, texts[what](record), overwrite)}")
 
 
 def report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,14 @@ from parity.cli.options import (
     integers,
     run_custom,
 )
+from parity.errors import ParityError
+
+
+def _check_recorded(given: Sequence[str]) -> None:
+    """Options of random inputs, and of where a suspect runs, have no meaning for a recording."""
+    if given:
+        expected, remedy = "a recording without them", "leave them out: its inputs are in the file, and nothing is run"
+        raise ParityError("these options are for a suspect that is run", ", ".join(given), expected, remedy=remedy)
 
 
 def diagnose(
@@ -25,7 +34,7 @@ def diagnose(
     suspect: Annotated[
         Path,
         typer.Argument(
-            help="The model file to be explained; or an .npz file of recorded arrays called inputs and outputs."
+            help="The model file to be explained; or an .npz file of what it gave once: np.savez(path, inputs=x, outputs=y), batch first."
         ),
     ],
     inputs: Annotated[
@@ -53,21 +62,32 @@ def diagnose(
     """Say why a suspect differs from a reference: the likely cause, where, the evidence, and the lines that repair it.
 
     Every mistake that parity knows is made in the reference; the one that gives what the suspect gives is the cause. Exits with 0 if there
-    is nothing to explain, with 1 if they differ.
+    is nothing to explain, with 1 if they differ, with 2 if they cannot be laid beside each other.
 
     Examples: parity diagnose model.keras port.safetensors
-    / parity diagnose model.keras recorded.npz
+    / parity diagnose model.keras recorded.npz --no-pairs
+    / parity diagnose model.keras port.onnx --layer encoder --layer lstm_1 --lengths 17,9,4,1
     """
     from parity import diagnosis
     from parity.diagnosis import showing, written
-    from parity.diagnosis.recording import is_recording
+    from parity.diagnosis.recording import has_both_sides, is_recording
     from parity.files.target import check_target
 
     check_drawn([f"--{name}" for name in ("batch", "time") if inputs is not None and given_on_the_line(context, name)])
     if json is not None:
         check_target(json, overwrite)
     run_custom(context, custom)
+    if has_both_sides(reference):
+        remedy = "what is right comes first: parity diagnose MODEL recorded.npz"
+        raise ParityError(
+            "a recording cannot be the reference", str(reference), "a model file", "inputs and outputs", remedy
+        )
     recorded = is_recording(suspect)
+    if recorded:
+        given = [
+            f"--{name}" for name in ("batch", "time", "seed", "device", "tf32") if given_on_the_line(context, name)
+        ]
+        _check_recorded(given)
     opened = chosen([reference] if recorded else [reference, suspect], layer or [], None)
     with showing.progress() as progress:
         found = diagnosis.diagnose(

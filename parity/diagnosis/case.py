@@ -82,6 +82,19 @@ class Case:
         outputs = {key: made if one == wire else one for key, one in self.graph.outputs.items()}
         return replace(self, graph=replace(self.graph, nodes=tuple(nodes), outputs=outputs))
 
+    def with_output(self, name: str, operation: Layered) -> Case:
+        """The same with an operation on one output alone; whoever else took the value still takes it.
+
+        Args:
+            name: of the output.
+            operation: takes it.
+        """
+        key = operation.name
+        while any(node.name == key for node in self.graph.nodes) or any(one.name == key for one in self.graph.inputs):
+            key += "'"
+        nodes = (*self.graph.nodes, Node(key, operation, (self.graph.outputs[name],)))
+        return replace(self, graph=replace(self.graph, nodes=nodes, outputs={**self.graph.outputs, name: Wire(key)}))
+
     def beginning(self, steps: int, batch: int | None = None) -> Case:
         """The same on the first steps, and samples, of the inputs.
 
@@ -107,7 +120,9 @@ class Case:
         return replace(self, graph=replace(self.graph, nodes=nodes))
 
 
-def chain_case(network: Network, x: Array, states: Mapping[str, State], mask: Array | None = None) -> Case:
+def chain_case(
+    network: Network, x: Array, states: Mapping[str, State], mask: Array | None = None, sequence: bool = True
+) -> Case:
     """A chain of layers on inputs, from given states.
 
     Args:
@@ -115,6 +130,7 @@ def chain_case(network: Network, x: Array, states: Mapping[str, State], mask: Ar
         x: (batch, time, features), or (batch, time) integers.
         states: of every recurrent layer.
         mask: (batch, time), True where a step is valid; None for all.
+        sequence: whether a layer by itself gives every step, whatever it returns itself.
 
     Example:
         >>> from parity.recurrent import RecurrentSpec, Weights
@@ -125,7 +141,7 @@ def chain_case(network: Network, x: Array, states: Mapping[str, State], mask: Ar
         >>> {name: value.shape for name, value in case.outputs().items()}
         {'output': (4, 7, 5), 'gru.state_h': (4, 5)}
     """
-    shown = with_sequence(network)
+    shown = with_sequence(network) if sequence else network
     graph = graph_of_call(shown, masked=mask is not None)
     inputs = {graph.inputs[0].name: x}
     if mask is not None:
@@ -174,7 +190,7 @@ def _names(layer: Bidirectional) -> tuple[str, ...]:
 def _ignored(network: Network, graph: Graph, mask: Array | None) -> dict[str, Array]:
     """Steps of the sequence of a bare layer that a mask leaves out."""
     last = network.layers[-1]
-    if mask is None or not network.bare or not isinstance(last, Recurrent):
+    if mask is None or not network.bare or not isinstance(last, Recurrent) or not last.return_sequences:
         return {}
     padded = ~(mask[:, ::-1] if last.reverse else mask)
     return {

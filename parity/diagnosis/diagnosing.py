@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from parity.diagnosis.cases import BATCH, TIME, asked_case, is_chain, of_one_form, shorter
+from parity.diagnosis.case import Case
+from parity.diagnosis.cases import (
+    BATCH,
+    TIME,
+    asked_cases,
+    gives_last_step,
+    is_chain,
+    notes_of_form,
+    of_one_form,
+    shorter,
+    with_other_padding,
+)
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.investigating import Progress, investigate
 from parity.diagnosis.mending import mending
 from parity.diagnosis.probes import notes_of_mode
-from parity.diagnosis.recording import is_recording, recorded
+from parity.diagnosis.recording import interpretations, is_recording, recorded
+from parity.diagnosis.replay import confirmed, stage_of
 from parity.diagnosis.suspects import ChainSuspect, GraphSuspect, RecordedSuspect, Suspect
+from parity.errors import ParityError, ShapeError
 from parity.frameworks import Settings
 from parity.ports import open_port
 from parity.result import Inputs
@@ -75,17 +89,101 @@ def diagnose(
         recording = recorded(suspect)
         given = recording.inputs if inputs is None else inputs
         first = open_source(reference, partial=True, inputs=_example(given))
-        case = asked_case(first, given, initial_state, lengths, mask, (*sizes[:2], None))
-        observer: Suspect = RecordedSuspect(recording.by_name(case), recording.label)
-        return investigate(first.label, observer, [case], pairs, progress)
+        recording = recording.for_inputs_of(first)
+        given = recording.inputs if inputs is None else inputs
+        cases = asked_cases(first, given, initial_state, lengths, mask, (*sizes[:2], None))
+        readings = list(interpretations(recording, cases))
+        return diagnosed(first, readings[-1:] if gives_last_step(first) else readings, pairs, progress)
+    if isinstance(suspect, Mapping):
+        expected = "a model, or a dict of inputs and outputs"
+        remedy = (
+            "load them into their module, or save them to a file and give its path: torch.save(state, 'suspect.pt')"
+        )
+        raise ParityError(
+            "weights alone cannot be run", "the suspect", expected, f"a dict of {len(suspect)} weights", remedy
+        )
     first = open_source(reference, partial=True, inputs=_example(inputs))
-    other = open_port(suspect, first, _example(inputs))
-    first, other = of_one_form(first, other)
-    chains = is_chain(first, other)
-    case = asked_case(first, inputs, initial_state, lengths, mask, sizes, chains)
-    observer = ChainSuspect(other, first.network, settings) if chains else GraphSuspect(other, settings)
+    other = open_port(suspect, first, _example(inputs), as_they_are=("torch", "keras"))
+    sides = of_one_form(first, other)
+    chains = is_chain(*sides)
+    cases = asked_cases(sides[0], inputs, initial_state, lengths, mask, sizes, chains)
+    observer: Suspect
+    if chains:
+        observer, case = ChainSuspect(sides[1], sides[0].network, settings), next(cases)
+    else:
+        observer, case = _taking(GraphSuspect(sides[1], settings), cases)
     found = investigate(first.label, observer, [*shorter(case), case], pairs, progress)
-    return with_repair(found, first, other)
+    notes = [*found.notes, *observer.notes, *notes_of_form((first, other), sides)]
+    if found.agrees and inputs is None and not chains:
+        notes += padding_elsewhere(observer, with_other_padding(case, seed))
+    return with_repair(replace(found, notes=tuple(notes)), *sides)
+
+
+def _taking(suspect: GraphSuspect, cases: Iterator[Case]) -> tuple[GraphSuspect, Case]:
+    """A suspect, and the form of the right model whose outputs are its own.
+
+    Raises:
+        ShapeError: its outputs are none of the right model's in any form.
+    """
+    refused: list[ShapeError] = []
+    for case in cases:
+        try:
+            suspect.lay_on(case)
+        except ShapeError as error:
+            refused.append(error)
+        else:
+            return suspect, case
+    raise refused[0]
+
+
+def diagnosed(
+    first: Opened, readings: Sequence[tuple[Case, RecordedSuspect]], pairs: bool, progress: Progress | None
+) -> Diagnosis:
+    """The diagnosis of a recording, whose arrays may be read in more than one way: of the reading that a cause explains.
+
+    Args:
+        first: the right model.
+        readings: what the recording may be, the likeliest first.
+        pairs, progress: as for `parity.diagnose`.
+    """
+    alone = len(readings) == 1
+    singles = [investigate(first.label, suspect, [case], pairs and alone, progress) for case, suspect in readings]
+    chosen = next((n for n, one in enumerate(singles) if one.agrees), -1)
+    if chosen < 0:
+        chosen = next((n for n, one in enumerate(singles) if one.found), 0)
+    found, (case, suspect) = singles[chosen], readings[chosen]
+    if pairs and not (alone or found.agrees or found.faults):
+        found = investigate(first.label, suspect, [case], True, progress)
+    notes = [*found.notes, *suspect.notes]
+    if any(fault.name == "batch and time exchanged" for fault in found.faults):
+        notes.append(_TIME_FIRST)
+    return replace(found, notes=tuple(notes))
+
+
+_TIME_FIRST = (
+    "if the inputs were recorded as (time, batch, ...), as a module with batch_first=False takes them, nothing may be wrong: "
+    "record both inputs and outputs batch first, and diagnose again"
+)
+
+
+def padding_elsewhere(suspect: Suspect, case: Case | None) -> Iterator[str]:
+    """What is to be said of a suspect that agrees where the padding stands at the end, and not where it stands elsewhere.
+
+    Args:
+        suspect: what agrees.
+        case: the right model on inputs with padding anywhere; None where it makes no mask.
+    """
+    if case is None:
+        return
+    try:
+        agrees = confirmed(stage_of(case, suspect.observe(case)), ()).fits
+    except ParityError:
+        agrees = False
+    if not agrees:
+        yield (
+            "this holds for padding at the end; with padding at the start or in the middle of a sequence it gives something else, "
+            "as lengths in place of a mask do"
+        )
 
 
 def with_repair(found: Diagnosis, first: Opened, other: Opened) -> Diagnosis:

@@ -51,7 +51,8 @@ class Diagnosis:
         faults: the mistakes that explain it, made one after the other; none where nothing was found.
         alternatives: others that explain it as well on these inputs, each said as `faults` are.
         evidence: the table of hypotheses, the best first.
-        first_layer: of a whole model, the first layer that gives something else on the very inputs that it got.
+        first_layer: of a whole model, the first layer that gives something else on the very inputs that it got; several, where the suspect
+            shows what the last of them gives alone.
         first_step: the first time step at which the suspect is off; None where the outputs have no steps, or it agrees.
         tried: how many hypotheses were replayed.
         ruled_out: the kinds of mistakes that were tried and do not explain it.
@@ -134,8 +135,14 @@ class Diagnosis:
 
 
 def said(faults: tuple[Fault, ...]) -> str:
-    """Mistakes made together, as a clause that follows the suspect's name."""
-    return ", and ".join(f"{fault.cause} ({fault.place})" for fault in faults)
+    """Mistakes made together, as a clause that follows the suspect's name; more than a few are counted."""
+    clauses = [f"{fault.cause} ({fault.place})" for fault in faults]
+    if len(clauses) <= _FEW:
+        return ", and ".join(clauses)
+    return f"has {len(clauses)} mistakes: " + "; ".join(f"({n}) it {clause}" for n, clause in enumerate(clauses, 1))
+
+
+_FEW = 3
 
 
 def evidence_of(hypothesis: Hypothesis, before: float) -> Evidence:

@@ -21,6 +21,7 @@ class Place:
         direction: of the layer, "" for all.
         tensor: which of its canonical weights, "" for none or for all.
         gate: the canonical letter of the gate, "" for none or for all.
+        called: what its owner calls the layer, where the graph has other names for parts of it; "" for `layer`.
 
     Example:
         >>> str(Place("lstm_1", "backward", "recurrent", "f")), str(Place())
@@ -31,10 +32,11 @@ class Place:
     direction: Direction | str = ""
     tensor: str = ""
     gate: str = ""
+    called: str = ""
 
     def __str__(self) -> str:
         words = [
-            f"layer '{self.layer}'" if self.layer else "",
+            f"layer '{self.called or self.layer}'" if self.layer else "",
             f"{self.direction} direction" if self.direction else "",
             TENSORS.get(self.tensor, self.tensor),
             f"{_GATES[self.gate]} {self.gate}" if self.gate else "",
@@ -76,6 +78,7 @@ class Fault:
         rank: how often people make it: 1 for the most frequent, as PITFALLS' order; ties are broken by the order of the families.
         shows: what the inputs need so that it can show, as a clause: "needs more than one step".
         alone: whether it is only tried by itself: one of so many of its kind, and so rare, that pairs with it would take too long.
+        moves: whether it takes weights or values to another place, so that a mistake made there before shows elsewhere.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Fault:
     rank: int = 50
     shows: str = ""
     alone: bool = False
+    moves: bool = False
 
     def __str__(self) -> str:
         return f"{self.cause} ({self.place})"

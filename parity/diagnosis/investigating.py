@@ -18,6 +18,7 @@ from parity.diagnosis.faults import faults_of
 from parity.diagnosis.faults.estimates import estimates_of, told_numbers
 from parity.diagnosis.kernel import kernel_at_fault
 from parity.diagnosis.locating import differing_layers
+from parity.diagnosis.pairing import likely_pairs
 from parity.diagnosis.precision import Precision, precision_of
 from parity.diagnosis.probes import Probe, cause_of, probed, repeated
 from parity.diagnosis.replay import (
@@ -29,7 +30,6 @@ from parity.diagnosis.replay import (
     confirmed,
     equivalent,
     outputs_of,
-    pairs_of,
     replayed,
     screened,
     stage_of,
@@ -105,14 +105,26 @@ def investigate(
     known = told_numbers(last, weighed.theirs) if weighed else ()
     faults = tuple(fault for fault in (*faults_of(last), *known) if weighed is None or weighed.allows(fault))
     search = Search(reference, suspect, tuple(stages), faults, weighed, say)
-    layers = tuple(differing_layers(last, suspect.seen(last)))
-    if layers:
+    together = tuple(differing_layers(last, suspect.seen(last)))
+    if together:
+        layers = {name for names in together for name in names}
         local = replace(search, faults=tuple(fault for fault in faults if fault.place.layer in ("", *layers)))
         found = _searched(local, pairs)
         if found.found:
-            return replace(found, first_layer=layers[0])
-    found = replace(_searched(search, pairs), first_layer=layers[0] if layers else None)
+            return replace(found, first_layer=_first_layer(together, found))
+    found = _searched(search, pairs)
+    found = replace(found, first_layer=_first_layer(together, found))
     return found if found.found else replace(found, probes=probed(suspect, last))
+
+
+def _first_layer(together: Sequence[tuple[str, ...]], found: Diagnosis) -> str | None:
+    """The first layer that differs; of several that are judged together the one with the cause, or all of them."""
+    if not together:
+        return None
+    first = together[0]
+    named = [fault.place.layer for fault in found.faults if fault.place.layer in first]
+    *others, last = named[:1] or first
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _short(suspect: Suspect, cases: Sequence[Case]) -> Iterator[Stage]:
@@ -141,14 +153,17 @@ def _coarse(reference: str, suspect: Suspect, asked: Stage, found: Precision) ->
 
 def _searched(search: Search, pairs: bool) -> Diagnosis:
     singles = _ranked(search, [(fault,) for fault in search.faults], "single mistakes")
-    looked = _by_looking(search)
-    found = looked or _fitting(search, singles) or _fitting(search, _estimated(search))
+    seen = _seen(search)
+    found = _by_looking(search, seen) or _fitting(search, singles) or _fitting(search, _beside_weights(search, seen))
+    found = found or _fitting(search, _estimated(search))
     tried = singles
     if not found and (coarse := precision_of(search.asked)):
         return _coarse(search.reference, search.suspect, search.asked, coarse)
-    if not found and pairs:
-        double = _ranked(search, list(pairs_of(search.faults)), "pairs of mistakes")
-        found, tried = _fitting(search, double), sorted([*singles, *double], key=_nearness)
+    for group in likely_pairs(search.stages, search.faults) if pairs and not found else ():
+        double = _ranked(search, group, "pairs of mistakes")
+        found, tried = _fitting(search, double), sorted([*tried, *double], key=_nearness)
+        if found:
+            break
     before = search.asked.error(search.asked.case.outputs())
     blank = Diagnosis(
         search.reference, search.suspect.label, False, first_step=search.asked.first_step(), tried=len(tried)
@@ -184,15 +199,27 @@ def _in_the_run(search: Search, ranked: Sequence[Hypothesis]) -> list[Hypothesis
     return sorted(found, key=_nearness)
 
 
-def _by_looking(search: Search) -> list[Hypothesis]:
+def _by_looking(search: Search, seen: tuple[Fault, ...]) -> list[Hypothesis]:
     """The mistakes that are seen in the weights and options, if they explain what was computed."""
-    weighed, faults = search.weighed, None
-    if weighed is not None:
-        faults = weighed.explained(search.faults) or weighed.explained(
-            (*search.faults, *other_numbers(search.asked.case, weighed))
-        )
-    hypothesis = confirmed(search.asked, faults) if faults else None
+    hypothesis = confirmed(search.asked, seen) if seen else None
     return [hypothesis] if hypothesis is not None and hypothesis.fits else []
+
+
+def _seen(search: Search) -> tuple[Fault, ...]:
+    """The mistakes that make the right weights and options the suspect's."""
+    weighed = search.weighed
+    if weighed is None:
+        return ()
+    others = other_numbers(search.asked.case, weighed)
+    return weighed.explained(search.faults) or weighed.explained((*search.faults, *others)) or ()
+
+
+def _beside_weights(search: Search, seen: tuple[Fault, ...]) -> list[Hypothesis]:
+    """One more mistake, which no weight shows, beside those that are seen in the weights."""
+    if search.weighed is None or not seen:
+        return []
+    rest = [fault for fault in search.faults if not search.weighed.shows(fault)]
+    return _ranked(search, [(*seen, fault) for fault in rest], "mistakes beside the weights")
 
 
 def _estimated(search: Search) -> list[Hypothesis]:
@@ -230,7 +257,10 @@ def _told_apart(search: Search, found: Sequence[Hypothesis]) -> list[Hypothesis]
     kept = list(_distinct(richer, search.asked.case, found))
     if len(kept) == 1 or not search.suspect.live:
         return kept
-    stage = stage_of(richer, search.suspect.observe(richer))
+    try:
+        stage = stage_of(richer, search.suspect.observe(richer))
+    except ParityError:  # a suspect that takes inputs of one size alone
+        return kept
     return [one for one in kept if confirmed(stage, one.faults).fits] or kept
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from parity.diagnosis.agreeing import computes_the_same
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.repair import OptionRepair
 from parity.diagnosis.repairs import code_of
-from parity.diagnosis.repairs.around import of_cell
-from parity.diagnosis.repairs.opening import verbs
+from parity.diagnosis.repairs.cells import of_cell
+from parity.diagnosis.repairs.opening import form_of, verbs, with_engine
 from parity.diagnosis.repairs.resolving import Resolved, resolve
 from parity.diagnosis.repairs.writing import Written
 from parity.errors import ParityError
 from parity.network import Bidirectional, Network, Recurrent
-from parity.sources import Opened
+from parity.sources import Opened, open_source
 
-_ANEW = {"torch": "to_torch", "keras": "to_keras"}
+_ANEW = {"torch": "to_torch", "keras": "to_keras", "onnxruntime": "to_onnx"}
+
+_STEPS = {"batch": 3, "time": 11}
+"""Lengths of an example input by which a module of torch is traced; any other word has that of time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,43 +48,101 @@ class Mending:
         Raises:
             ParityError: it takes another change than can be made from outside; says what is to be edited.
         """
-        if self.suspect.live is not None and self.suspect.engine is not None and self.written.whole:
+        if self.in_place:
             if code_of(self.resolved, self.suspect, self.reference).text != self.written.text:
                 remedy = "diagnose it again"
                 raise ParityError("the suspect was changed since it was diagnosed", self.suspect.label, remedy=remedy)
-            source = self.reference.path or self.reference.live or self.reference.network
-            names = {"suspect": verbs(self.suspect.engine).copied(self.suspect.live), "reference": source}
-            exec(compile(self.written.text, "<repair>", "exec"), names)
-            return self._agreeing(names["suspect"])
-        if self.anew:
-            names = {"reference": self.reference.path or self.reference.live or self.reference.network}
+            return self._described() if self._by_numbers else self._run()
+        if self.anew and self.suspect.live is not None:
+            names = {"reference": self._right}
             exec(compile(self.anew, "<repair>", "exec"), names)
             return names["suspect"]
+        if self.anew:
+            return self.reference.network
         if self.resolved.unsaid or not all(isinstance(one, OptionRepair) for one in self.resolved.around):
             raise self._by_hand()
         return self._described()
 
-    @property
+    @cached_property
     def text(self) -> str:
-        """The source code: of what can only be edited by hand, in words, and then how the model is had without the mistake."""
-        return f"{self.written.text.rstrip()}\n\n{self.anew}" if self.anew else self.written.text
+        """The source code: where it changes the suspect itself, that; else what is to be edited by hand, in words, and then lines that
+        take the reference in the suspect's framework."""
+        if self.in_place or not self.anew:
+            return self.written.text
+        lines = self.written.text.splitlines()
+        words = (
+            [line for line in lines if line.startswith("#")] if self.written.whole else [line for line in lines if line]
+        )
+        return "\n".join([*words, *([""] if words else []), self.anew, ""])
+
+    @cached_property
+    def in_place(self) -> bool:
+        """Whether the lines change the suspect itself, and it then computes what the reference computes: they were run on a copy."""
+        if not self.written.whole or (self.suspect.live is None and form_of(self.suspect) is None):
+            return False
+        if not self.resolved.around:
+            return True  # the numbers were looked at
+        if "torch.backends" in self.written.text:
+            return True  # a setting of the whole process is not tried
+        try:
+            return self._by_numbers or computes_the_same(self.reference, self._run())
+        except Exception:  # whatever a framework raises: these lines are not for this suspect
+            return False
 
     @property
-    def anew(self) -> str:
-        """Lines that take the reference in the framework of a live suspect that cannot be changed from outside; "" for others."""
-        verb = _ANEW.get(self.suspect.engine or "")
-        traced = (
-            self.reference.engine == "torch" and self.reference.live is not None
-        )  # needs example inputs, and is at hand
-        if self.suspect.live is None or self.written.whole or verb is None or traced:
-            return ""
-        return f"# or the model as parity writes it, without the mistake\nimport parity\nsuspect = parity.{verb}(reference)"
+    def _by_numbers(self) -> bool:
+        """Whether the suspect is a file of whose numbers alone something is wrong, or that holds nothing but numbers."""
+        return self.suspect.live is None and (not self.resolved.around or self.suspect.engine == "torch")
 
-    def _agreeing(self, made: Any) -> Any:
-        """What was mended by more than weights, whose numbers are known, if it computes what the reference computes."""
-        if self.resolved.around and not computes_the_same(self.reference, made):
-            raise self._by_hand()
-        return made
+    @property
+    def _right(self) -> Any:
+        return self.reference.path or self.reference.live or self.reference.network
+
+    def _run(self) -> Any:
+        """What the lines make of a copy of the suspect; the description of what they make of its file."""
+        live = self.suspect.live is not None and self.suspect.engine is not None
+        wrong = verbs(str(self.suspect.engine)).copied(self.suspect.live) if live else str(self.suspect.path)
+        names = {"suspect": wrong, "reference": self._right}
+        exec(compile(self.written.text if live else self.written.core, "<repair>", "exec"), names)
+        return names["suspect"] if live else open_source(names["model"], partial=True).network
+
+    @cached_property
+    def anew(self) -> str:
+        """Lines that take the reference in the framework of the suspect; "" where parity writes no such."""
+        verb = _ANEW.get((self.suspect.engine or "").partition(":")[0])
+        states = self.suspect.live is None and self.suspect.engine == "torch"
+        if verb is None or states:
+            return ""
+        if self.reference.live is not None and self.reference.engine == self.suspect.engine == "torch":
+            words = "# or the reference itself, which is a model of torch without the mistake"
+            return f"{words}\nimport copy\n\nsuspect = copy.deepcopy(reference)"
+        inputs = self._example
+        made = f"parity.{verb}(reference{', inputs=' if inputs else ''}{inputs})"
+        imports = ["import numpy as np", "import parity"] if inputs else ["import parity"]
+        head = "# or the model as parity writes it, without the mistake"
+        if self.suspect.live is not None:
+            return "\n".join([head, *imports, "", f"suspect = {made}"])
+        named = 'suspect = str(Path(suspect).with_stem(Path(suspect).stem + "-mended"))'
+        saved = f"{made}.save(suspect)" if verb == "to_keras" else f"onnx.save({made}, suspect)"
+        imports = [
+            "from pathlib import Path",
+            *imports[:-1],
+            *(["import onnx"] if verb == "to_onnx" else []),
+            imports[-1],
+        ]
+        return "\n".join([head, *imports, "", named, saved])
+
+    @property
+    def _example(self) -> str:
+        """Python for inputs by which a live module of torch is traced; "" where nothing has to be."""
+        graph = self.reference.network.graph
+        if self.reference.live is None or self.reference.engine != "torch" or graph is None:
+            return ""
+        shapes = [
+            [_STEPS.get(n, _STEPS["time"]) if isinstance(n, str) else n for n in one.shape] for one in graph.inputs
+        ]
+        arrays = [f'np.ones({tuple(shape)}, "{one.dtype}")' for shape, one in zip(shapes, graph.inputs, strict=True)]
+        return arrays[0] if len(arrays) == 1 else f"({', '.join(arrays)})"
 
     def _described(self) -> Network:
         """The description of the suspect with other weights and options."""
@@ -91,6 +153,8 @@ class Mending:
             own[number] = replace(own[number], weights=(*kept[:direction], weights, *kept[direction + 1 :]))
         places = {layer.name: number for number, layer in enumerate(right)}
         for option in self.resolved.around:
+            if isinstance(option, OptionRepair) and option.option == "weights":
+                continue  # of layers that are not recurrent: there are none
             number = places.get(option.layer, -1)
             place = self.resolved.pairs.get(number, -1)
             if place < 0 or not isinstance(option, OptionRepair):
@@ -119,6 +183,7 @@ def mending(reference: Opened, suspect: Opened, faults: Sequence[Fault]) -> Mend
     if not faults:
         return None
     resolved = resolve(faults, reference.network.recurrent, suspect.network.recurrent)
+    suspect = with_engine(suspect)
     return Mending(reference, suspect, resolved, code_of(resolved, suspect, reference))
 
 

@@ -8,8 +8,9 @@ known by their outputs: every number is one of the shorter format, which float32
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -17,10 +18,14 @@ import numpy as np
 from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault, Place
+from parity.diagnosis.faults.layers import place_of
 from parity.diagnosis.faults.precision import rounded
+from parity.diagnosis.faults.wiring import given
 from parity.diagnosis.repair import CallRepair
-from parity.diagnosis.replay import Stage
+from parity.diagnosis.replay import Stage, outputs_of
+from parity.graph.graph import Node
 from parity.judge import LIMIT
+from parity.network import Dense
 from parity.reference import Float64
 
 TOGETHER = 0.95
@@ -49,13 +54,20 @@ class Coarse:
     Args:
         kind: of `rounded`.
         extent: what is rounded.
+        fine: operations that compute in float32.
     """
 
-    def __init__(self, kind: str, extent: Extent) -> None:
-        self._kind, self._extent = kind, extent
+    def __init__(self, kind: str, extent: Extent, fine: frozenset[str] = frozenset()) -> None:
+        self._kind, self._extent, self._fine = kind, extent, fine
+
+    def is_fine(self, site: str) -> bool:
+        """Whether a place in the computation is in an operation that computes in float32."""
+        return site in self._fine or any(site.startswith(f"{name}.") for name in self._fine)
 
     def affine(self, value: Float64, inputs: Float64, matrix: Float64, bias: Float64, site: str) -> Float64:
         """The product of rounded factors."""
+        if self.is_fine(site):
+            return value
         if inputs.shape[-1] != matrix.shape[0]:
             return self.product(value, site)
         product = rounded(inputs, self._kind) @ rounded(matrix, self._kind)
@@ -70,7 +82,7 @@ class Coarse:
 
     def product(self, value: Float64, site: str) -> Float64:
         """Any value in between."""
-        return rounded(value, self._kind) if self._extent == "everything" else value
+        return rounded(value, self._kind) if self._extent == "everything" and not self.is_fine(site) else value
 
     def kept(self, value: Array) -> Array:
         """An output of the model."""
@@ -98,7 +110,11 @@ class CoarseCase(Case):
         """What the model gives, computed so."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             found = self.graph.run(self.inputs, self.rounding)
-        return found if self.rounding is None else {name: self.rounding.kept(one) for name, one in found.items()}
+        if self.rounding is None:
+            return found
+        nodes = {node.name: node.operation.name for node in self.graph.nodes}
+        fine = {name for name, wire in self.graph.outputs.items() if self.rounding.is_fine(nodes.get(wire.node, ""))}
+        return {name: one if name in fine else self.rounding.kept(one) for name, one in found.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,31 +162,83 @@ def precision_of(stage: Stage) -> Precision | None:
     errors = _errors(stage, stage.observed, exact)
     if errors.size < _ENOUGH:
         return None
-    found: list[tuple[float, str, Extent, str, float]] = []
-    for kind, extent, clause in _WAYS:
-        emulated = _coarse(stage.case, kind, extent).outputs()
-        own = _errors(stage, emulated, exact)
-        together = _correlation(errors, own)
-        size = float(np.sqrt(np.mean(errors**2)) / max(np.sqrt(np.mean(own**2)), 1e-300)) if own.size else 0.0
-        if together >= TOGETHER and _SIZES[0] <= size <= _SIZES[1]:
-            found.append((together, kind, extent, clause, stage.error(emulated)))
+    found: list[_Emulated] = []
+    for part in (_Part(), *_parts(stage.case)):
+        for kind, extent, clause in _WAYS:
+            if part.fine and extent == "factors":
+                continue
+            emulated = outputs_of(_coarse(stage.case, kind, extent, part))
+            if emulated is None:
+                continue
+            own = _errors(stage, emulated, exact)
+            together = _correlation(errors, own)
+            size = float(np.sqrt(np.mean(errors**2)) / max(np.sqrt(np.mean(own**2)), 1e-300)) if own.size else 0.0
+            if together >= TOGETHER and _SIZES[0] <= size <= _SIZES[1]:
+                found.append(_Emulated(together, kind, extent, clause + part.words, stage.error(emulated), part))
     if not found:
-        return _by_outputs(stage, exact)
-    found.sort(reverse=True)
-    alike = [one for one in found if found[0][0] - one[0] <= _ALIKE]
-    together, kind, extent, _, after = found[0]
-    clauses = " or ".join(dict.fromkeys(one[3] for one in alike))
+        return _by_outputs(stage, exact) or _behind_a_head(stage, exact)
+    found.sort(key=lambda one: -one.together)
+    best = found[0]
+    alike = [one for one in found if best.together - one.together <= _ALIKE]
+    together, kind, extent, after, part = best.together, best.kind, best.extent, best.after, best.part
+    # Where a whole model in that format explains it as well, its parts are not told apart.
+    whole = [one for one in alike if not one.part.fine]
+    clauses = " or ".join(dict.fromkeys(one.clause for one in whole or alike))
     fault = Fault(
         "precision",
         f"{clauses}: its errors are {together:.0%} those that such rounding makes",
         Place(),
-        lambda case: _coarse(case, kind, extent),
+        lambda case: _coarse(case, kind, extent, part),
         (CallRepair("", "mode", _TORCH[kind.removesuffix(" cut")], _KERAS[kind.removesuffix(" cut")]),),
         rank=13,
     )
-    return Precision(
-        fault, tuple(dict.fromkeys(one[1].removesuffix(" cut") for one in alike)), together, stage.error(exact), after
-    )
+    formats = tuple(dict.fromkeys(one.kind.removesuffix(" cut") for one in alike))
+    return Precision(fault, formats, together, stage.error(exact), after)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a model that computes in float32.
+
+    Args:
+        fine: its operations.
+        words: the end of a clause.
+    """
+
+    fine: frozenset[str] = frozenset()
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class _Emulated:
+    """A run in a shorter format that makes the suspect's errors."""
+
+    together: float
+    kind: str
+    extent: Extent
+    clause: str
+    after: float
+    part: _Part
+
+
+def _parts(case: Case) -> Iterator[_Part]:
+    """The ends of a model that people leave in float32: the last layers with weights, and what is behind them."""
+    nodes = case.graph.nodes
+    weighted = [place for place, node in enumerate(nodes) if _has_weights(node)]
+    ends = [weighted[-1] + 1, *weighted[:0:-1][:_MOST_FINE]] if weighted else []
+    for begin in ends:
+        names = [node.operation.name for node in nodes[begin:] if node.inputs]
+        coarse = {node.operation.name for node in nodes[:begin]}
+        if names and not coarse & set(names):
+            place = place_of(case, names[0])
+            yield _Part(frozenset(names), f" up to layer '{place.called or place.layer}', which computes in float32")
+
+
+_MOST_FINE = 3
+
+
+def _has_weights(node: Node) -> bool:
+    return bool(node.inputs) and any(np.dtype(one.dtype).kind == "f" for one in node.operation.arrays.held.values())
 
 
 def _by_outputs(stage: Stage, exact: Mapping[str, Array]) -> Precision | None:
@@ -205,6 +273,54 @@ def _by_outputs(stage: Stage, exact: Mapping[str, Array]) -> Precision | None:
     return Precision(fault, (kind,), together, before, stage.error(emulated[extent].outputs()))
 
 
+def _behind_a_head(stage: Stage, exact: Mapping[str, Array]) -> Precision | None:
+    """A suspect whose last dense layer computes in float32 what numbers of a shorter format give.
+
+    A layer that gives at least as many numbers as it takes tells what it took. Rounded to the format that must give the outputs again;
+    numbers of float32 do not: they would move by hundreds of floors.
+    """
+    head = _head(stage)
+    if head is None:
+        return None
+    name, dense = head
+    kernel = np.asarray(dense.kernel, np.float64)
+    bias = 0.0 if dense.bias is None else np.asarray(dense.bias, np.float64)
+    taken = (np.asarray(stage.observed[name], np.float64) - bias) @ np.linalg.pinv(kernel)
+    for kind in ("bfloat16", "float16"):
+        again = {name: rounded(taken, kind) @ kernel + bias}
+        seen = Stage(stage.case, {name: stage.observed[name]}, stage.floor)
+        if taken.size < _ENOUGH or np.unique(taken).size < 2 or seen.floors(again) > LIMIT:
+            continue
+        part = _Part(frozenset({dense.name}), f" up to layer '{dense.name}', which computes in float32")
+        emulated = {extent: _coarse(stage.case, kind, extent, part).outputs() for extent in _ROUNDED}
+        sizes = {extent: _difference(one, exact, stage.observed) for extent, one in emulated.items()}
+        before = stage.error(exact)
+        if not before <= _MOST * max(sizes.values()):
+            continue
+        extent = min(_ROUNDED, key=lambda one: abs(sizes[one] - before))
+        fault = Fault(
+            "precision",
+            f"computes in {kind}{part.words}: all that this layer takes are numbers of that format, off by what computing in it makes",
+            Place(),
+            partial(_coarse, kind=kind, extent=extent, part=part),
+            (CallRepair("", "mode", _TORCH[kind], _KERAS[kind]),),
+            rank=13,
+        )
+        together = _correlation(_errors(stage, stage.observed, exact), _errors(stage, emulated[extent], exact))
+        return Precision(fault, (kind,), together, before, stage.error(emulated[extent]))
+    return None
+
+
+def _head(stage: Stage) -> tuple[str, Dense] | None:
+    """The only output and the dense layer that gives it, where its outputs tell its inputs."""
+    (name, wire), *others = stage.case.graph.outputs.items()
+    node = next((one for one in stage.case.graph.nodes if one.name == wire.node), None)
+    if others or node is None or not isinstance(node.operation, Dense) or node.operation.activation != "linear":
+        return None
+    taken, count = node.operation.held("kernel").shape
+    return (name, node.operation) if count >= taken and name in stage.observed else None
+
+
 _ROUNDED: tuple[Extent, ...] = ("stored", "everything")
 
 
@@ -225,8 +341,23 @@ _KERAS = {
 }
 
 
-def _coarse(case: Case, kind: str, extent: Extent) -> Case:
-    return CoarseCase(case.graph, case.inputs, case.ignored, Coarse(kind, extent))
+def _coarse(case: Case, kind: str, extent: Extent, part: _Part = _Part()) -> Case:
+    """A case that computes in a shorter format; what goes from there into a part in float32 is stored in it."""
+    made = {node.name: node.operation.name for node in case.graph.nodes}
+    border = {
+        wire: None
+        for node in case.graph.nodes
+        if node.operation.name in part.fine
+        for wire in node.inputs
+        if wire is not None and wire.node in made and made[wire.node] not in part.fine
+    }
+    for wire in border:
+        case = given(case, wire, partial(_stored, kind=kind))
+    return CoarseCase(case.graph, case.inputs, case.ignored, Coarse(kind, extent, part.fine))
+
+
+def _stored(x: Array, kind: str) -> Array:
+    return rounded(x, kind) if x.dtype.kind == "f" else x
 
 
 def _errors(stage: Stage, outputs: Mapping[str, Array], exact: Mapping[str, Array]) -> Float64:

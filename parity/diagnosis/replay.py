@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -48,15 +47,21 @@ class Stage:
 
     def floors(self, outputs: Mapping[str, Array], floor: Floor | None = None) -> float:
         """The same in floors: of the right model, or of the one whose floor is given."""
-        bands = (floor or self.floor).bands
-        found = []
+        apart = self.apart_in_floors(outputs, floor)
+        return max((float(one.max(initial=0.0)) for one in apart.values()), default=0.0)
+
+    def apart_in_floors(self, outputs: Mapping[str, Array], floor: Floor | None = None) -> dict[str, Array]:
+        """Every value's difference from what the suspect gave, in floors, by output; infinite for other shapes."""
+        bands, found = (floor or self.floor).bands, {}
         for name, apart in self._apart(outputs).items():
             band = bands[name]
             if apart.shape != band.reference.shape:
-                return float("inf")
+                # A mistake that changes the shape, too, has no floors of its own here: the largest one tells near from far.
+                found[name] = in_floors(apart, np.full(apart.shape, band.floor.max(initial=0.0)))
+                continue
             comparable = np.broadcast_to(band.comparable, apart.shape)
-            found.append(float(np.where(comparable, in_floors(apart, band.floor), 0.0).max(initial=0.0)))
-        return max(found, default=0.0)
+            found[name] = np.where(comparable, in_floors(apart, band.floor), 0.0)
+        return found
 
     def first_step(self) -> int | None:
         """The first step at which the suspect is off, over the outputs that have steps."""
@@ -74,7 +79,7 @@ class Stage:
         for name, seen in self.observed.items():
             computed = outputs.get(name)
             if computed is None or computed.shape != seen.shape:
-                found[name] = np.full(seen.shape or (1,), np.inf)
+                found[name] = np.full(seen.shape if seen.size else (1,), np.inf)
                 continue
             with np.errstate(invalid="ignore", over="ignore"):
                 apart = np.abs(np.asarray(seen, np.float64) - np.asarray(computed, np.float64))
@@ -194,7 +199,7 @@ def screened(
         found = Hypothesis(faults, float("inf"), float("inf"))
         for place, stage in enumerate(stages):
             case = first.replayed(place, faults)
-            if stage.prefix and case is not None and not _wired_alike(case, stage.case):
+            if stage.prefix and case is not None and not wired_alike(case, stage.case):
                 continue
             outputs = outputs_of(case)
             if outputs is None:
@@ -231,7 +236,7 @@ class _First:
 _SMALL_BYTES = 1 << 18
 
 
-def _wired_alike(one: Case, other: Case) -> bool:
+def wired_alike(one: Case, other: Case) -> bool:
     """Whether two cases differ in weights and options of their layers alone, none of which now runs backwards."""
     wires = [
         [(node.name, node.inputs, _directions(node.operation)) for node in case.graph.nodes]
@@ -260,13 +265,6 @@ def confirmed(stage: Stage, faults: tuple[Fault, ...]) -> Hypothesis:
     return Hypothesis(faults, stage.error(outputs), stage.floors(outputs, floor), measured=True)
 
 
-def pairs_of(faults: Sequence[Fault]) -> Iterator[tuple[Fault, ...]]:
-    """Two faults together, the likeliest first; not two of one kind in one place, which are one of that kind again."""
-    some = [fault for fault in faults if not fault.alone]
-    both = ((one, two) for one, two in combinations(some, 2) if (one.name, one.place) != (two.name, two.place))
-    return iter(sorted(both, key=lambda pair: pair[0].rank + pair[1].rank))
-
-
 def equivalent(case: Case, one: Sequence[Fault], two: Sequence[Fault]) -> bool:
     """Whether two hypotheses compute the same on a case: then they are one, said in two ways."""
     left, right = outputs_of(replayed(case, one)), outputs_of(replayed(case, two))
@@ -293,8 +291,8 @@ __all__ = [
     "equivalent",
     "floor_of",
     "outputs_of",
-    "pairs_of",
     "replayed",
     "screened",
     "stage_of",
+    "wired_alike",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from parity.deferred import Array
 from parity.diagnosis.case import Case, chain_case, chain_outputs
+from parity.diagnosis.fitting import Fit, Given, Taken, expected_of, fitted, under_names
 from parity.diagnosis.repairs.opening import verbs
-from parity.errors import ParityError, Problem, ShapeError
+from parity.errors import ParityError, ShapeError
 from parity.failed import said_by_engine
 from parity.frameworks import Runner, Settings, call
 from parity.graph.chains import MASK, state_name
@@ -20,7 +21,7 @@ from parity.graph.judging import GraphRunner
 from parity.graph.matching import values_as
 from parity.graph.running import graph_runner
 from parity.judge import REFERENCE
-from parity.network import Network
+from parity.network import Network, Recurrent
 from parity.result import State
 from parity.running import runner
 from parity.sources import Opened
@@ -40,6 +41,10 @@ class Suspect(Protocol):
     @property
     def live(self) -> bool:
         """Whether it can be run on other inputs."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed of the form of what it gives."""
 
     def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
         """What it gives on the inputs of a case, by the names of the case's outputs.
@@ -74,8 +79,15 @@ class ChainSuspect:
     def __init__(self, opened: Opened, first: Network, settings: Settings, engine: str | None = None) -> None:
         self.label, self.engine = opened.label, engine or opened.engine or REFERENCE
         self._opened, self._settings = opened, settings
-        self._first, self._own = first, opened.network
+        self._first, self._own = first, _turned_alike(opened.network, first)
+        self._alike = first.bare and _handed_alike(self._own, first)
         self._run: Runner = runner(opened, self.engine, settings)
+        self._fit: Fit | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed of the form of what it gives."""
+        return () if self._fit is None else self._fit.notes
 
     def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
         """Run it."""
@@ -83,10 +95,14 @@ class ChainSuspect:
         x, states = case.inputs[case.graph.inputs[0].name], self._states(case)
         with said_by_engine(engine or self.engine):
             result = call(run, x, states, case.inputs.get(MASK))
-        if not self._first.bare:
-            return dict(zip(self._first_outputs(), result.outputs.values(), strict=True))
-        layers = dict(zip(self._first.specs, (result.layers[name] for name in self._own.specs), strict=True))
-        return chain_outputs(self._first, type(result)(result.engine, {}, layers))
+        if self._alike:
+            layers = dict(zip(self._first.specs, (result.layers[name] for name in self._own.specs), strict=True))
+            return chain_outputs(self._first, type(result)(result.engine, {}, layers))
+        outputs = list(chain_outputs(self._own, result).values())
+        if self._fit is None:
+            given = [Given("", one.shape) for one in outputs]
+            self._fit = fitted(expected_of(case), given, self.label, live=True)
+        return self._fit.arrays(outputs)
 
     def copied(self) -> ChainSuspect | None:
         """A copy of the live object; of a file, the file opened again."""
@@ -101,26 +117,47 @@ class ChainSuspect:
         """Its own layers, weights and options."""
         x = case.inputs[case.graph.inputs[0].name]
         own = chain_case(self._own, x, self._states(case), case.inputs.get(MASK))
-        return _under_names_of(case, own)
+        fit = Fit({name: Taken(place) for place, name in enumerate(case.graph.outputs)}) if self._alike else self._fit
+        return None if fit is None else under_names(case, own, fit)
 
     def _states(self, case: Case) -> dict[str, State]:
         """The initial states of a case, by the suspect's own layers."""
         x, states = case.inputs[case.graph.inputs[0].name], {}
         for mine, own in zip(self._first.recurrent, self._own.recurrent, strict=True):
-            names = [[state_name(mine.name, state, way) for way in mine.spec.directions] for state in mine.spec.states]
-            shapes = [mine.spec.state_shape(state, len(x)) for state in mine.spec.states]
             states[own.name] = State(
-                *(
-                    np.stack([case.inputs[name] for name in row])
-                    if row[0] in case.inputs
-                    else np.zeros(shape, "float32")
-                    for row, shape in zip(names, shapes, strict=True)
-                )
+                *(np.stack(list(_rows(case, mine, own, state, len(x)))) for state in own.spec.states)
             )
         return states
 
-    def _first_outputs(self) -> list[str]:
-        return [output.name for output in self._first.outputs]
+
+def _rows(case: Case, mine: Recurrent, own: Recurrent, state: str, batch: int) -> Iterator[Array]:
+    """The initial states of a layer, direction by direction; of one that runs the other way those of the right one's direction."""
+    for way in own.spec.directions:
+        ways = mine.spec.directions
+        name = state_name(mine.name, state, way if way in ways else ways[0])
+        zeros = np.zeros(own.spec.state_shape(state, batch)[1:], np.float32)
+        yield case.inputs.get(name, zeros)
+
+
+def _turned_alike(network: Network, first: Network) -> Network:
+    """A layer by itself that runs in the right one's direction, its output in the right one's order of steps: how a framework hands it over
+    is no mistake. One that runs in another direction stays as it is."""
+    own, right = network.layers[-1], first.layers[-1]
+    if not (network.bare and isinstance(own, Recurrent) and isinstance(right, Recurrent)):
+        return network
+    if own.spec.directions != right.spec.directions or own.reverse == right.reverse:
+        return network
+    return replace(network, layers=(*network.layers[:-1], replace(own, reverse=right.reverse)))
+
+
+def _handed_alike(network: Network, first: Network) -> bool:
+    """Whether the layers of both run in the same directions and hand them over alike, so that what they computed is laid side by side."""
+    pairs = zip(network.recurrent, first.recurrent, strict=True)
+    return all(
+        own.spec.directions == right.spec.directions and (own.merge_mode == right.merge_mode or not own.bidirectional)
+        for own, right in pairs
+        if isinstance(own, Recurrent) and isinstance(right, Recurrent)
+    )
 
 
 class GraphSuspect:
@@ -136,16 +173,38 @@ class GraphSuspect:
 
     def __init__(self, opened: Opened, settings: Settings, engine: str | None = None) -> None:
         self.label, self.engine = opened.label, engine or opened.engine or REFERENCE
-        self._opened, self._settings = opened, settings
+        self._opened, self._settings = _with_any_outputs(opened), settings
         self._graph = opened.graph
-        self._run: GraphRunner = graph_runner(opened, self.engine, settings)
+        self._run: GraphRunner = graph_runner(self._opened, self.engine, settings)
+        self._fit: Fit | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed of the form of what it gives."""
+        return () if self._fit is None else self._fit.notes
 
     def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
         """Run it."""
         run = self._run if engine is None else graph_runner(self._opened, engine, self._settings)
         with said_by_engine(engine or self.engine):
-            outputs = run(self._inputs(case)).outputs
-        return dict(zip(case.graph.outputs, (outputs[name] for name in self._graph.outputs), strict=True))
+            found = run(self._inputs(case)).outputs
+        outputs = list(found.values())
+        if self._fit is None:
+            self._fit = self._laid(case, outputs)
+        return self._fit.arrays(outputs)
+
+    def lay_on(self, case: Case) -> None:
+        """Find out which of its outputs are the right model's.
+
+        Raises:
+            ShapeError: none are.
+        """
+        with said_by_engine(self.engine):
+            found = self._run(self._inputs(case)).outputs
+        self._fit = self._laid(case, list(found.values()))
+
+    def _laid(self, case: Case, outputs: Sequence[Array]) -> Fit:
+        return fitted(expected_of(case), [Given("", one.shape) for one in outputs], self.label, live=True)
 
     def copied(self) -> GraphSuspect | None:
         """A copy of the live object; of a file, the file opened again."""
@@ -154,9 +213,9 @@ class GraphSuspect:
 
     def described(self, case: Case) -> Case | None:
         """The graph that was read."""
-        if "unread" in self._graph.details:
+        if "unread" in self._graph.details or self._fit is None:
             return None
-        return _under_names_of(case, Case(self._graph, self._inputs(case)))
+        return under_names(case, Case(self._graph, self._inputs(case)), self._fit)
 
     def seen(self, case: Case) -> dict[Wire, Array]:
         """The values of its layers."""
@@ -176,13 +235,14 @@ class RecordedSuspect:
     Args:
         outputs: by the names of the right model's outputs.
         label: what it is called.
+        notes: what was assumed of them.
     """
 
     live = False
     engine = ""
 
-    def __init__(self, outputs: Mapping[str, Array], label: str = "the recording") -> None:
-        self.label, self._outputs = label, dict(outputs)
+    def __init__(self, outputs: Mapping[str, Array], label: str = "the recording", notes: tuple[str, ...] = ()) -> None:
+        self.label, self.notes, self._outputs = label, notes, dict(outputs)
 
     def observe(self, case: Case, engine: str | None = None) -> dict[str, Array]:
         """The recording, whatever the case and the engine.
@@ -198,26 +258,12 @@ class RecordedSuspect:
                 ", ".join(case.graph.outputs),
                 ", ".join(unknown) or "none",
             )
-        self._check(case)
+        strange = [name for name, array in self._outputs.items() if not np.isfinite(array).all()]
+        if strange:
+            where = f"{', '.join(strange)} of {self.label}"
+            remedy = "record a run that stays finite; a mistake that can be replayed gives numbers"
+            raise ShapeError("the recorded output is not finite", where, "finite numbers", "NaN or infinity", remedy)
         return self._outputs
-
-    def _check(self, case: Case) -> None:
-        """What no mistake could have computed.
-
-        Raises:
-            ShapeError: outputs that are not finite, or hold more or fewer numbers than the right model's.
-        """
-        right = case.outputs()
-        problems = []
-        for name, array in self._outputs.items():
-            if not np.isfinite(array).all():
-                problems.append(Problem("the recorded output is not finite", name, "finite numbers", "NaN or infinity"))
-            elif array.size != right[name].size:
-                remedy = f"record what is '{name}' there; several outputs go by name: {', '.join(case.graph.outputs)}"
-                expected, got = str(right[name].shape), str(array.shape)
-                problems.append(Problem("the recorded output has another shape", name, expected, got, remedy))
-        if problems:
-            raise ShapeError(problems)
 
     def copied(self) -> None:
         """There is nothing to run."""
@@ -230,6 +276,15 @@ class RecordedSuspect:
         """Nobody knows."""
 
 
+def _with_any_outputs(opened: Opened) -> Opened:
+    """A module that could not be read: what it gives may be another number of outputs than the right model's."""
+    graph = opened.graph
+    if "unread" not in graph.details:
+        return opened
+    graph = replace(graph, details={**graph.details, "outputs": "as many as there are"})
+    return replace(opened, network=replace(opened.network, graph=graph))
+
+
 def _copied(opened: Opened) -> Opened | None:
     if opened.live is None or opened.engine is None:
         return opened
@@ -237,12 +292,6 @@ def _copied(opened: Opened) -> Opened | None:
         return replace(opened, live=verbs(opened.engine).copied(opened.live))
     except ParityError:
         return None
-
-
-def _under_names_of(case: Case, own: Case) -> Case:
-    """A case with the outputs of another by position."""
-    outputs = dict(zip(case.graph.outputs, own.graph.outputs.values(), strict=True))
-    return replace(own, graph=replace(own.graph, outputs=outputs), ignored=case.ignored)
 
 
 __all__ = ["ChainSuspect", "GraphSuspect", "RecordedSuspect", "Suspect"]

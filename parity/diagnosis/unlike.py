@@ -1,149 +1,127 @@
-"""Weights that no mistake makes of the right ones: other numbers, perhaps those of a layer into which none were loaded."""
+"""Weights that differ and that no listed mistake explains: turned, scaled or rounded right ones, those of a fresh layer, other numbers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from parity.deferred import Array
 from parity.diagnosis.case import Case
-from parity.diagnosis.fault import TENSORS, Fault, Place
-from parity.diagnosis.faults.scopes import member_or_zeros
-from parity.diagnosis.repair import OptionRepair, Put, Repair, WeightRepair
-from parity.diagnosis.weighing import CANDIDATE, Weighed
+from parity.diagnosis.fault import Fault
+from parity.diagnosis.fresh import looks_fresh
+from parity.diagnosis.putting import in_words, place_of, putting, right_put, told_in
+from parity.diagnosis.told import Key, alike
+from parity.diagnosis.turns import Turn, turn_between
+from parity.diagnosis.weighing import Weighed
 from parity.graph.calls import Layered
-from parity.layouts import GATES
-from parity.network import Recurrent
-from parity.recurrent import DIRECTIONS, Direction, Weights
+from parity.graph.operations import Convolution
+from parity.layouts import GATE_MEANINGS, GATES
+from parity.network import Dense, Embedding, Recurrent
 
-_NEAR = 0.1
-"""How near the mean of drawn numbers comes to what their distribution says, as a share."""
+_NEEDS = "needs inputs that are not zero"
 
 
 def other_numbers(case: Case, weighed: Weighed) -> Iterator[Fault]:
-    """For every weight that differs, that it holds other numbers: what the suspect has there is put into the right model.
+    """For every weight that differs, what it is: the right one turned or scaled, that of a layer into which nothing was loaded, others.
+
+    What the suspect has there is put into the right model, so that one of them fits always.
 
     Args:
         case: the right model.
         weighed: the suspect's weights beside the right ones.
     """
-    for layer, name in sorted(weighed.differing):
-        theirs = weighed.theirs[layer, name]
-        if not isinstance(theirs, np.ndarray):
-            continue
-        operation = next(one for one in case.graph.operations if one.name == layer)
-        direction, _, member = name.rpartition(".")
-        fresh = _looks_fresh(theirs, operation, member)
-        yield Fault(
-            "never loaded" if fresh else "other numbers",
-            f"has other numbers in its {_words(member)}, which no mistake that parity knows makes of the right ones{fresh}",
-            Place(layer, direction, member),
-            _putting(layer, direction, member, theirs),
-            _repair(operation, direction, member),
-            rank=90,
-            shows="needs inputs that are not zero",
+    operations = {one.name: one for one in case.graph.operations}
+    for key in weighed.theirs:
+        theirs = weighed.theirs[key]
+        if key in weighed.differing and isinstance(theirs, np.ndarray):
+            told = {name: array for (layer, name), array in weighed.theirs.items() if layer == key[0]}
+            yield _explained(operations[key[0]], key, weighed.right[key], told)
+
+
+def _explained(operation: Layered, key: Key, right: Array, told: Mapping[str, Any]) -> Fault:
+    theirs, member = told[key[1]], key[1].rpartition(".")[2]
+    what, gates = in_words(key), _gates(operation, right)
+    turn = turn_between(right, theirs, gates, _axes(operation, member)) if right.any() else None
+    if turn is not None:
+        name = (
+            "weights rounded"
+            if turn.name == "rounded"
+            else turn.name
+            if turn.name == "gate order"
+            else f"{_kind(member)} {turn.name}"
         )
-
-
-def _words(member: str) -> str:
-    return TENSORS.get(member, member)
-
-
-def _putting(layer: str, direction: str, member: str, theirs: Array) -> Any:
-    """A change that gives a weight the suspect's numbers."""
-
-    def changed(operation: Layered) -> Layered:
-        if isinstance(operation, Recurrent):
-            index = operation.spec.directions.index(_direction(direction))
-            weights = list(operation.weights)
-            weights[index] = _with(operation, weights[index], member, theirs)
-            return replace(operation, weights=tuple(weights))
-        if is_dataclass(operation) and member in {field.name for field in fields(operation)}:
-            made: Any = operation
-            other: Layered = replace(made, **{member: theirs})
-            return other
-        raise ValueError(f"'{member}' is no weight of its own in '{layer}'")
-
-    return lambda case: case.with_layer(layer, changed)
-
-
-def _direction(name: str) -> Direction:
-    return next(one for one in DIRECTIONS if one == name)
-
-
-def _with(layer: Recurrent, weights: Weights, member: str, theirs: Array) -> Weights:
-    """Weights with other numbers; a bias is told as what its parts come to."""
-    if not member.startswith("bias"):
-        return weights.with_held(**{member: theirs})
-    gates = GATES[layer.spec.kind]
-    shape = layer.spec.shape("bias_input")
-    outer, inner = (
-        np.zeros(shape, np.float32) if one is None else np.array(one)
-        for one in (weights.bias_input, weights.bias_recurrent)
-    )
-    if member != "bias":  # the candidate's, inside the product with the reset gate
-        inner[gates.index(CANDIDATE)] = theirs
-        return weights.with_held(bias_input=outer, bias_recurrent=inner)
-    kept = np.zeros_like(inner)
-    if layer.spec.kind == "gru" and layer.cells[0].reset_after:
-        kept[gates.index(CANDIDATE)] = inner[gates.index(CANDIDATE)]
-    return weights.with_held(bias_input=np.array(theirs, np.float32), bias_recurrent=kept)
-
-
-def _repair(operation: Layered, direction: str, member: str) -> Repair:
-    """The right numbers in the place of the others."""
-    if not isinstance(operation, Recurrent):
-        return (OptionRepair(operation.name, member, "the right numbers", "other ones"),)
-    index = operation.spec.directions.index(_direction(direction))
-    members = ("bias_input", "bias_recurrent") if member.startswith("bias") else (member,)
-    return tuple(
-        WeightRepair(operation.name, _direction(direction), one, Put(member_or_zeros(operation, index, one)))
-        for one in members
-    )
-
-
-def _looks_fresh(theirs: Array, operation: Layered, member: str) -> str:
-    """What the numbers look like if they are those of a layer that was just made, as the end of a sentence; "" for anything else.
-
-    torch draws all weights of a recurrent layer from U(-1/sqrt(units), 1/sqrt(units)) (`nn.RNNBase.reset_parameters`); Keras has
-    `glorot_uniform` for kernels, `orthogonal` for recurrent kernels, zeros for biases, and ones for the forget gate (`unit_forget_bias`).
-    """
+        replay = putting({key: partial(_turned, key=key, turn=turn)})
+        return _fault(operation, key, name, f"has its {what} {turn.words}", replay, turn.words)
+    replay = putting({key: lambda _: theirs})
+    if (fresh := looks_fresh(operation, told, key[1])) and theirs.any():
+        return _fault(operation, key, "never loaded", f"has other numbers in its {what}: {fresh}", replay, "other ones")
     if not theirs.any():
-        return ": they are zero"
-    if not isinstance(operation, Recurrent):
-        return ""
-    spec = operation.spec
-    if member == "recurrent" and _is_orthogonal(theirs):
-        return ": they are orthogonal, as Keras makes a layer into which nothing was loaded"
-    if member.startswith("bias") and set(np.unique(theirs)) == {0.0, 1.0}:
-        return ": zeros, and ones for one gate, as Keras makes a layer into which nothing was loaded"
-    glorot = math.sqrt(6 / (spec.input_size + spec.hidden_size * len(GATES[spec.kind])))
-    drawn = [("torch", 1 / math.sqrt(spec.hidden_size))] + ([("Keras", glorot)] if member == "kernel" else [])
-    for owner, bound in drawn:
-        if not member.startswith("bias") and _is_uniform(theirs, bound):
-            return f": they look drawn from -{bound:.3g} to {bound:.3g}, as {owner} makes a layer into which nothing was loaded"
-    return ""
-
-
-def _is_orthogonal(recurrent: Array) -> bool:
-    """Whether (gate, hidden, state) has orthonormal rows, as (state, gate x hidden)."""
-    rows = recurrent.reshape(-1, recurrent.shape[-1]).T.astype(np.float64)
-    return bool(np.abs(rows @ rows.T - np.eye(len(rows))).max() < 1e-4)
-
-
-def _is_uniform(array: Array, bound: float) -> bool:
-    """Whether many numbers fill an interval evenly: none beyond it, and the mean size half of it."""
-    sizes = np.abs(array)
-    return bool(
-        sizes.size >= 64
-        and sizes.max() <= bound * (1 + 1e-6)
-        and sizes.max() >= bound * (1 - _NEAR)
-        and abs(sizes.mean() / bound - 0.5) <= 0.5 * _NEAR
+        zeros = f"has zeros in place of its {what}, as if nothing had been loaded"
+        return _fault(operation, key, "never loaded", zeros, replay, "zeros")
+    where, letter, how = _of_one_gate(operation, right, theirs) if gates else ("", "", "")
+    others = (
+        f"has other numbers in {where}its {what}{how or ', which no mistake that parity knows makes of the right ones'}"
     )
+    return _fault(operation, key, "other numbers", others, replay, "other ones", letter)
+
+
+def _fault(operation: Layered, key: Key, name: str, cause: str, replay: Any, was: str, gate: str = "") -> Fault:
+    direction, _, member = key[1].rpartition(".")
+    repair = right_put(operation, direction, member, was)
+    return Fault(name, cause, place_of(operation, key, gate), replay, repair, rank=90, shows=_NEEDS)
+
+
+def _turned(case: Case, key: Key, turn: Turn) -> Array:
+    return turn.formula(np.asarray(told_in(case, key)))
+
+
+def _kind(member: str) -> str:
+    """A weight as the names of mistakes have it."""
+    return "kernel" if member in ("kernel", "recurrent") else member
+
+
+def _gates(operation: Layered, array: Array) -> tuple[str, ...]:
+    """The gates along the first axis of a recurrent layer's weight; none of a bias of one gate, and of peepholes and projections."""
+    gates = GATES[operation.spec.kind] if isinstance(operation, Recurrent) else ()
+    return gates if array.ndim > 1 and len(array) == len(gates) else ()
+
+
+def _axes(operation: Layered, member: str) -> tuple[str, ...]:
+    """What stands along the axes of a weight."""
+    if isinstance(operation, Recurrent):
+        return ("gates", "units", "states" if member == "recurrent" else "input features")
+    if isinstance(operation, Dense):
+        return ("input features", "outputs") if member == "kernel" else ("outputs",)
+    if isinstance(operation, Embedding):
+        return ("rows", "features")
+    if isinstance(operation, Convolution) and member == "kernel":
+        window = tuple(f"places along axis {axis} of the window" for axis in range(len(operation.strides)))
+        return (*window, "input channels", "output channels")
+    return ("numbers",)
+
+
+def _of_one_gate(operation: Layered, right: Array, theirs: Array) -> tuple[str, str, str]:
+    """Of a weight of which one gate alone differs: which one, its letter, and what its numbers are if that is known."""
+    if not isinstance(operation, Recurrent):
+        return "", "", ""
+    kind = operation.spec.kind
+    off = [place for place in range(len(right)) if not alike(theirs[place], right[place])]
+    if len(off) != 1 or len(right) < 2:
+        return "", "", ""
+    (place,) = off
+    letter = GATES[kind][place]
+    where = f"the {GATE_MEANINGS[kind][letter]} {letter} of "
+    if not theirs[place].any():
+        return where, letter, ": zeros"
+    for other, own in enumerate(GATES[kind]):
+        turn = turn_between(right[other], theirs[place])
+        if turn is not None:
+            whose = "its own ones" if other == place else f"those of the {GATE_MEANINGS[kind][own]} {own}"
+            return where, letter, f": {whose}{' ' if turn.words else ''}{turn.words}"
+    return where, letter, ""
 
 
 __all__ = ["other_numbers"]

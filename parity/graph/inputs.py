@@ -106,10 +106,13 @@ def _problems(one: GraphInput, array: Array, lengths: dict[str, tuple[int, str]]
     return found
 
 
-def random_graph_inputs(graph: Graph, lengths: Mapping[str, int], seed: int = 0) -> dict[str, Array]:
+def random_graph_inputs(
+    graph: Graph, lengths: Mapping[str, int], seed: int = 0, padded_at_end: bool = False
+) -> dict[str, Array]:
     """Standard normal inputs, uniform integers below the vocabulary, coins for truth values.
 
     Where the model makes a mask out of an input, some samples have steps that it leaves out: at the end, at the start, in the middle.
+    What counts lengths in place of a mask takes padding at the end alone.
     Where it compares an input with the numbers of the steps, that is how many steps each sample has: all of them in the first, and fewer
     in later ones, but one at least. A mask out of which it makes such numbers has the first sample whole, too.
 
@@ -117,6 +120,7 @@ def random_graph_inputs(graph: Graph, lengths: Mapping[str, int], seed: int = 0)
         graph: of the model.
         lengths: of "batch", "time", ...
         seed: of the numbers.
+        padded_at_end: whether such steps stand at the end alone: samples of unequal lengths, the first one whole, none empty.
 
     Example:
         >>> from parity.graph import Builder
@@ -137,7 +141,10 @@ def random_graph_inputs(graph: Graph, lengths: Mapping[str, int], seed: int = 0)
         else:
             array = random.standard_normal(shape).astype(np.float32)
         if one.name in values and len(shape) > 1:
-            _leave_out(array, values[one.name])
+            if padded_at_end and array.dtype.kind in "if":
+                _pad(array, values[one.name], one.below or _USUAL_VOCABULARY, random)
+            else:
+                _leave_out(array, values[one.name])
         found[one.name] = array
     for name, steps in step_counts(graph, lengths).items():
         _fill(found, graph, name, steps, values.get(name), random)
@@ -167,6 +174,18 @@ def _leave_out(array: Array, value: float) -> None:
     holes = (slice(array.shape[1] - third, None), slice(0, third), slice(third, max(2 * third, third + 1)))
     for sample in range(1, len(array)):
         array[sample, holes[(sample - 1) % len(holes)]] = value
+
+
+def _pad(array: Array, value: float, below: int, random: np.random.Generator) -> None:
+    """Every sample but the first ends in steps with the value that marks them; it stands nowhere else."""
+    batch, time = array.shape[:2]
+    if array.dtype.kind == "i":
+        marked = array == value
+        array[marked] = (int(value) + random.integers(1, max(below, 2), int(marked.sum()))) % max(below, 2)
+    few = time - 1 < batch - 1
+    ends = random.choice(max(time - 1, 1), batch - 1, replace=few) + 1
+    for sample, end in enumerate(ends, 1):
+        array[sample, end:] = value
 
 
 def masked_inputs(graph: Graph) -> dict[str, float]:

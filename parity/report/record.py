@@ -26,6 +26,7 @@ from parity.findings import Findings, describe
 from parity.floor import LOST, Band, in_floors
 from parity.frameworks import family
 from parity.graph.facts import graph_facts
+from parity.identity import weights_digest
 from parity.judge import LIMIT, REFERENCE, Judgement, Row
 from parity.layouts import GATE_MEANINGS, KINDS, LAYOUTS, Kind, Layout, keras_layout
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
@@ -37,7 +38,8 @@ from parity.returns import Returns
 from parity.sources import Opened
 
 SCHEMA = {"name": "parity.comparison", "version": 3}
-"""Version 2 knows masks, forms and failed engines, explains stacks as a whole, and says the table of padding once; 3 has the diagnosis."""
+"""Version 2 knows masks, forms and failed engines, explains stacks as a whole, and says the table of padding once; 3 has the diagnosis
+and what changed since an earlier record. The file `record.schema.json` beside this one describes it."""
 
 Record = dict[str, Any]
 
@@ -66,6 +68,7 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "verdict": findings.verdict,
         "sentence": findings.sentence,
         "diagnosis": None if diagnosis is None else as_json(diagnosis),
+        "baseline": None,
         "title": " and ".join(source.label for source in findings.sources),
         "sources": [_source(source) for source in findings.sources],
         "engines": [_engine(findings, label) for label in (*findings.participants, REFERENCE)],
@@ -116,6 +119,7 @@ def read_record(path: Path) -> Record:
     if schema == _FIRST:
         record = _upgraded(record)
     record.setdefault("diagnosis", None)
+    record.setdefault("baseline", None)
     verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}
     if record.get("failures"):
         verdicts.add("undecided")
@@ -167,6 +171,7 @@ def _source(source: Opened) -> Record:
         "label": source.label,
         "origin": source.network.origin,
         "details": source.network.details,
+        "weights": weights_digest(source.network),
         "layers": layers,
     }
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from mutating.cells import Array
-from mutating.injections import Call, Caller, Expected, Injection, Outputs, States, Wrong
-from mutating.models import Recipe
+from mutating.cells import Array, Cell
+from mutating.injections import Call, Caller, Expected, Injection, Outputs, States, Wrong, computed
+from mutating.models import Recipe, built, copied
+from mutating.weight_edits import apart, two_biases
 
 Lengths = tuple[int, ...] | None
 
@@ -100,6 +101,87 @@ def _final_swapped(call: Caller, x: Array, states: States, lengths: Lengths) -> 
     return Outputs(found.sequence, [found.states[place ^ 1] for place in range(len(found.states))])
 
 
+def _states_by_direction(call: Caller, x: Array, states: States, lengths: Lengths) -> Outputs:
+    """Four states taken as h of both directions and then c of both, which are h and c of one direction after the other."""
+    assert states is not None
+    h, c = states[0].copy(), states[1].copy()
+    h[:, 1], c[:, 0] = states[1][:, 0], states[0][:, 1]
+    return call(x, (h, c), lengths)
+
+
+def _ends_of_other_direction(call: Caller, x: Array, states: States, lengths: Lengths) -> Outputs:
+    """h_n, and c_n, with its rows in the other order."""
+    assert states is not None
+    found, count = call(x, states, lengths), len(states)
+    ends = [found.states[place : place + count] for place in range(0, len(found.states), count)]
+    turned = [end for place in range(len(ends)) for end in ends[place ^ 1]]
+    return Outputs(found.sequence, turned)
+
+
+def _c_twice(call: Caller, x: Array, states: States, lengths: Lengths) -> Outputs:
+    found = call(x, states, lengths)
+    return Outputs(found.sequence, [found.states[place | 1] for place in range(len(found.states))])
+
+
+def _h_twice(call: Caller, x: Array, states: States, lengths: Lengths) -> Outputs:
+    found = call(x, states, lengths)
+    return Outputs(found.sequence, [found.states[place & ~1] for place in range(len(found.states))])
+
+
+def _one_way_unmasked(way: int) -> Call:
+    """One direction from a call without lengths, the other one from a call with them."""
+
+    def wrong(call: Caller, x: Array, states: States, lengths: Lengths) -> Outputs:
+        assert states is not None
+        masked, whole = call(x, states, lengths), call(x, states, None)
+        half = masked.sequence.shape[-1] // 2
+        both = [whole if way == 0 else masked, whole if way == 1 else masked]
+        sequence = np.concatenate([both[0].sequence[..., :half], both[1].sequence[..., half:]], axis=-1)
+        count = len(states)
+        return Outputs(sequence, [both[place // count % 2].states[place] for place in range(len(masked.states))])
+
+    return wrong
+
+
+def _first_step_apart() -> Injection:
+    """A loop by hand whose first step, which has no state yet, leaves out the product with it and the bias in there."""
+
+    def make(made: Wrong, recipe: Recipe, _: np.random.Generator) -> Wrong:
+        one = replace(recipe, layers=1, ways=1)
+
+        def along(cell: Cell, x: Array, states: States) -> Outputs:
+            assert states is not None
+            bare = copied([[cell]])
+            bare[0][0].c["n"] = np.zeros_like(cell.c["n"])
+            first = computed(built(recipe.engine, one, bare, made.options), x[:, :1], states, None)
+            if x.shape[1] == 1:
+                return first
+            left = (first.states[0][None, None],)
+            rest = computed(built(recipe.engine, one, [[cell]], made.options), x[:, 1:], left, None)
+            return Outputs(np.concatenate([first.sequence, rest.sequence], axis=1), rest.states)
+
+        def wrong(_: Caller, x: Array, states: States, __: Lengths) -> Outputs:
+            assert states is not None
+            ends = []
+            for number, ways in enumerate(made.cells):
+                halves = []
+                for way, cell in enumerate(ways):
+                    own = (states[0][number : number + 1, way : way + 1],)
+                    found = along(cell, np.ascontiguousarray(x[:, ::-1]) if way else x, own)
+                    halves.append(found.sequence[:, ::-1] if way else found.sequence)
+                    ends += found.states
+                x = np.concatenate(halves, axis=-1)
+            return Outputs(x, ends)
+
+        expected = (*made.expected, Expected("first step apart", _everywhere(recipe)))
+        return replace(made, calls=(*made.calls, wrong), expected=expected)
+
+    def possible(recipe: Recipe) -> bool:
+        return two_biases(recipe) and apart(recipe) and _with_states(recipe)
+
+    return Injection("first step apart", make, possible, _whole, alone=True)
+
+
 def _unmasked(call: Caller, x: Array, states: States, _: Lengths) -> Outputs:
     return call(x, states, None)
 
@@ -135,6 +217,10 @@ def _with_states(recipe: Recipe) -> bool:
     return recipe.layers == 1 or "keras" not in (recipe.reference, recipe.engine)
 
 
+def _given_states(recipe: Recipe) -> bool:
+    return recipe.states and _with_states(recipe)
+
+
 def _both(recipe: Recipe) -> bool:
     return recipe.ways == 2
 
@@ -161,6 +247,10 @@ def _two_layers(recipe: Recipe) -> Recipe:
     return replace(recipe, layers=2, lengths=None)
 
 
+def _padded_both(recipe: Recipe) -> Recipe:
+    return replace(_padded(recipe), layers=1)
+
+
 def _from_zeros(recipe: Recipe) -> Recipe:
     return replace(recipe, states=False, lengths=None)
 
@@ -173,30 +263,30 @@ CALL_EDITS: tuple[Injection, ...] = (
     _edit("shifted by a step", _later, adjust=_whole),
     _edit("steps not turned back", _back_half_turned, _both, _whole, "steps not turned back: backward half"),
     _edit("halves swapped", _halves_swapped, _both, _whole),
-    _edit("initial state dropped", _without_states, _with_states, where=_everywhere),
+    _edit("initial state dropped", _without_states, _given_states, where=_everywhere),
     _edit(
         "initial state dropped",
         _without_cell_state,
-        lambda recipe: recipe.kind == "lstm" and _with_states(recipe),
+        lambda recipe: recipe.kind == "lstm" and _given_states(recipe),
         title="initial state dropped: c",
         where=_everywhere,
     ),
     _edit(
         "initial h and c exchanged",
         _states_swapped,
-        lambda recipe: recipe.kind == "lstm" and _with_states(recipe),
+        lambda recipe: recipe.kind == "lstm" and _given_states(recipe),
         where=_everywhere,
     ),
     _edit(
         "initial states of the directions exchanged",
         _states_of_other_direction,
-        lambda recipe: _both(recipe) and _with_states(recipe),
+        lambda recipe: _both(recipe) and _given_states(recipe),
         where=_everywhere,
     ),
     _edit(
         "initial states of layers exchanged",
         _states_of_other_layer,
-        lambda recipe: recipe.layers == 2 and _with_states(recipe),
+        lambda recipe: recipe.layers == 2 and _given_states(recipe),
         _two_layers,
     ),
     _edit(
@@ -204,6 +294,51 @@ CALL_EDITS: tuple[Injection, ...] = (
         _final_swapped,
         lambda recipe: recipe.kind == "lstm" and _with_states(recipe),
         where=_everywhere,
+    ),
+    _edit(
+        "initial states in another order",
+        _states_by_direction,
+        lambda recipe: recipe.kind == "lstm" and _both(recipe) and _given_states(recipe),
+        where=_everywhere,
+    ),
+    _edit(
+        "final states of the directions exchanged",
+        _ends_of_other_direction,
+        lambda recipe: _both(recipe) and _with_states(recipe),
+        _one_layer,
+        where=_everywhere,
+    ),
+    _edit(
+        "c in place of h",
+        _c_twice,
+        lambda recipe: recipe.kind == "lstm" and _with_states(recipe),
+        _one_layer,
+        "c in place of h: final state",
+        _everywhere,
+    ),
+    _edit(
+        "h in place of c",
+        _h_twice,
+        lambda recipe: recipe.kind == "lstm" and _with_states(recipe),
+        _one_layer,
+        where=_everywhere,
+    ),
+    _first_step_apart(),
+    _edit(
+        "mask ignored in one direction",
+        _one_way_unmasked(1),
+        lambda recipe: _both(recipe) and recipe.lengths is not None,
+        _padded_both,
+        "mask ignored in one direction: backward",
+        lambda _: frozenset({(0, 1)}),
+    ),
+    _edit(
+        "mask ignored in one direction",
+        _one_way_unmasked(0),
+        lambda recipe: _both(recipe) and recipe.lengths is not None,
+        _padded_both,
+        "mask ignored in one direction: forward",
+        lambda _: frozenset({(0, 0)}),
     ),
     _edit("mask ignored", _unmasked, lambda recipe: recipe.lengths is not None, _padded),
     _edit(

@@ -41,11 +41,15 @@ class Expected:
         name: of the fault.
         targets: the directions of layers in which it is; none for the model's whole input or output.
         tensor: that is wrong, "" for any.
+        layer: that is not recurrent, by its owner's name, "" for any.
+        direction: of whatever layer, "" for any.
     """
 
     name: str
     targets: frozenset[Target] = frozenset()
     tensor: str = ""
+    layer: str = ""
+    direction: str = ""
 
 
 @dataclass
@@ -73,12 +77,14 @@ class Injection:
         make: puts it into a wrong model.
         possible: whether it can be put into the models of a recipe.
         adjust: changes a recipe so that the fault can be made and shows.
+        alone: whether it is not put into a model that has another one: it computes from weights as they are when it is made.
     """
 
     title: str
     make: Callable[[Wrong, Recipe, np.random.Generator], Wrong]
     possible: Callable[[Recipe], bool]
     adjust: Callable[[Recipe], Recipe] = lambda recipe: recipe
+    alone: bool = False
 
 
 def targets_of(recipe: Recipe, random: np.random.Generator) -> frozenset[Target]:
@@ -190,6 +196,10 @@ class Subject:
     def live(self) -> bool:
         """Whether the wrong model itself can be handed over: no code around it is wrong."""
         return not self.wrong.calls
+
+    def unseen(self) -> tuple[Array, States]:
+        """Other inputs and initial states."""
+        return random_run(self.recipe, salt=77, time=None if self.recipe.lengths else self.recipe.time + 4)
 
     def recorded(self, x: Array, states: States) -> list[Array]:
         """What the wrong model gives, in the order of the right model's outputs."""

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 from mutating.cells import Array
 from mutating.injections import Expected, States, Subject
-from mutating.models import random_run
 from mutating.whole import WholeSubject
 from parity.diagnosis import Diagnosis, Fault, diagnose
 from parity.diagnosis.case import Case, chain_case
@@ -106,7 +105,7 @@ def status_of(subject: AnySubject, found: Diagnosis) -> str:
 def _told(name: str, notes: str) -> bool:
     """Whether notes speak of a fault; of many that need the same, the first few alone are listed."""
     said = ("initial" in name and "the initial states are zero" in notes) or (
-        "mask" in name and "of one length" in notes
+        ("mask" in name or "lengths" in name) and "of one length" in notes
     )
     return said or name in notes or re.search(r"would not show: .* and \d+ more", notes) is not None
 
@@ -123,6 +122,12 @@ def names(faults: tuple[Fault, ...], expected: tuple[Expected, ...], layers: lis
         if wanted and given != wanted:
             return False
         tensors = {one.tensor for one in theirs} - {""}
+        layer = {one.layer for one in theirs} - {""}
+        if layer and layer != {fault.place.called or fault.place.layer for fault in mine}:
+            return False
+        direction = {one.direction for one in theirs} - {""}
+        if direction and direction != {fault.place.direction for fault in mine}:
+            return False
         if tensors and tensors != {fault.place.tensor for fault in mine} - {""}:
             return False
     return True
@@ -136,7 +141,7 @@ def _targets(fault: Fault, layers: list[str], ways: int) -> set[tuple[int, int]]
 
 def explains(subject: AnySubject, faults: tuple[Fault, ...]) -> bool:
     """Whether faults compute what the wrong model computes on inputs that the diagnosis has not seen."""
-    x, states = random_run(subject.recipe, salt=77, time=None if subject.recipe.lengths else subject.recipe.time + 4)
+    x, states = subject.unseen()
     case = case_of(subject, x, states)
     recorded = subject.recorded(x, states)
     observed = dict(zip(case.graph.outputs, recorded, strict=False))

@@ -8,17 +8,23 @@ from functools import cache
 
 import numpy as np
 
-from mutating.around import AROUND
+from mutating.beside import AROUND
+from mutating.coded import Coded
 from mutating.every import injections
 from mutating.injections import Inexpressible, Injection, subject
 from mutating.judging import LIVE, RECORDED, AnySubject
-from mutating.models import ENGINES, Recipe
+from mutating.masked import MASKED
+from mutating.models import ENGINES, Options, Recipe
 from mutating.real import MODELS, SIZES
-from mutating.whole import WHOLE, around_subject, whole_subject
+from mutating.stacks import STACKS
+from mutating.whole import WHOLE, Whole, around_subject, whole_subject
 
 KINDS = ("lstm", "gru", "rnn")
 SHAPES = ((1, 1), (1, 2), (2, 1), (2, 2))
 """Layers and directions."""
+
+CODE: tuple[Whole | Coded, ...] = (*WHOLE, *MASKED, *STACKS)
+"""Whole models with a mistake in their code."""
 
 _TRIES = 60
 
@@ -43,9 +49,9 @@ class Task:
     def title(self) -> str:
         """What is injected."""
         if self.sort == "whole":
-            return WHOLE[self.faults[0]].title
+            return CODE[self.faults[0]].title
         if self.sort == "around":
-            return f"{AROUND[self.faults[0]].name} around"
+            return AROUND[self.faults[0]].title
         return " + ".join(known()[number].title for number in self.faults) or "healthy"
 
     def subject(self) -> AnySubject:
@@ -55,7 +61,8 @@ class Task:
             Inexpressible: a framework has no such model.
         """
         if self.sort == "whole":
-            return whole_subject(self.recipe, WHOLE[self.faults[0]])
+            case = CODE[self.faults[0]]
+            return case.subject(self.recipe) if isinstance(case, Coded) else whole_subject(self.recipe, case)
         if self.sort == "around":
             return around_subject(self.recipe, AROUND[self.faults[0]])
         chosen = tuple(known()[number] for number in self.faults)
@@ -78,11 +85,14 @@ def random_recipe(
         # A stack of Keras is a model, which is not compared with a layer.
         reference = engine = "keras"
     padded = layers == 1 and bool(random.integers(4) == 0)
+    kind, before = kinds[int(random.integers(len(kinds)))], bool(random.integers(2))
+    before = before and kind == "gru" and "torch" not in (reference, engine)
     return Recipe(
-        kinds[int(random.integers(len(kinds)))],
+        kind,
         layers,
         ways,
         lengths=(9, 6, 2, 4) if padded else None,
+        options=Options(reset_after=not before),
         reference=reference,
         engine=engine,
         seed=int(random.integers(1 << 30)),
@@ -108,32 +118,33 @@ def singles(seed: int, cases: int, kinds: Sequence[str], engines: Sequence[str],
 
 def wholes(seed: int, cases: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
     """Every mistake in code, in random whole models."""
-    for number, case in enumerate(WHOLE):
+    for number, case in enumerate(CODE):
         random = np.random.default_rng([seed, number, 3])
         chosen = [kind for kind in kinds if kind in case.kinds]
-        if not chosen or not {case.right[0], case.wrong[0]} <= set(engines):
+        between = (case.right[0], case.wrong[0])
+        if not chosen or not set(between) <= set(engines):
             continue
+        handed = case.handed if isinstance(case, Coded) else (RECORDED, LIVE)
         for _ in range(cases):
             kind = chosen[int(random.integers(len(chosen)))]
-            seed_of = int(random.integers(1 << 30))
-            recipe = Recipe(kind, ways=case.ways, seed=seed_of, reference=case.right[0], engine=case.wrong[0])
-            yield Task("whole", (number,), recipe, (RECORDED, LIVE)[int(random.integers(2))])
+            seed_of, before = int(random.integers(1 << 30)), bool(random.integers(2))
+            recipe = Recipe(kind, ways=case.ways, seed=seed_of, reference=between[0], engine=between[1])
+            if isinstance(case, Coded) and kind == "gru" and "torch" not in between:
+                recipe = replace(recipe, options=Options(reset_after=before))
+            yield Task("whole", (number,), recipe, handed[int(random.integers(len(handed)))])
 
 
 def arounds(seed: int, cases: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
-    """Every mistake in the layers around recurrent ones, ported between Keras and torch."""
-    there = [engine for engine in engines if engine in ("keras", "torch")]
-    for number, case in enumerate(AROUND if there else ()):
+    """Every mistake in the layers around recurrent ones, in models that are ported from framework to framework."""
+    for number, case in enumerate(AROUND):
         random = np.random.default_rng([seed, number, 4])
-        for _ in range(cases):
-            reference, engine = (there[int(random.integers(len(there)))] for _ in range(2))
-            if case.change_in_torch:
-                engine = "torch"
-            if engine not in there:
-                continue
-            kind = kinds[int(random.integers(len(kinds)))]
+        between = [pair for pair in case.engines if set(pair) <= set(engines)]
+        chosen = [kind for kind in kinds if kind in case.kinds]
+        for _ in range(cases if between and chosen else 0):
+            reference, engine = between[int(random.integers(len(between)))]
+            kind = chosen[int(random.integers(len(chosen)))]
             recipe = Recipe(kind, seed=int(random.integers(1 << 30)), reference=reference, engine=engine)
-            yield Task("around", (number,), recipe, (RECORDED, LIVE)[int(random.integers(2))])
+            yield Task("around", (number,), recipe, case.ways[int(random.integers(len(case.ways)))])
 
 
 def reals(seed: int, cases: int, engines: Sequence[str]) -> Iterator[Task]:
@@ -152,9 +163,9 @@ def reals(seed: int, cases: int, engines: Sequence[str]) -> Iterator[Task]:
 def pairs(seed: int, count: int, kinds: Sequence[str], engines: Sequence[str]) -> Iterator[Task]:
     """Two faults in one random model."""
     random = np.random.default_rng([seed, 1 << 20])
-    made = 0
+    made, several = 0, [number for number, one in enumerate(known()) if not one.alone]
     while made < count:
-        two = tuple(int(number) for number in random.choice(len(known()), 2, replace=False))
+        two = tuple(int(number) for number in random.choice(several, 2, replace=False))
         task = _drawn("pair", two, random, kinds, engines, True)
         if task is not None:
             made += 1
@@ -195,7 +206,7 @@ _BLIND = (
         ("forget bias", "reversed in time", "other direction"),
         lambda recipe: replace(recipe, time=1, states=False, lengths=None),
     ),
-    (("mask ignored",), _whole),
+    (("mask ignored", "lengths off by one: more"), _whole),
     (("initial",), lambda recipe: replace(recipe, states=False)),
 )
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mutating.around import AroundCase, in_keras, in_torch, random_around
 from mutating.cells import Array, Cells
 from mutating.injections import Expected, States, Wrong
 from mutating.models import Options, Recipe, keras_layer, random_cells, random_run, torch_layer
+from mutating.ports import Port
 
 CLASSES = 4
 Code = Callable[..., Any]
@@ -56,11 +56,24 @@ class WholeSubject:
     wrong: Wrong
     states: States = None
     live: bool = True
+    draw: Callable[[], Array] | None = None
+
+    def unseen(self) -> tuple[Array, States]:
+        """Other inputs; as long as these where the model is made for a length."""
+        if self.draw is not None:
+            return self.draw(), None
+        return random_run(self.recipe, salt=77, time=self.recipe.time + 4)
 
     def recorded(self, x: Array, states: States) -> list[Array]:
         """What the wrong model gives."""
         import torch
 
+        if self.recipe.engine == "onnxruntime":
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(self.suspect.SerializeToString(), providers=["CPUExecutionProvider"])
+            (given,) = session.get_inputs()
+            return list(session.run(None, {given.name: x.astype("int64") if given.type == "tensor(int64)" else x}))
         if isinstance(self.suspect, torch.nn.Module):
             with torch.no_grad():
                 found = self.suspect(torch.from_numpy(x)).numpy()
@@ -84,15 +97,20 @@ def whole_subject(recipe: Recipe, case: Whole) -> WholeSubject:
     return WholeSubject(recipe, reference, suspect, x, Wrong(cells, Options(), (), (Expected(case.name),)))
 
 
-def around_subject(recipe: Recipe, case: AroundCase) -> WholeSubject:
-    """A right model of Keras or torch, and a wrong one of torch or Keras."""
-    size = 0.02 if case.name == "epsilon" else 1.0
-    right = random_around(recipe, case.norm, case.activation, size)
-    make = {"keras": in_keras, "torch": in_torch}
-    reference = make[recipe.reference](recipe, right)
-    suspect = make[recipe.engine](recipe, case.change(right))
-    x, _ = random_run(recipe)
-    return WholeSubject(recipe, reference, suspect, x, Wrong([], Options(), (), (Expected(case.name),)))
+def around_subject(recipe: Recipe, case: Port) -> WholeSubject:
+    """A right model, and the same with one mistake in the same or another framework."""
+    right = case.right(recipe)
+    # A model for ONNX Runtime is exported from one of torch.
+    engine = "torch" if recipe.engine == "onnxruntime" else recipe.engine
+    reference = case.build[recipe.reference](recipe, right)
+    suspect = case.build[engine](recipe, case.change(right))
+    x = case.draw(recipe, 2)
+    if recipe.engine == "onnxruntime":
+        import parity
+
+        suspect = parity.to_onnx(suspect, inputs=x)
+    wrong = Wrong([], Options(), (), (Expected(case.name, layer=case.layer),))
+    return WholeSubject(recipe, reference, suspect, x, wrong, draw=lambda: case.draw(recipe, 77))
 
 
 def _built(code: tuple[str, Code], recipe: Recipe, cells: Cells, head: list[Array], options: dict[str, Any]) -> Any:

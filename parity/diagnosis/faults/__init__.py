@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Family, Fault
+from parity.diagnosis.faults.attention import attention_faults
 from parity.diagnosis.faults.biases import bias_faults
 from parity.diagnosis.faults.cells import cell_faults
 from parity.diagnosis.faults.connections import connection_faults
@@ -44,6 +45,7 @@ FAMILIES: tuple[Family, ...] = (
     flattening_faults,
     embedding_faults,
     connection_faults,
+    attention_faults,
 )
 """Every family, the most frequent ones first."""
 

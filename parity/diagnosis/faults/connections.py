@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,11 +12,12 @@ import numpy as np
 
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault, Place
-from parity.diagnosis.faults.layers import changed, layers_of, nodes_of
+from parity.diagnosis.faults.layers import changed, layers_of, nodes_of, shapes_in
 from parity.diagnosis.faults.wiring import rewired
 from parity.diagnosis.repair import CallRepair, OptionRepair
 from parity.graph.graph import Node, Wire
 from parity.graph.operations import Attention, Concatenate, Constant, Elementwise, MatMul, Reduction
+from parity.graph.operations.operation import Shape
 
 _ORDERED = ("subtract", "divide", "power")
 _MERGES = ("add", "average", "maximum", "multiply", "subtract")
@@ -31,14 +32,17 @@ def connection_faults(case: Case) -> Iterator[Fault]:
         case: the right model.
     """
     fixed = {node.name: node.operation for node in case.graph.nodes if isinstance(node.operation, Constant)}
+    shapes = shapes_in(case)
     for node, elementwise in nodes_of(case, Elementwise):
         constants = [wire for wire in node.inputs if wire is not None and wire.node in fixed]
         if constants:
             yield from _factors(node, elementwise, fixed)
         elif len(node.inputs) == _TWO:
             yield from _merged(node, elementwise)
+            yield from _from_elsewhere(case, node, shapes)
     for node, _ in nodes_of(case, Concatenate):
         yield from _concatenated(node)
+        yield from _from_elsewhere(case, node, shapes)
     for node, _ in nodes_of(case, MatMul):
         yield _reordered(node, (1, 0), "multiplies its matrices in the other order")
     for name, reduction in layers_of(case, Reduction):
@@ -75,6 +79,35 @@ def _merged(node: Node, operation: Elementwise) -> Iterator[Fault]:
                 (OptionRepair(operation.name, "the function", operation.function, other),),
                 rank=24,
             )
+
+
+_ELSEWHERE = 8
+"""So many other values, the nearest ones, are tried in the place of one that is merged."""
+
+
+def _from_elsewhere(case: Case, node: Node, shapes: Mapping[Wire, Shape]) -> Iterator[Fault]:
+    """A skip connection that begins at another layer: every value of the same shape that is made before."""
+    names = [one.name for one in case.graph.nodes]
+    made = [*(Wire(one.name) for one in case.graph.inputs), *(Wire(name) for name in names[: names.index(node.name)])]
+    for place, wire in enumerate(node.inputs):
+        if wire is None or wire not in shapes:
+            continue
+        others = [one for one in made[::-1] if shapes.get(one) == shapes[wire] and one not in node.inputs]
+        for other in others[:_ELSEWHERE]:
+            yield Fault(
+                "connection from elsewhere",
+                f"takes '{other}', where '{wire}' belongs (a connection that begins at another layer)",
+                Place(node.operation.name),
+                partial(_taking, name=node.name, place=place, wire=other),
+                (CallRepair(node.operation.name, "input", f"x[{place}] = {wire}", f"x[{place}] = {wire}"),),
+                rank=28,
+            )
+
+
+def _taking(case: Case, name: str, place: int, wire: Wire) -> Case:
+    inputs = list(case.graph.node(name).inputs)
+    inputs[place] = wire
+    return case.with_inputs(name, tuple(inputs))
 
 
 def _with(operation: Any, **options: Any) -> Any:

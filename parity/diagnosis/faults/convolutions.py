@@ -12,7 +12,7 @@ import numpy as np
 from parity.deferred import Array
 from parity.diagnosis.case import Case, Change
 from parity.diagnosis.fault import Fault, Place
-from parity.diagnosis.faults.layers import changed, layers_of, shapes_in, together
+from parity.diagnosis.faults.layers import changed, layers_of, place_of, shapes_in, together
 from parity.diagnosis.repair import CallRepair, OptionRepair
 from parity.graph.graph import Node, Wire
 from parity.graph.operations import Convolution, Pad, Pooling, Transpose
@@ -37,13 +37,16 @@ def _of_each(case: Case) -> Iterator[Fault]:
     for node in case.graph.nodes:
         operation = node.operation
         if isinstance(operation, Convolution | Pooling) and node.inputs[0] in shapes:
-            yield from _padded(operation, node.name, _pads(case, node, shapes))
+            place = place_of(case, operation.name)
+            yield from _padded(operation, node.name, _pads(case, node, shapes), place)
         if isinstance(operation, Convolution):
-            yield from _kernels(operation)
-            yield from _options(operation, node.name)
+            place = place_of(case, operation.name)
+            yield from _kernels(operation, place)
+            yield from _grouped(operation, place)
+            yield from _options(operation, node.name, place)
             if operation.input_size > 1 and operation.groups == 1 and _takes_input(case, node):
                 yield _kernel(
-                    operation.name,
+                    place,
                     "channels reversed",
                     "takes the channels of the input in the opposite order (RGB for BGR)",
                     lambda kernel: kernel[..., ::-1, :],
@@ -51,7 +54,7 @@ def _of_each(case: Case) -> Iterator[Fault]:
                     24,
                 )
     for name, pooling in layers_of(case, Pooling):
-        yield from _poolings(name, pooling)
+        yield from _poolings(place_of(case, name), pooling)
 
 
 _SIDES: dict[str, Callable[[Pads, Shape], Pads]] = {
@@ -120,7 +123,7 @@ def _takes_input(case: Case, node: Node) -> bool:
     return wire is not None and wire.node not in made
 
 
-def _padded(operation: Windowed, node: str, right: Pads) -> Iterator[Fault]:
+def _padded(operation: Windowed, node: str, right: Pads, place: Place) -> Iterator[Fault]:
     """The same number of places added, or about that, on other sides."""
     varies = operation.padding == "same" and max(operation.strides) > 1
     seen = {right}
@@ -134,7 +137,7 @@ def _padded(operation: Windowed, node: str, right: Pads) -> Iterator[Fault]:
         yield Fault(
             "padding",
             f"pads {words} ({_shown(pads)}), where {belongs} belongs",
-            Place(operation.name),
+            place,
             partial(_with_padding, name=node, sides=sides),
             (
                 CallRepair(
@@ -170,7 +173,7 @@ def _with_padding(case: Case, name: str, sides: Callable[[Pads, Shape], Pads]) -
     return _with_pads(case, name, sides(_pads(case, node, shapes_in(case)), _reach(node.operation)))
 
 
-def _kernels(operation: Convolution) -> Iterator[Fault]:
+def _kernels(operation: Convolution, place: Place) -> Iterator[Fault]:
     """The kernel in another layout."""
     name, (*sizes, taken, given) = operation.name, operation.held("kernel").shape
     spatial = tuple(range(len(sizes)))
@@ -186,26 +189,26 @@ def _kernels(operation: Convolution) -> Iterator[Fault]:
     mended = "read again: its axes transposed, not reshaped"
     for words, formula in (("torch's weight", torch_reshaped), ("Keras's kernel", keras_reshaped)):
         cause = f"has its kernel reshaped where its axes are to be transposed, on the way to {words}"
-        yield _kernel(name, "kernel reshaped", cause, formula, mended, 21)
+        yield _kernel(place, "kernel reshaped", cause, formula, mended, 21)
     if max(sizes) > 1:
         flip: Callable[[Array], Array] = lambda kernel: np.flip(kernel, spatial)  # noqa: E731  named for the line below
         cause = "has its kernel the other way round in space or time: a true convolution, where frameworks correlate"
-        yield _kernel(name, "kernel flipped", cause, flip, "flipped along its window", 23)
+        yield _kernel(place, "kernel flipped", cause, flip, "flipped along its window", 23)
     if taken == given and operation.groups == 1:
         cause = "has the input and output channels of its kernel exchanged"
         yield _kernel(
-            name, "kernel transposed", cause, lambda k: np.swapaxes(k, -1, -2), "with its channels exchanged", 21
+            place, "kernel transposed", cause, lambda k: np.swapaxes(k, -1, -2), "with its channels exchanged", 21
         )
     if len(sizes) == 2 and sizes[0] == sizes[1] > 1:
         cause = "has height and width of its kernel exchanged, as .T of a Keras kernel leaves them"
         yield _kernel(
-            name, "kernel transposed", cause, lambda k: np.swapaxes(k, 0, 1), "with height and width exchanged", 21
+            place, "kernel transposed", cause, lambda k: np.swapaxes(k, 0, 1), "with height and width exchanged", 21
         )
     if operation.held("bias") is not None:
         yield Fault(
             "bias dropped",
             "has no bias, or one of zeros",
-            Place(name),
+            place,
             changed(name, Convolution, lambda one: replace(one, bias=np.zeros(one.output_size, np.float32))),
             (OptionRepair(name, "bias", "loaded"),),
             rank=18,
@@ -213,30 +216,59 @@ def _kernels(operation: Convolution) -> Iterator[Fault]:
         )
 
 
-def _kernel(name: str, kind: str, cause: str, formula: Callable[[Array], Array], value: str, rank: int) -> Fault:
-    change = changed(name, Convolution, lambda one: replace(one, kernel=formula(np.asarray(one.kernel))))
-    return Fault(kind, cause, Place(name), change, (OptionRepair(name, "kernel", value),), rank)
+def _kernel(place: Place, kind: str, cause: str, formula: Callable[[Array], Array], value: str, rank: int) -> Fault:
+    change = changed(place.layer, Convolution, lambda one: replace(one, kernel=formula(np.asarray(one.kernel))))
+    return Fault(kind, cause, place, change, (OptionRepair(place.layer, "kernel", value),), rank)
 
 
-def _options(operation: Convolution, node: str) -> Iterator[Fault]:
+def _grouped(operation: Convolution, place: Place) -> Iterator[Fault]:
+    """The channels that are given in another order: group by group where they alternate, or the other way round."""
+    given = int(operation.held("kernel").shape[-1])
+    groups = operation.groups
+    if groups in (1, given):
+        return
+    orders = {
+        "alternately of every group": np.arange(given).reshape(groups, -1).T.ravel(),
+        "group by group as if they alternated": np.arange(given).reshape(-1, groups).T.ravel(),
+    }
+    for words, order in {tuple(one.tolist()): (words, one) for words, one in orders.items()}.values():
+        for members in (("kernel",), ("kernel", "bias")):
+            if "bias" in members and operation.held("bias") is None:
+                continue
+            yield Fault(
+                "groups in another order",
+                f"has the {given} channels of its {' and '.join(members)} {words}, where they belong side by side, group by group",
+                place,
+                changed(place.layer, Convolution, partial(_taken_in, order=order, members=members)),
+                tuple(OptionRepair(place.layer, one, "with its channels group by group") for one in members),
+                rank=27,
+            )
+
+
+def _taken_in(operation: Convolution, order: Array, members: tuple[str, ...]) -> Convolution:
+    made: dict[str, Any] = {one: np.asarray(getattr(operation, one))[..., order] for one in members}
+    return replace(operation, **made)
+
+
+def _options(operation: Convolution, node: str, place: Place) -> Iterator[Fault]:
     """Strides and dilations lost, where what follows takes the other lengths."""
-    name, ones = operation.name, (1,) * len(operation.strides)
+    ones = (1,) * len(operation.strides)
     for option, right, change in (
         ("strides", operation.strides, _with_strides),
         ("dilations", operation.dilations, _with_dilations),
     ):
         others = [] if right == ones else [ones] if len(ones) == 1 else [ones, right[::-1]]
         for wrong in dict.fromkeys(one for one in others if one != right):
-            yield _option(name, option, right, wrong, partial(change, name=node, value=wrong))
+            yield _option(place, option, right, wrong, partial(change, name=node, value=wrong))
 
 
-def _option(name: str, option: str, right: object, wrong: object, replay: Change) -> Fault:
+def _option(place: Place, option: str, right: object, wrong: object, replay: Change) -> Fault:
     return Fault(
         option,
         f"has {option} {wrong}, where {right} belongs",
-        Place(name),
+        place,
         replay,
-        (OptionRepair(name, option, str(right), str(wrong)),),
+        (OptionRepair(place.layer, option, str(right), str(wrong)),),
         rank=26,
     )
 
@@ -263,13 +295,14 @@ def _with_dilations(case: Case, name: str, value: tuple[int, ...]) -> Case:
     return case.with_layer(operation.name, lambda _: replace(operation, dilations=value))
 
 
-def _poolings(name: str, pooling: Pooling) -> Iterator[Fault]:
+def _poolings(place: Place, pooling: Pooling) -> Iterator[Fault]:
+    name = place.layer
     other = "average" if pooling.function == "max" else "max"
-    yield _option(name, "pooling function", pooling.function, other, _pooling_with(name, function=other))
+    yield _option(place, "pooling function", pooling.function, other, _pooling_with(name, function=other))
     if pooling.function == "average" and (pooling.padding == "same" or any(map(any, pooling.padding))):
         right = pooling.counts_padding
         words = ("counted", "not counted") if right else ("not counted", "counted")
-        yield _option(name, "padding in the mean", *words, _pooling_with(name, counts_padding=not right))
+        yield _option(place, "padding in the mean", *words, _pooling_with(name, counts_padding=not right))
 
 
 def _pooling_with(name: str, **options: Any) -> Change:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,9 +12,10 @@ from parity.conventions import MERGE_MODES, merge
 from parity.deferred import Array
 from parity.diagnosis.case import Case, Change
 from parity.diagnosis.fault import Fault, Place
-from parity.diagnosis.faults.wiring import calling, final_states, given, halves, placed, recurrent_call, recurrent_calls
+from parity.diagnosis.faults.wiring import calling, final_states, given, halves, recurrent_call, recurrent_calls
 from parity.diagnosis.repair import CallRepair, OptionRepair
 from parity.graph.graph import Node, Wire
+from parity.graph.operations.constant import Constant
 from parity.graph.operations.elementwise import Elementwise
 from parity.graph.operations.operation import Shape
 from parity.graph.operations.picking import Flip, Slice
@@ -129,50 +130,78 @@ def _joined_states(case: Case) -> Iterator[Fault]:
                 yield _viewed(Wire(before.name), "", 0)
 
 
+_BY_HAND = {"add": "sum", "multiply": "mul", "average": "ave"}
+"""The functions of two directions that are modes of merging them."""
+
+_IN_CODE = {"sum": "forward + backward", "mul": "forward * backward", "ave": "(forward + backward) / 2"}
+
+
 def _merged_by_hand(case: Case) -> Iterator[Fault]:
     """Two directions that the right model merges itself, by another function."""
-    modes = {"add": "sum", "multiply": "mul", "average": "ave"}
     sequences = {Wire(node.name): layer for node, layer in recurrent_calls(case)}
     made = {node.name: node for node in case.graph.nodes}
 
     def origin(wire: Wire | None) -> str:
         while wire is not None and wire not in sequences:
             node = made.get(wire.node)
-            if node is None or not isinstance(node.operation, (Flip, Slice)):
+            if node is None or not isinstance(node.operation, (Flip, Slice, Reshape)):
                 return ""
             wire = node.inputs[0]
         return "" if wire is None else sequences[wire].name
 
     for node in case.graph.nodes:
         operation = node.operation
-        if not isinstance(operation, Elementwise) or operation.function not in modes or len(node.inputs) != 2:
+        if not isinstance(operation, Elementwise) or operation.function not in _BY_HAND or len(node.inputs) != 2:
             continue
         if not all(origin(wire) for wire in node.inputs):
             continue
-        for function, mode in modes.items():
-            if function != operation.function:
+        end = (_halving(case, node.name) if operation.function == "add" else None) or node.name
+        right = _BY_HAND[operation.function] if end == node.name else "ave"
+        # Of a sum that is halved the sum alone is a factor that is left out.
+        known = (right, "sum") if end != node.name else (right,)
+        for mode in _BY_HAND.values():
+            if mode not in known:
                 yield Fault(
                     "merge mode",
-                    f"merges its directions by '{mode}', where '{modes[operation.function]}' belongs",
-                    Place(origin(node.inputs[0])),
-                    partial(_by_function, name=node.name, function=function),
-                    (OptionRepair(origin(node.inputs[0]), "merge_mode", modes[operation.function], mode),),
+                    f"merges its directions by '{mode}', where '{right}' belongs",
+                    Place(operation.name, called=origin(node.inputs[0])),
+                    partial(_by_mode, name=node.name, end=end, mode=mode),
+                    (_merging(origin(node.inputs[0]), right),),
                     rank=18,
                 )
 
 
+def _merging(layer: str, mode: str) -> CallRepair:
+    made = f"y = {_IN_CODE[mode]}"
+    split = ("forward, backward = y.chunk(2, dim=-1)", "forward, backward = keras.ops.split(y, 2, axis=-1)")
+    return CallRepair(layer, "output", f"{split[0]}\n{made}", f"{split[1]}\n{made}  # or merge_mode='{mode}'")
+
+
+def _halving(case: Case, name: str) -> str | None:
+    """The node that halves what another one gives, if that is all that becomes of it."""
+    takers = case.graph.takers().get(Wire(name), ())
+    constants = {one.name: one.operation.value for one in case.graph.nodes if isinstance(one.operation, Constant)}
+    if len(takers) != 1 or not isinstance(takers[0].operation, Elementwise):
+        return None
+    by = {"divide": 2.0, "multiply": 0.5}.get(takers[0].operation.function, np.nan)
+    values = [constants.get(wire.node) for wire in takers[0].inputs if wire is not None]
+    return takers[0].name if any(one is not None and np.array_equal(np.asarray(one), by) for one in values) else None
+
+
 def _independent(case: Case) -> Iterator[Fault]:
-    """The directions of two stacked layers run apart, each on its own direction below alone, as in ELMo."""
+    """The directions of stacked layers run apart, each on its own direction below alone, as in ELMo."""
     below = {Wire(node.name): layer for node, layer in recurrent_calls(case)}
+    names = []
     for node, layer in recurrent_calls(case):
         under = None if node.inputs[0] is None else below.get(node.inputs[0])
-        if under is None or not (layer.bidirectional and under.bidirectional and under.merge_mode == "concat"):
-            continue
+        if under is not None and layer.bidirectional and under.bidirectional and under.merge_mode == "concat":
+            names.append(layer.name)
+    for some in [[name] for name in names] + ([names] if len(names) > 1 else []):
         yield Fault(
             "independent stacks",
             "feeds each direction of the layer with the same direction of the layer below alone, where both belong",
-            Place(layer.name),
-            _own_half(layer.name),
+            Place(some[0] if len(some) == 1 else ""),
+            _own_halves(some),
             rank=30,
         )
 
@@ -221,12 +250,15 @@ def _viewed(wire: Wire, layer: str, count: int) -> Fault:
     )
 
 
-def _by_function(case: Case, name: str, function: str) -> Case:
-    node = case.graph.node(name)
-    return placed(case, name, [], replace(node, operation=Elementwise(node.operation.name, function)))
+def _by_mode(case: Case, name: str, end: str, mode: str) -> Case:
+    """Another way to merge what one node takes, in place of what another one makes of it."""
+    ahead, back = case.graph.node(name).inputs
+    assert ahead is not None
+    assert back is not None
+    return given(case, Wire(end), lambda _, ahead, back: merge(ahead, back, mode), ahead, back)
 
 
-def _own_half(name: str) -> Change:
+def _own_halves(names: Sequence[str]) -> Change:
     """Zeros for what the input kernel of a direction sees of the other one."""
 
     def changed(operation: object) -> Recurrent:
@@ -238,7 +270,12 @@ def _own_half(name: str) -> Change:
             made.append(weights.with_held(kernel=kernel))
         return replace(operation, weights=tuple(made))
 
-    return lambda case: case.with_layer(name, changed)
+    def replay(case: Case) -> Case:
+        for name in names:
+            case = case.with_layer(name, changed)
+        return case
+
+    return replay
 
 
 __all__ = ["direction_faults"]

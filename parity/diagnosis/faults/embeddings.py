@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault, Place
-from parity.diagnosis.faults.layers import Factor, behind, changed, layers_of, together
+from parity.diagnosis.faults.layers import Factor, behind, changed, layers_of, nodes_of, together
+from parity.diagnosis.faults.wiring import fed
 from parity.diagnosis.repair import CallRepair, OptionRepair, Repair
+from parity.graph.graph import Node
 from parity.network import Embedding
 
 
@@ -25,10 +28,57 @@ def embedding_faults(case: Case) -> Iterator[Fault]:
 
 
 def _of_each(case: Case) -> Iterator[Fault]:
+    for node, embedding in nodes_of(case, Embedding):
+        yield from _moved(node, embedding)
     for name, embedding in layers_of(case, Embedding):
         yield from _shifted(name)
+        yield from _reshaped(name, embedding)
         yield from _zero_rows(name, embedding)
         yield from _scaled(name, embedding)
+
+
+def _moved(node: Node, embedding: Embedding) -> Iterator[Fault]:
+    """Every integer one more or one less before it is looked up."""
+    name, size = embedding.name, embedding.input_size
+    for by, words, back in ((1, "one more", "x = x - 1"), (-1, "one less", "x = x + 1")):
+        for ends, made in (
+            ("the first and last one staying in the table", lambda x, by=by: np.clip(x + by, 0, size - 1)),
+            ("in a ring", lambda x, by=by: (x + by) % size),
+        ):
+            yield Fault(
+                "index off by one",
+                f"looks up every integer as {words} ({ends})",
+                Place(name, tensor="table"),
+                partial(_looked_up, name=node.name, made=made),
+                (CallRepair(name, "input", back, back),),
+                23,
+                "needs the integers at the ends",
+            )
+
+
+def _looked_up(case: Case, name: str, made: Callable[[Array], Array]) -> Case:
+    return fed(case, name, 0, lambda x: made(x).astype(x.dtype))
+
+
+def _reshaped(name: str, embedding: Embedding) -> Iterator[Fault]:
+    """A table that some project keeps as (features, integers), or expects so."""
+    rows, columns = embedding.held("table").shape
+    if rows == columns:
+        ways: tuple[tuple[str, Callable[[Array], Array]], ...] = (("transposed", lambda table: table.T),)
+    else:
+        ways = (
+            ("read row by row from its transpose", lambda table: table.T.reshape(table.shape)),
+            ("read row by row into its transpose", lambda table: table.reshape(table.shape[::-1]).T),
+        )
+    for words, made in ways:
+        yield _of_table(
+            name,
+            "table reshaped",
+            f"has its table {words}",
+            lambda table, made=made: np.ascontiguousarray(made(table)),  # type: ignore[misc]
+            (OptionRepair(name, "table", "loaded as (integers, features)"),),
+            33,
+        )
 
 
 def _shifted(name: str) -> Iterator[Fault]:
@@ -91,6 +141,14 @@ def _scaled(name: str, embedding: Embedding) -> Iterator[Fault]:
     """The factor sqrt(d) of transformers."""
     root = float(np.sqrt(embedding.output_size))
     for factor, words in ((root, "times sqrt(features)"), (1 / root, "divided by sqrt(features)")):
+        yield _of_table(
+            name,
+            "embedding scaled",
+            f"has its table {words}",
+            lambda table, factor=factor: np.asarray(table, np.float64) * factor,  # type: ignore[misc]
+            (OptionRepair(name, "table", "loaded"),),
+            30,
+        )
         yield Fault(
             "embedding scaled",
             f"gives its rows {words}",
@@ -109,8 +167,13 @@ def _of_table(name: str, kind: str, cause: str, change: Callable[[Array], Array]
         changed(name, Embedding, lambda one: replace(one, table=change(np.array(one.table)))),
         repair,
         rank,
-        "needs the integers at the ends" if kind != "padding row zero" else "needs the integer of this row",
+        _SHOWS.get(kind, ""),
     )
 
+
+_SHOWS = {
+    "index off by one": "needs the integers at the ends",
+    "padding row zero": "needs the integer of this row",
+}
 
 __all__ = ["embedding_faults"]

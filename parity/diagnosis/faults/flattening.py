@@ -112,30 +112,39 @@ def _in_order(case: Case, name: str, axes: tuple[int, ...]) -> Case:
 
 def _reshaped(node: Node, axes: tuple[int, ...], before: Shape) -> Iterator[Fault]:
     """A transpose that is written as a reshape into the shape that it gives."""
-    moving = [axis for axis in axes if before[axis] > 1]
-    if moving == sorted(moving):
-        return
-    shown = ", ".join(str(before[axis]) for axis in axes[1:])
-    yield Fault(
-        "reshaped in place of transposed",
-        f"reshapes into (batch, {shown}), where the axes are to be transposed",
-        Place(node.operation.name),
-        partial(_into_shape, name=node.name, axes=axes),
-        (
-            CallRepair(
-                node.operation.name,
-                "output",
-                f"y = x.permute{tuple(axes)}  # not .view or .reshape",
-                f"y = keras.ops.transpose(x, {tuple(axes)})",
+    shown, last = ", ".join(str(before[axis]) for axis in axes[1:]), len(axes) - 1
+    own = tuple(range(last + 1))
+    orders = {
+        own: "",
+        (0, last, *range(1, last)): " of its numbers with the channels first",
+        (0, *range(2, last + 1), 1): " of its numbers with the channels last",
+    }
+    for order, words in orders.items():
+        # Axes of length one may stand anywhere.
+        if [axis for axis in order if before[axis] > 1] == [axis for axis in axes if before[axis] > 1]:
+            continue
+        yield Fault(
+            "reshaped in place of transposed",
+            f"reshapes{words} into (batch, {shown}), where the axes are to be transposed",
+            Place(node.operation.name),
+            partial(_into_shape, name=node.name, axes=axes, order=order),
+            (
+                CallRepair(
+                    node.operation.name,
+                    "output",
+                    f"y = x.permute{tuple(axes)}  # not .view or .reshape",
+                    f"y = keras.ops.transpose(x, {tuple(axes)})",
+                ),
             ),
-        ),
-        rank=16,
-    )
+            rank=16 if order == own else 25,
+        )
 
 
-def _into_shape(case: Case, name: str, axes: tuple[int, ...]) -> Case:
+def _into_shape(case: Case, name: str, axes: tuple[int, ...], order: tuple[int, ...]) -> Case:
     right = case.graph.node(name).operation
-    return calling(case, name, Moved(right.name, lambda x: x.reshape([x.shape[axis] for axis in axes])))
+    return calling(
+        case, name, Moved(right.name, lambda x: x.transpose(order).reshape([x.shape[axis] for axis in axes]))
+    )
 
 
 def _columns(case: Case) -> Iterator[Fault]:

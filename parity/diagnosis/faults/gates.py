@@ -12,7 +12,7 @@ from parity.diagnosis.case import Case
 from parity.diagnosis.fault import TENSORS, Fault, places
 from parity.diagnosis.faults.scopes import Mistake, by_formula, everywhere, weights_changed
 from parity.diagnosis.repair import GateOrder
-from parity.layouts import GATES, LAYOUTS, Kind
+from parity.layouts import GATES, LAYOUTS, OLD_ORDERS, Kind
 from parity.network import Recurrent
 from parity.recurrent import Weights
 
@@ -87,6 +87,7 @@ def _ordered(weights: Weights, members: tuple[str, ...], order: tuple[int, ...])
 def _known(kind: Kind, letters: str) -> str:
     """Whose order it is."""
     owners = [name for (name, of), layout in LAYOUTS.items() if of == kind and " ".join(layout.gates) == letters]
+    owners += [name for (name, of), order in OLD_ORDERS.items() if of == kind and order == letters]
     return f" (the order of {' and '.join(owners)})" if owners else ""
 
 

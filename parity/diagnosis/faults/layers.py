@@ -136,7 +136,7 @@ def together(case: Case, faults: Iterable[Fault]) -> Iterator[Fault]:
         names = list(dict.fromkeys(one.place.layer for one in group))
         if len(names) != len(group):
             continue
-        shown = ", ".join(f"'{name}'" for name in names)
+        shown = ", ".join(f"'{one.called or one.layer}'" for one in dict.fromkeys(one.place for one in group))
         yield Fault(
             first.name,
             f"{first.cause}, in the layers {shown}",
@@ -146,6 +146,20 @@ def together(case: Case, faults: Iterable[Fault]) -> Iterator[Fault]:
             first.rank,
             first.shows,
         )
+
+
+def place_of(case: Case, name: str, tensor: str = "") -> Place:
+    """A layer as a place, by the name that its owner gave it: a convolution of Keras with an activation is two operations here.
+
+    Args:
+        case: the model.
+        name: of the operation.
+        tensor: which of its weights.
+    """
+    wires = {Wire(node.name) for node in case.graph.nodes if node.operation.name == name}
+    behind_it = {one.operation.name for one in case.graph.nodes if wires & set(one.inputs)}
+    whole = next(iter(behind_it)) if len(behind_it) == 1 else ""
+    return Place(name, tensor=tensor, called=whole if whole and name == f"{whole}_linear" else "")
 
 
 def shapes_in(case: Case) -> dict[Wire, Shape]:
@@ -173,6 +187,7 @@ __all__ = [
     "in_turn",
     "layers_of",
     "nodes_of",
+    "place_of",
     "shapes_in",
     "together",
     "with_weights",

@@ -25,6 +25,7 @@ from parity.diagnosis.faults.wiring import (
     recurrent_calls,
 )
 from parity.diagnosis.repair import CallRepair
+from parity.graph.chains import MASK
 from parity.graph.graph import Node, Wire
 from parity.network import Bidirectional, Masking, Recurrent
 
@@ -46,7 +47,8 @@ def mask_faults(case: Case) -> Iterator[Fault]:
     yield from _lost(case, masked)
     for node in masked:
         yield from _one_direction(node)
-        yield from _filled(node)
+        if not case.ignored:
+            yield from _filled(node)
     yield from _off_by_one(masked)
     yield from _by_value(case)
 
@@ -141,7 +143,7 @@ def _one_way(case: Case, name: str, way: str) -> Case:
 def _filled(node: Node) -> Iterator[Fault]:
     """What stands at padded steps of the sequence: zeros, or the last output again; and that step taken for the final state."""
     layer = node.operation
-    if not isinstance(layer, Recurrent) or layer.merge_mode is None:
+    if not isinstance(layer, Recurrent) or layer.merge_mode is None or not layer.return_sequences:
         return
     repeats = layer.fill == "repeat"
     words = "holds zeros at padded steps, where the last output is repeated"
@@ -205,28 +207,38 @@ def _moved_end(mask: Array, by: int) -> Array:
 
 def _by_value(case: Case) -> Iterator[Fault]:
     """Steps of zeros, or tokens 0, left out by their value, as `Masking(0.)` and `Embedding(mask_zero=True)` do."""
-    calls = [(node, layer) for node, layer in recurrent_calls(case)]
+    names = tuple(node.name for node, _ in recurrent_calls(case))
     for one in case.graph.inputs:
         array = case.inputs[one.name]
         steps = one.shape[1:2] == ("time",) and one.dtype != "bool" and array.ndim in (2, 3)
         tokens = one.dtype == "int64" and array.ndim == 2
-        if not steps or not (tokens or array.ndim == 3):
+        if not names or not steps or not (tokens or array.ndim == 3):
             continue
-        whole = bool(_not_zero(np.asarray(array)).all())
-        names = tuple(node.name for node, _ in calls)
-        if whole or not names:
-            continue
-        for fill in ("repeat", "zero"):
+        whole = bool((_not_zero(np.asarray(array)) | ~_valid_steps(case, array)).all())
+        what = "tokens 0" if tokens else "steps whose features are all zero"
+        for fill in ("repeat",) if whole else ("repeat", "zero"):
             yield Fault(
                 "masked by value",
-                f"leaves out {'tokens 0' if tokens else 'steps whose features are all zero'}, "
-                f"as {'Embedding(mask_zero=True)' if tokens else 'Masking(0.)'} does, where they are to be computed",
+                f"leaves out {what}, as {'Embedding(mask_zero=True)' if tokens else 'Masking(0.)'} does, where they are to be computed",
                 Place(),
                 partial(_valued, name=one.name, names=names, repeat=fill == "repeat"),
                 (CallRepair("", "mask", "", "y = layer(x)  # without Masking, or with mask_zero=False"),),
                 rank=9 if fill == "repeat" else 10,
-                shows="needs a step of zeros among the valid ones",
+                shows=_NO_ZEROS if whole else "needs a valid step of zeros at which the states change",
+                alone=whole,
             )
+
+
+_NO_ZEROS = "needs a step of zeros among the valid ones"
+
+
+def _valid_steps(case: Case, array: Array) -> Array:
+    """The steps that a mask given with the call leaves; all without one."""
+    mask = case.inputs.get(MASK)
+    there: Array = (
+        np.ones(array.shape[:2], bool) if mask is None or mask.shape != array.shape[:2] else mask.astype(bool)
+    )
+    return there
 
 
 def _valued(case: Case, name: str, names: tuple[str, ...], repeat: bool) -> Case:
@@ -242,7 +254,8 @@ def _valued(case: Case, name: str, names: tuple[str, ...], repeat: bool) -> Case
         if own is not None:
             case = fed(case, each, 1, np.logical_and, taken)
             continue
-        filled = repeat and not layer.bidirectional
+        # Keras's own `Bidirectional` fills with zeros; of one state alone the last valid one is given.
+        filled = not layer.return_sequences or (repeat and not layer.bidirectional)
         case = calling(case, each, replace(layer, fill="repeat" if filled else "zero"))
         if not layer.return_sequences:
             break

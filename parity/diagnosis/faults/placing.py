@@ -48,6 +48,7 @@ def _of_directions(layers: Sequence[Recurrent]) -> Iterator[Fault]:
             _directions_taken([layer.name for layer in layers], order),
             tuple(repair),
             rank,
+            moves=True,
         )
 
 
@@ -95,6 +96,7 @@ def _of_stacks(stack: Sequence[Recurrent]) -> Iterator[Fault]:
             _weights_taken({one.name: two.name, two.name: one.name}),
             _layers_swapped(one, two),
             20,
+            moves=True,
         )
         yield _loaded(one, [two], 15 if len(stack) == 2 else 25)
         yield _loaded(two, [one], 35)
@@ -115,6 +117,7 @@ def _loaded(source: Recurrent, into: Sequence[Recurrent], rank: int) -> Fault:
             for step in by_putting(*members_of(weights))(layer, index)
         ),
         rank,
+        moves=True,
     )
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault, Place
+from parity.diagnosis.faults.layers import layers_of, place_of
 from parity.diagnosis.faults.wiring import given
 from parity.diagnosis.repair import CallRepair
 from parity.graph.calls import Layered
 from parity.graph.graph import Wire
+from parity.graph.operations import Constant
 from parity.network import Recurrent
 
 _DIGITS = {"TF32": 11, "TF32 cut": 11, "float16": 11, "bfloat16": 8}
@@ -51,6 +53,9 @@ def precision_faults(case: Case) -> Iterator[Fault]:
         case: the right model.
     """
     layers = [one.name for one in case.graph.operations if any(np.dtype(a.dtype).kind == "f" for a in _weights(one))]
+    written = [
+        name for name, one in layers_of(case, Constant) if not one.trained and one.held("value").dtype.kind == "f"
+    ]
     floats = [one.name for one in case.graph.inputs if case.inputs[one.name].dtype.kind == "f"]
     for kind in ("float16", "bfloat16"):
         dtype = f"torch.{kind}"
@@ -63,12 +68,21 @@ def precision_faults(case: Case) -> Iterator[Fault]:
                 (CallRepair("", "mode", f"# read the weights as float32: they went through {dtype}", ""),),
                 rank=20,
             )
+        if layers and written:
+            yield Fault(
+                "weights rounded",
+                f"has its weights and the numbers of its own code rounded to {kind}",
+                Place(),
+                partial(_with_rounded, names=(*layers, *written), kind=kind),
+                (CallRepair("", "mode", f"# read the weights as float32: they went through {dtype}", ""),),
+                rank=35,
+            )
         if len(layers) > 1:
             for name in layers:
                 yield Fault(
                     "weights rounded",
                     f"has its weights rounded to {kind}",
-                    Place(name),
+                    place_of(case, name),
                     partial(_with_rounded, names=(name,), kind=kind),
                     (CallRepair(name, "mode", f"# read the weights as float32: they went through {dtype}", ""),),
                     rank=34,
@@ -85,6 +99,9 @@ def precision_faults(case: Case) -> Iterator[Fault]:
 
 
 def _weights(operation: Layered) -> list[Any]:
+    """What is kept in files; not the numbers that stand in a model's code."""
+    if isinstance(operation, Constant) and not operation.trained:
+        return []
     return list(operation.arrays.held.values())
 
 

@@ -89,7 +89,8 @@ def _scopes(layers: Mapping[str, Recurrent], mistake: Mistake) -> list[tuple[tup
     scopes: dict[tuple[Target, ...], Place] = {}
     for name, targets in by_layer.items():
         for target in targets:
-            scopes[(target,)] = Place(name, layers[name].spec.directions[target[1]], mistake.tensor, mistake.gate)
+            way = layers[name].spec.directions[target[1]] if layers[name].bidirectional else ""
+            scopes[(target,)] = Place(name, way, mistake.tensor, mistake.gate)
         if len(targets) > 1:
             scopes[tuple(targets)] = Place(name, "", mistake.tensor, mistake.gate)
     if len(by_layer) > 1:

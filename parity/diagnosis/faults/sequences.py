@@ -29,6 +29,7 @@ from parity.diagnosis.faults.wiring import (
 from parity.diagnosis.repair import CallRepair, OptionRepair
 from parity.graph.graph import GraphInput, Node, Wire
 from parity.graph.operations.picking import Flip, Select
+from parity.graph.operations.shaping import ExpandDims, Length, Reshape, Transpose
 from parity.network import Recurrent
 
 _STEPS = "needs more than one step"
@@ -151,7 +152,7 @@ _FINAL = {
 
 
 def _at_step(case: Case, name: str, index: int) -> Case:
-    """A step of the sequence in place of h."""
+    """A step of the sequence in place of h; at padded steps of a layer that gives none it is zero, as packed sequences leave it."""
     node, layer = recurrent_call(case, name)
     states = {way: wire for (state, way), wire in final_states(node, layer).items() if state == "h"}
     if layer.return_sequences:
@@ -162,7 +163,7 @@ def _at_step(case: Case, name: str, index: int) -> Case:
             columns = slice(number * width, (number + 1) * width)
             case = given(case, wire, partial(_step_of, index=step, columns=columns), Wire(name))
         return case
-    steps = replace(layer, return_sequences=True, reverse=False)
+    steps = replace(layer, return_sequences=True, reverse=False, fill="zero")
     return given(calling(case, name, steps), Wire(name), lambda y: y[:, index], shape=without_steps)
 
 
@@ -172,21 +173,21 @@ def _step_of(_: Array, y: Array, index: int, columns: slice) -> Array:
 
 def _picked(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
     """The right model takes a step of the sequence itself: another end, or the final states in its place."""
-    for taker in case.graph.takers().get(Wire(node.name), ()):
-        index = _step_taken(taker)
-        if index is None or not layer.return_sequences:
+    for taker, axis in _takers(case, Wire(node.name)) if layer.return_sequences else ():
+        index = _step_taken(taker, axis)
+        if index is None:
             continue
         other = 0 if index == -1 else -1
         yield Fault(
             "wrong step",
             f"takes the {_ENDS[other]} step of the sequence, where the {_ENDS[index]} one belongs",
             Place(layer.name),
-            partial(_other_step, name=node.name, taker=taker.name, index=other),
+            partial(_other_step, taker=taker.name, index=other, axis=axis),
             (CallRepair(layer.name, "output", f"y = y[:, {index}]", f"y = y[:, {index}]"),),
             rank=21,
             shows=_STEPS,
         )
-        if layer.bidirectional and layer.merge_mode == "concat":
+        if layer.bidirectional and layer.merge_mode == "concat" and axis == 1:
             yield Fault(
                 "final states in place of a step",
                 f"takes the final states of both directions, as return_sequences=False gives them, where output[:, {index}] belongs",
@@ -198,22 +199,48 @@ def _picked(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
             )
 
 
-def _step_taken(node: Node) -> int | None:
+def _takers(case: Case, wire: Wire, axis: int = 1) -> Iterator[tuple[Node, int]]:
+    """Who takes a sequence, as it is or under another shape; with the axis of its steps there."""
+    for node in case.graph.takers().get(wire, ()):
+        operation = node.operation
+        if isinstance(operation, Reshape) and axis == 1 and _keeps_steps(operation):
+            yield from _takers(case, Wire(node.name))
+        elif isinstance(operation, Transpose):
+            yield from _takers(case, Wire(node.name), operation.axes.index(axis))
+        elif isinstance(operation, ExpandDims) and min(operation.axes) >= 0:
+            yield from _takers(case, Wire(node.name), _behind_new(axis, operation.axes))
+        else:
+            yield node, axis
+
+
+def _keeps_steps(reshape: Reshape) -> bool:
+    return [size.axis if isinstance(size, Length) and size.times == 1 else None for size in reshape.sizes[:2]] == [0, 1]
+
+
+def _behind_new(axis: int, new: tuple[int, ...]) -> int:
+    """Where an axis is when others of length 1 are put in."""
+    kept = [place for place in range(axis + len(new) + 1) if place not in new]
+    return kept[axis]
+
+
+def _step_taken(node: Node, axis: int) -> int | None:
     """0 or -1 where a node takes the first or the last step."""
     operation = node.operation
-    if isinstance(operation, Select) and operation.axis == 1 and operation.index in (0, -1):
+    if isinstance(operation, Select) and operation.axis == axis and operation.index in (0, -1):
         return operation.index
     return None
 
 
-def _other_step(case: Case, name: str, taker: str, index: int) -> Case:
-    return given(case, Wire(taker), lambda _, y: y[:, index], Wire(name))
+def _other_step(case: Case, taker: str, index: int, axis: int) -> Case:
+    wire = case.graph.node(taker).inputs[0]
+    assert wire is not None
+    return given(case, Wire(taker), lambda _, y: y.take(index, axis=axis), wire)
 
 
 def _final_there(case: Case, name: str, taker: str) -> Case:
     node, layer = recurrent_call(case, name)
     states = [wire for (state, _), wire in final_states(node, layer).items() if state == "h"]
-    return given(case, Wire(taker), lambda _, *h: np.concatenate(h, axis=-1), *states)
+    return given(case, Wire(taker), lambda taken, *h: np.concatenate(h, axis=-1).reshape(taken.shape), *states)
 
 
 def _transposed(case: Case) -> Iterator[Fault]:

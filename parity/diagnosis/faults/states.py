@@ -130,6 +130,9 @@ def _initial(node: Node, layer: Recurrent) -> Iterator[Fault]:
             )
 
 
+_OTHER_WAY = dict(zip(DIRECTIONS, reversed(DIRECTIONS), strict=True))
+
+
 def _other(state: str) -> str:
     return {"h": "c", "c": "h"}[state]
 
@@ -194,12 +197,12 @@ def _returned(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
                 rank=16,
             )
     if layer.bidirectional:
-        for state in sorted({state for state, _ in wanted}):
-            both = (states[state, "forward"], states[state, "backward"])
-            crossed = {both[0]: both[1], both[1]: both[0]}
+        found = sorted({state for state, _ in wanted})
+        for some in [*([found] if len(found) > 1 else []), *([state] for state in found)]:
+            crossed = {states[state, way]: states[state, _OTHER_WAY[way]] for state in some for way in DIRECTIONS}
             yield Fault(
                 "final states of the directions exchanged",
-                f"takes the final {state} of one direction where that of the other one belongs",
+                f"takes the final {' and '.join(some)} of one direction where that of the other one belongs",
                 place,
                 partial(rewired, wires=crossed),
                 repair,

@@ -20,13 +20,14 @@ def notes_of_mode(reference: Opened, suspect: Opened) -> tuple[str, ...]:
 
 def _training(suspect: Opened) -> Iterator[str]:
     live = suspect.live
-    if suspect.engine != "torch" or live is None or not getattr(live, "training", False):
+    if suspect.engine != "torch" or live is None or not hasattr(live, "modules"):
         return
     found = list(dict.fromkeys(kind for module in live.modules() if module.training and (kind := _matters(module))))
     if found:
         effects = " and ".join(found)
+        what = "the module" if live.training else "a part of the module"
         yield (
-            f"{suspect.label}: the module is in training mode, and parity ran it in eval mode: {effects} when you call it yourself; "
+            f"{suspect.label}: {what} is in training mode, and parity ran it in eval mode: {effects} when you call it yourself; "
             "call suspect.eval() before"
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.repairs.around import said_around
-from parity.diagnosis.repairs.opening import form_of, tensors_in
+from parity.diagnosis.repairs.opening import form_of, tensors_in, with_engine
 from parity.diagnosis.repairs.resolving import Resolved, resolve
 from parity.diagnosis.repairs.writing import Written, written
 from parity.sources import Opened
@@ -28,11 +28,9 @@ def code_for(faults: Sequence[Fault], suspect: Opened, reference: Opened) -> str
 
 def code_of(resolved: Resolved, suspect: Opened, reference: Opened) -> Written:
     """The same for repairs that are resolved already, and whether it mends everything."""
+    suspect = with_engine(suspect)
     tensors = tensors_in(suspect)
-    engine = (suspect.engine or "").partition(":")[0]
-    live = engine if suspect.live is not None else ""
-    bare = suspect.network.graph is None and suspect.network.bare
-    around = said_around(resolved, live, tensors, reference.network.recurrent, bare)
+    around = said_around(resolved, suspect, reference, tensors)
     return written(form_of(suspect), resolved, tensors, suspect.network.recurrent, around)
 
 

@@ -2,147 +2,224 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from parity.cell import Cell
 from parity.diagnosis.repair import CallRepair, OptionRepair
-from parity.diagnosis.repairs.opening import verbs
+from parity.diagnosis.repairs.cells import said_of_cells
+from parity.diagnosis.repairs.opening import opened_as, verbs
 from parity.diagnosis.repairs.resolving import Resolved
+from parity.diagnosis.repairs.sites import Site, sites
 from parity.diagnosis.repairs.slots import Tensors
 from parity.diagnosis.repairs.wrapping import wrapped
 from parity.diagnosis.repairs.writing import Written
-from parity.functions import function_from_keras
-from parity.layouts import SLOTS
+from parity.errors import ParityError
 from parity.network import Recurrent
-
-OF_CELL = ("reset_after", "clip", "input_forget")
-"""Options that say what a cell computes, beside its functions."""
-
-_WHOLE = {"torch": "parity.to_torch", "keras": "parity.to_keras", "onnxruntime": "parity.to_onnx"}
-"""What makes a layer by itself anew."""
-
-_KERAS_FUNCTIONS = ("sigmoid", "tanh", "relu", "hard_sigmoid", "linear", "softsign", "softplus", "selu", "elu")
-"""Functions that Keras knows by a name, tried in this order."""
+from parity.sources import Opened
 
 
-def of_cell(option: OptionRepair) -> bool:
-    """Whether an option says what a cell computes."""
-    return option.option in OF_CELL or option.option.endswith(" function")
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What is to be changed beside weights, and in what.
+
+    Args:
+        resolved: all that is to be done.
+        engine: the suspect's; "" for a file that no code opens as a model.
+        live: the suspect, or what its file is opened as.
+        root: Python for it.
+        bare: whether it is a layer or stack by itself.
+        right: the recurrent layers of the reference.
+        tensors: of the suspect's recurrent layers, by their numbers.
+        sites: the suspect's layers by the names of the reference's.
+    """
+
+    resolved: Resolved
+    engine: str
+    live: object
+    root: str
+    bare: bool
+    right: Sequence[Recurrent]
+    tensors: Mapping[int, Tensors]
+    sites: Mapping[str, Site]
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The numbers of the suspect's recurrent layers by the names of the reference's."""
+        return {layer.name: self.resolved.pairs.get(number, -1) for number, layer in enumerate(self.right)}
+
+    @property
+    def all_layers(self) -> frozenset[int]:
+        """The numbers of all recurrent layers of the suspect that are known."""
+        return frozenset(self.resolved.pairs.values())
 
 
 def said_around(
-    resolved: Resolved, engine: str, tensors: Mapping[int, Tensors], right: Sequence[Recurrent], bare: bool
+    resolved: Resolved, suspect: Opened, reference: Opened, tensors: Mapping[int, Tensors]
 ) -> list[Written]:
     """Options and code around layers in the suspect's framework.
 
     Args:
         resolved: what is to be done.
-        engine: the suspect's.
-        tensors: of its layers, by their numbers.
-        right: the recurrent layers of the reference.
-        bare: whether the suspect is a layer or stack by itself.
+        suspect, reference: as they were opened.
+        tensors: of the suspect's recurrent layers, by their numbers.
     """
-    options = [one for one in resolved.around if isinstance(one, OptionRepair)]
-    numbers = {layer.name: number for number, layer in enumerate(right)}
-    cells = dict.fromkeys(one.layer for one in options if of_cell(one) and one.layer in numbers)
-    alone = bool(cells) and bare and len(options) == len(resolved.around) and all(map(of_cell, options))
-    if (
-        alone
-        and engine in _WHOLE
-        and not (engine == "keras" and all(one.option.endswith(" function") for one in options))
-    ):
-        lines = ("import parity", "# the layer anew, with the options and weights of the reference")
-        text = "\n".join([*lines, f"suspect = {_WHOLE[engine]}(reference)"])
-        return [Written(text, True, frozenset(resolved.pairs.values()))]
-    found, done = [], set()
-    for layer in cells:
-        number = numbers[layer]
-        place = resolved.pairs.get(number, -1)
-        own = tensors.get(place)
-        named = [one for one in options if one.layer == layer]
-        if engine == "torch" and (lines_ := list(_torch_lines(own, number))):
-            found.append(Written("\n".join(lines_), True, frozenset([place])))
-            done.add(layer)
-        elif engine == "keras" and (lines_ := list(_keras_lines(own, right[number], named))):
-            # What was traced for predict() holds the old functions.
-            traced = [] if bare else ["suspect.make_predict_function(force=True)"]
-            found.append(Written("\n".join([*lines_, *traced]), True))
-            done.add(layer)
-    rest = [
-        one for one in resolved.around if not (isinstance(one, OptionRepair) and of_cell(one) and one.layer in done)
-    ]
-    if engine and any(map(_of_numbers, rest)):
-        rest = [one for one in rest if not _of_numbers(one)]
-        found.append(
-            Written("import parity\nparity.transfer(reference, suspect)", True, frozenset(resolved.pairs.values()))
-        )
-    places = {layer: resolved.pairs.get(number, -1) for layer, number in numbers.items()}
-    for layer in dict.fromkeys(one.layer for one in rest) if engine == "torch" else ():
-        about = [one for one in rest if one.layer == layer]
-        text = _torch_call(about, tensors.get(places.get(layer, -1)))
-        if text:
-            found.append(Written(text, True))
-            rest = [one for one in rest if one.layer != layer]
-    return [*found, *(_comment(one, engine) for one in rest)]
+    if not resolved.around:
+        return []
+    live, root = opened_as(suspect)
+    engine = (suspect.engine or "").partition(":")[0] if live is not None else ""
+    bare = suspect.network.graph is None and suspect.network.bare
+    try:
+        found = sites(reference.graph_with_stubs, suspect.graph_with_stubs)
+    except ParityError:
+        found = {}
+    given = Around(resolved, engine, live, root, bare, reference.network.recurrent, tensors, found)
+    done, rest = said_of_cells(given)
+    for lines in (_numbers, _options, _calls):
+        more, rest = lines(given, rest)
+        done += more
+    return [*done, *(_comment(one, engine) for one in rest)]
+
+
+Rest = list[OptionRepair | CallRepair]
+
+
+def _numbers(given: Around, rest: Rest) -> tuple[list[Written], Rest]:
+    """Weights of layers that are not recurrent, which are not the right ones."""
+    lost = any(isinstance(one, OptionRepair) and one.option == "weights" for one in rest)
+    short = verbs("torch").in_float32(given.live, given.root) if given.engine == "torch" and lost else []
+    if given.bare and not short:
+        return [], [one for one in rest if not (isinstance(one, OptionRepair) and one.option == "weights")]
+    if given.engine not in ("torch", "keras") or not any(map(_of_numbers, rest)):
+        return [], rest
+    words = "# the weights of all layers, as they are in the reference"
+    text = "\n".join(["import parity", words, *short, f"parity.transfer(reference, {given.root})"])
+    return [Written(text, True, given.all_layers)], [one for one in rest if not _of_numbers(one)]
+
+
+_WEIGHTS = ("kernel", "bias", "weights", "the order of the weights", "the variance")
 
 
 def _of_numbers(repair: OptionRepair | CallRepair) -> bool:
     """Whether weights of a layer that is not recurrent are not the right ones."""
-    return isinstance(repair, OptionRepair) and (
-        repair.option in ("kernel", "bias") or repair.option.startswith("row ")
+    if not isinstance(repair, OptionRepair):
+        return False
+    return (
+        repair.option in _WEIGHTS or repair.value in ("loaded", "the right numbers") or repair.option.startswith("row ")
     )
 
 
-def _torch_call(repairs: Sequence[OptionRepair | CallRepair], own: Tensors | None) -> str:
-    """What is changed around a module; "" where its own code has to be edited."""
-    if any(isinstance(one, OptionRepair) and one.option == "batch_first" for one in repairs):
-        others = [one for one in repairs if isinstance(one, OptionRepair) and one.option != "batch_first"]
-        turned = own is not None and own.owner(0) and own.context.get("batch_first") is False and not others
-        return f"{own.owner(0)}.batch_first = True" if turned and own is not None else ""
-    calls = [one for one in repairs if isinstance(one, CallRepair)]
-    return wrapped(calls, own, verbs("torch").keeps_shape) if len(calls) == len(repairs) else ""
+def _options(given: Around, rest: Rest) -> tuple[list[Written], Rest]:
+    """Options of layers that are not recurrent, and how two directions are merged."""
+    done: list[Written] = []
+    kept: Rest = []
+    for one in rest:
+        if not isinstance(one, OptionRepair) or not given.engine or not (lines := _option(given, one)):
+            kept.append(one)
+            continue
+        done.append(Written("\n".join([f"# layer '{one.layer}': {_words(one)}", *lines, *_retraced(given)]), True))
+    return done, kept
 
 
-def _torch_lines(own: Tensors | None, number: int) -> Iterator[str]:
-    """Lines that put a layer with the options and weights of the reference's in the place of a module; none where it is one of several."""
-    owner = "" if own is None else own.owner(0)
-    if (
-        own is not None
-        and owner
-        and own.context.get("batch_first")
-        and all(name.endswith("_l0") for name in _names(own))
-    ):
-        yield from ("import parity", f"# {owner}: the layer anew, with the options and weights of the reference")
-        yield f"{owner} = parity.to_torch(parity.read(reference).recurrent[{number}])"
+def _retraced(given: Around) -> list[str]:
+    """What was traced for `predict()` of a Keras model holds the old options."""
+    return [f"{given.root}.make_predict_function(force=True)"] if given.engine == "keras" and not given.bare else []
 
 
-def _keras_lines(own: Tensors | None, right: Recurrent, options: Sequence[OptionRepair]) -> Iterator[str]:
-    """Lines that give the cells of a layer their functions; none where more is to be changed."""
-    if own is None or not all(one.option.endswith(" function") for one in options if of_cell(one)):
-        return
-    slots = {one.option.removesuffix(" function") for one in options}
-    made = [list(_functions(own.owner(way), right, cell, slots)) for way, cell in enumerate(right.cells)]
-    if all(made):
-        yield from ("import keras", f"# {own.owner(0)}: the functions of its cells")
-        yield from (line for lines in made for line in lines)
+def _option(given: Around, one: OptionRepair) -> list[str]:
+    verb = verbs(given.engine)
+    if one.option == "merge_mode":
+        own = given.tensors.get(given.places.get(one.layer, -1))
+        owner = own.owner(0).removesuffix(".forward_layer.cell") if own is not None and given.engine == "keras" else ""
+        return [f'{owner}.merge_mode = "{one.value}"'] if owner else []
+    site = given.sites.get(one.layer)
+    if site is None:
+        return []
+    if one.option == "the activation":
+        if one.value.endswith(", once"):
+            return []
+        right = None if one.value == "none" else site.right
+        found: list[str] = verb.activation_lines(given.live, site.source, site.behind, right, given.root)
+        return found
+    lines: list[str] = verb.option_lines(given.live, site.source, one.option, site.right, given.root)
+    return lines
 
 
-def _names(own: Tensors) -> list[str]:
-    return [holder.removesuffix("_reverse") for holder in own.holders.values()]
+def _words(one: OptionRepair) -> str:
+    was = f", where {one.was} was" if one.was else ""
+    return f"{one.option} {one.value}{was}"
 
 
-def _functions(owner: str, right: Recurrent, cell: Cell, changed: Collection[str]) -> Iterator[str]:
-    """Lines that give a cell of Keras the functions of some slots; none where Keras has no name for one."""
-    named: dict[str, str] = {}
-    for slot in SLOTS[right.spec.kind]:
-        option = "recurrent_activation" if slot == "gate" else "activation"
-        known = [name for name in _KERAS_FUNCTIONS if function_from_keras(name) == cell.function(right.spec.kind, slot)]
-        if not known or not owner or named.setdefault(option, known[0]) != known[0]:
-            return
-    wanted = {"recurrent_activation" if slot == "gate" else "activation" for slot in changed}
-    for option, name in named.items():
-        if option in wanted:
-            yield f'{owner}.{option} = keras.activations.get("{name}")'
+def _calls(given: Around, rest: Rest) -> tuple[list[Written], Rest]:
+    """Code around layers, changed from outside."""
+    done: list[Written] = []
+    kept: Rest = []
+    for layer in dict.fromkeys(one.layer for one in rest):
+        about = [one for one in rest if one.layer == layer]
+        text = _call(given, layer, about)
+        if text:
+            done.append(Written(text, True))
+        else:
+            kept += about
+    return done, kept
+
+
+def _call(given: Around, layer: str, about: Sequence[OptionRepair | CallRepair]) -> str:
+    """What is changed around a layer; "" where the suspect's own code has to be edited."""
+    own = given.tensors.get(given.places.get(layer, -1))
+    calls = [one for one in about if isinstance(one, CallRepair)]
+    if given.engine == "torch" and any(isinstance(one, OptionRepair) and one.option == "batch_first" for one in about):
+        others = [one for one in about if isinstance(one, OptionRepair) and one.option != "batch_first"]
+        if own is None or not own.owner(0) or others:
+            return ""
+        first = not own.context.get("batch_first")
+        words = "" if first else "# its inputs are handed over as (time, batch, features)\n"
+        return f"{words}{own.owner(0)}.batch_first = {first}"
+    if not calls or len(calls) < len(about):
+        return ""
+    if given.engine == "torch":
+        modes = [_mode(given, one) for one in calls]
+        if all(modes):
+            return "\n".join(modes)
+        return wrapped(calls, own, verbs("torch").keeps_shape)
+    return _in_keras(given, layer, calls, own) if given.engine == "keras" else ""
+
+
+def _mode(given: Around, call: CallRepair) -> str:
+    """Lines that set the mode in which a torch module computes."""
+    if call.at != "mode":
+        return ""
+    if call.torch.startswith("torch.backends"):
+        return f"import torch\n{call.torch}"
+    if call.torch.startswith("model.eval()"):
+        return f"{given.root}.eval()"
+    lines = (
+        verbs("torch").in_float32(given.live, given.root) if call.torch.startswith("module = module.float()") else []
+    )
+    return "\n".join(["import parity", *lines, f"parity.transfer(reference, {given.root})"]) if lines else ""
+
+
+def _in_keras(given: Around, layer: str, calls: Sequence[CallRepair], own: Tensors | None) -> str:
+    """Lines around a layer of a Keras model."""
+    verb = verbs("keras")
+    owner = own.owner(0).removesuffix(".forward_layer.cell").removesuffix(".cell") if own is not None else ""
+    stateful = all("stateful=False" in one.keras for one in calls)
+    if stateful:
+        owners = [owner] if layer else [one.owner(0).removesuffix(".cell") for one in given.tensors.values()]
+        return "\n".join([*(f"{one}.stateful = False" for one in owners if one), *_retraced(given)])
+    if "zero_output_for_mask" in calls[0].keras and len(calls) == 1 and owner:
+        right = next(one for one in given.right if one.name == layer)
+        return "\n".join([f"{owner}.zero_output_for_mask = {right.fill == 'zero'}", *_retraced(given)])
+    names = {"input": "x", "output": "y"}
+    plain = all(
+        one.at in names and one.keras and "#" not in one.keras and verb.keeps_shape(one.keras, names[one.at])
+        for one in calls
+    )
+    name = owner.partition("get_layer(")[2].rstrip(")").strip("'\"")
+    if not plain or (layer and not name):
+        return ""
+    before, after = ([line for one in calls if one.at == at for line in one.keras.splitlines()] for at in names)
+    lines: list[str] = verb.called_otherwise(given.live, name if layer else "", before, after, given.root)
+    return "\n".join(["import keras", *lines]) if lines else ""
 
 
 def _comment(repair: OptionRepair | CallRepair, engine: str) -> Written:
@@ -156,4 +233,4 @@ def _comment(repair: OptionRepair | CallRepair, engine: str) -> Written:
     return Written("\n".join([head, *(f"#     {line}" for line in lines.splitlines())]), False)
 
 
-__all__ = ["OF_CELL", "of_cell", "said_around"]
+__all__ = ["Around", "said_around"]

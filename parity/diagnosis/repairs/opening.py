@@ -28,11 +28,30 @@ def verbs(engine: str) -> ModuleType:
     return importlib.import_module(f"{framework(engine).__name__}.mending")
 
 
+def with_engine(suspect: Opened) -> Opened:
+    """The same; an `.h5` file, which no engine of parity's runs by itself, belongs to Keras, which opens it in code."""
+    legacy = suspect.live is None and suspect.path is not None and suspect.path.suffix.lower() in (".h5", ".hdf5")
+    return replace(suspect, engine="keras") if legacy and suspect.engine is None else suspect
+
+
 def form_of(suspect: Opened) -> Form | None:
     """What kind of thing a suspect is; None where no code opens it."""
     if suspect.live is not None and suspect.engine is not None:
         return LIVE[family(suspect.engine)]
     return FILES.get(suspect.path.suffix.lower()) if suspect.path is not None else None
+
+
+def opened_as(suspect: Opened) -> tuple[Any, str]:
+    """What code changes: the live suspect, or what its file is opened as, and Python for it; None for a file of tensors alone."""
+    if suspect.live is not None and suspect.engine is not None:
+        return suspect.live, "suspect"
+    form = form_of(suspect)
+    if suspect.path is None or form is None or suspect.engine in (None, "torch"):
+        return None, ""
+    try:
+        return framework(str(suspect.engine)).load(suspect.path, suspect.network), "model"
+    except ParityError:
+        return None, ""
 
 
 def tensors_in(suspect: Opened) -> dict[int, Tensors]:
@@ -93,4 +112,4 @@ def _keys(tensors: Mapping[str, Stored], name: str, array: np.ndarray[Any, Any],
             yield key
 
 
-__all__ = ["form_of", "tensors_in", "verbs"]
+__all__ = ["form_of", "opened_as", "tensors_in", "verbs", "with_engine"]

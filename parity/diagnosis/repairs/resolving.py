@@ -10,10 +10,13 @@ import numpy as np
 
 from parity.deferred import Array
 from parity.diagnosis.fault import Fault
-from parity.diagnosis.repair import CallRepair, Formula, OptionRepair, Put, SwapRepair, WeightRepair, mended
-from parity.layouts import GATE_MEANINGS
+from parity.diagnosis.repair import CallRepair, Formula, OptionRepair, Put, Repair, SwapRepair, WeightRepair, mended
+from parity.layouts import CANONICAL_AXES, GATE_MEANINGS
 from parity.network import Recurrent
 from parity.recurrent import Weights, merge_biases
+
+ROUNDED = "weights rounded"
+"""The fault of weights that went through a shorter format: what they were cannot be computed from what they are."""
 
 BIASES = ("bias_input", "bias_recurrent")
 
@@ -111,7 +114,7 @@ def resolve(faults: Sequence[Fault], right: Sequence[Recurrent], own: Sequence[R
         right: the recurrent layers of the reference.
         own: those of the suspect.
     """
-    repairs = [one for fault in reversed(faults) for one in fault.repair or ()]
+    repairs = [one for fault in reversed(faults) for one in repair_of(fault, right)]
     around = tuple(dict.fromkeys(one for one in repairs if isinstance(one, OptionRepair | CallRepair)))
     weights = [one for one in repairs if isinstance(one, WeightRepair | SwapRepair)]
     work = _Work(right, own, matched(right, own))
@@ -125,6 +128,28 @@ def resolve(faults: Sequence[Fault], right: Sequence[Recurrent], own: Sequence[R
     touched = {group for step in steps if not isinstance(step, Right) for group in groups_of(step)}
     rights = {(at, name): tuple(one for one, _ in work.rights(at, name)) for at, name in touched}
     return Resolved(steps, state, around, (*unsaid, *silent), rights, work.pairs)
+
+
+def repair_of(fault: Fault, right: Sequence[Recurrent]) -> Repair:
+    """The repair of a fault; digits that are lost are put there anew.
+
+    Args:
+        fault: any.
+        right: the recurrent layers of the reference.
+    """
+    if fault.name != ROUNDED:
+        return fault.repair or ()
+    layers = [layer for layer in right if fault.place.layer in ("", layer.name)]
+    found: list[WeightRepair | OptionRepair] = [
+        WeightRepair(layer.name, way, member, Put(np.asarray(weights.member(member))))
+        for layer in layers
+        for way, weights in zip(layer.spec.directions, layer.weights, strict=True)
+        for member in CANONICAL_AXES
+        if weights.held(member) is not None
+    ]
+    if not fault.place.layer or not layers:
+        found.append(OptionRepair(fault.place.layer, "weights", "the right numbers"))
+    return tuple(found)
 
 
 def matched(right: Sequence[Recurrent], own: Sequence[Recurrent]) -> dict[int, int]:
@@ -314,5 +339,6 @@ __all__ = [
     "alike",
     "groups_of",
     "matched",
+    "repair_of",
     "resolve",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -79,6 +80,7 @@ FILES: dict[str, Form] = {
     ),
 }
 FILES[".pth"] = FILES[".pt"]
+FILES[".h5"] = FILES[".hdf5"] = FILES[".keras"]
 """Files, which are read, changed, and written beside themselves; `suspect` is the path."""
 
 
@@ -90,11 +92,13 @@ class Written:
         text: all of it.
         whole: whether it mends everything; else some of it is said in comments.
         replaced: the numbers of the layers that it makes anew, with their weights.
+        core: of a file, all of it but that it is written: what was opened is mended then.
     """
 
     text: str
     whole: bool
     replaced: frozenset[int] = frozenset()
+    core: str = ""
 
 
 def written(
@@ -121,7 +125,6 @@ def written(
         resolved = resolved.without(lambda step: _said(form.dialect, step, tensors) is None)
     body: list[str] = []
     whole = True
-    needs: set[str] = set()
     for words, steps in groupby(resolved.steps, lambda step: _title(step, own)):
         lines = []
         for step in steps:
@@ -129,31 +132,46 @@ def written(
             whole = whole and said is not None
             lines += said or ["# (no lines reach these numbers from outside; see the remark at the end)"]
         body += [f"# {words}", *lines]
-    text = "\n".join(body)
-    needs |= {"import parity"} if "parity." in text else set()
-    needs |= {"from einops import rearrange"} if "rearrange(" in text else set()
-    done = [line for one in around for line in one.text.splitlines()]
+    said = [line for one in around for line in one.text.splitlines()]
+    done = [line for line in said if not line.startswith(("import ", "from "))]
+    needs = {line for line in said if line not in done}
+    runs = any(one.whole for one in around)
     remarks = [f"# No lines mend {words} from outside." for words in resolved.unsaid]
     if not whole:
         remarks.append("# parity.transfer(reference, suspect) loads the right numbers into a live model.")
-    parts: list[str] = []
+    changes: list[str] = []
     if body and form is not None and whole:
-        indented = [f"    {line}" for line in body] if form.block else body
-        parts = [*form.before, *([form.block] if form.block else []), *indented, *form.after]
-        needs |= {name for name in form.imports if _used(name, "\n".join(parts))}
+        changes = [*([form.block] if form.block else []), *(f"    {line}" if form.block else line for line in body)]
     elif body:
-        parts = [line for line in body if line.startswith("#")]
-    needs |= {line for line in done if line.startswith(("import ", "from "))}
-    done = [line for line in done if line not in needs]
-    complete = whole and bool(parts or done) and not resolved.unsaid and all(one.whole for one in around)
-    imports = _sorted(needs)
-    return Written("\n".join([*imports, *([""] if imports else []), *parts, *done, *remarks, ""]), complete)
+        changes = [line for line in body if line.startswith("#")]
+    changes += done
+    before, after = _ends(form, changes, bool(body and whole) or runs)
+    text = "\n".join([*before, *changes, *after])
+    runnable = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    needs |= {name for name in form.imports if _used(name, runnable)} if form is not None else set()
+    needs |= {"import parity"} if "parity." in runnable else set()
+    needs |= {"from einops import rearrange"} if "rearrange(" in runnable else set()
+    complete = whole and bool(body or done) and not resolved.unsaid and all(one.whole for one in around)
+    head = _sorted(needs)
+    head += [""] if head else []
+    core = "\n".join([*head, *before, *changes, ""])
+    return Written("\n".join([*head, *before, *changes, *after, *remarks, ""]), complete, core=core)
+
+
+def _ends(form: Form | None, changes: Sequence[str], runs: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Lines that open a suspect and put the mended one away, as far as the changes need them."""
+    if form is None or not runs:
+        return (), ()
+    used = any("tensors" in line for line in changes if not line.startswith("#")) or not form.dialect.read[
+        0
+    ].startswith("{array} = onnx")
+    return tuple(line for line in form.before if used or not line.startswith("tensors = ")), form.after
 
 
 def _used(line: str, text: str) -> bool:
     """Whether the names that a line imports are used."""
     names = line.partition("import ")[2].split(", ")
-    return any(f"{name.rpartition(' as ')[2]}." in text or f"{name}(" in text for name in names)
+    return any(re.search(rf"\b{name.rpartition(' as ')[2]}[.(]", text) for name in names)
 
 
 def _sorted(imports: set[str]) -> list[str]:

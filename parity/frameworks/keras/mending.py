@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,22 @@ import numpy as np
 from parity.errors import ParityError
 from parity.frameworks import quiet_import
 from parity.frameworks.keras.tensors import units
+from parity.functions import Function
+from parity.graph.calls import Layered
+from parity.graph.operations import Activation, Softmax
+from parity.network import Dense
 from parity.transferring.units import Unit
+
+_OPTIONS = {
+    "epsilon": ("epsilon", "epsilon"),
+    "groups": ("groups", "groups"),
+    "strides": ("strides", "strides"),
+    "dilations": ("dilation_rate", "dilations"),
+}
+"""What layers call an option, and what the graph's operations call it."""
+
+_PARAMETERS: dict[str, tuple[str, str]] = {"leaky_relu": ("LeakyReLU", "negative_slope"), "elu": ("ELU", "alpha")}
+"""Layers that are a function with a parameter."""
 
 with quiet_import():
     import keras
@@ -61,6 +76,166 @@ def addressed(live: keras.Layer, root: str = "suspect") -> list[tuple[Unit, dict
     ]
 
 
+def option_lines(live: keras.Layer, source: str, option: str, right: Layered, root: str = "suspect") -> list[str]:
+    """Lines that set an option of a layer to what the right model has; none where no layer has it.
+
+    Args:
+        live: the suspect.
+        source: the layer's name.
+        option: in canonical terms.
+        right: the operation of the right model.
+        root: Python for the suspect.
+    """
+    name, own = _OPTIONS.get(option, ("", ""))
+    words, layer = layer_named(live, source, root)
+    if layer is None or not name or not hasattr(layer, name) or not hasattr(right, own):
+        return []
+    value = getattr(right, own)
+    said = f"{float(f'{value:.7g}')!r}" if isinstance(value, float) else repr(value)
+    return [f"{words}.{name} = {said}"]
+
+
+def activation_lines(
+    live: keras.Layer, source: str, behind: Sequence[str], right: Layered | None, root: str = "suspect"
+) -> list[str]:
+    """Lines that give a layer the right activation; none where no layer of the suspect can have it.
+
+    Args:
+        live: the suspect.
+        source: the name of the layer that it stands behind.
+        behind: names of what stands there now.
+        right: the activation, or a dense layer that has it; None for none.
+        root: Python for the suspect.
+    """
+    if isinstance(right, Dense):
+        right = Softmax("softmax") if right.activation == "softmax" else Activation("it", Function(right.activation))
+    named = dict.fromkeys([*behind, source])
+    found = [(words, layer) for words, layer in (layer_named(live, one, root) for one in named) if layer is not None]
+    if isinstance(right, Activation) and right.function.name in _PARAMETERS:
+        title, option = _PARAMETERS[right.function.name]
+        (value,) = right.function.parameters.values()
+        own = [words for words, layer in found if isinstance(layer, getattr(keras.layers, title))]
+        return [f"{own[0]}.{option} = {float(f'{value:.7g}')!r}"] if len(own) == 1 else []
+    if isinstance(right, Softmax):
+        own = [words for words, layer in found if isinstance(layer, keras.layers.Softmax)]
+        if len(own) == 1 and not right.log:
+            return [f"{own[0]}.axis = {right.axis}"]
+        name: str | None = "log_softmax" if right.log else "softmax"
+        name = name if right.axis == -1 else None
+    else:
+        name = "linear" if right is None else right.function.keras_name if isinstance(right, Activation) else None
+    taking = [words for words, layer in found if hasattr(layer, "activation")]
+    return [f'{taking[0]}.activation = keras.activations.get("{name}")'] if taking and name else []
+
+
+def layer_named(live: keras.Layer, name: str, root: str = "suspect") -> tuple[str, keras.Layer | None]:
+    """The one layer of a name, and the expression that leads to it; None where there is none, or several."""
+    found = [(words, layer) for words, layer in _reached(live, root) if layer.name == name]
+    return found[0] if len(found) == 1 and name else ("", None)
+
+
+def rebuilt(
+    live: keras.Layer, name: str, options: Mapping[str, object], number: int, root: str = "suspect"
+) -> list[str]:
+    """Lines that make one recurrent layer anew, with other options and the weights of the right one, and all others as they are.
+
+    Args:
+        live: the suspect.
+        name: of the layer, whether a recurrent one or a `Bidirectional`.
+        options: of the recurrent layer, by the names of its constructor.
+        number: of the right layer among those of the reference.
+        root: Python for the suspect.
+
+    Returns:
+        The lines; none for a layer inside another one.
+    """
+    words, layer = layer_named(live, name, root)
+    inside = isinstance(live, keras.Model) and words == f"{root}.get_layer({name!r})"
+    if layer is None or not (layer is live or inside):
+        return []
+    parts = [""]
+    if isinstance(layer, keras.layers.Bidirectional):
+        parts = [f'["{key}"]["config"]' for key in ("layer", "backward_layer") if key in layer.get_config()]
+    changes = [f'config{part}["{key}"] = {value!r}' for part in parts for key, value in options.items()]
+    right = f"parity.read(reference).recurrent[{number}]"
+    if layer is live:
+        features = layer.get_build_config()["input_shape"][-1]
+        return [
+            f"config = {root}.get_config()",
+            *changes,
+            f"{root} = type({root}).from_config(config)",
+            f"{root}.build((None, None, {features}))",
+            f"parity.transfer({right}, {root})",
+        ]
+    return [
+        "def mended(layer):",
+        "    config = layer.get_config()",
+        f"    if layer.name == {name!r}:",
+        *(f"        {line}" for line in changes),
+        "    return type(layer).from_config(config)",
+        "",
+        "",
+        f"kept = {root}",
+        f"{root} = keras.models.clone_model(kept, clone_function=mended)",
+        f"for layer in {root}.layers:",
+        f"    if layer.name != {name!r}:",
+        "        layer.set_weights(kept.get_layer(layer.name).get_weights())",
+        f"parity.transfer({right}, {words})",
+    ]
+
+
+def called_otherwise(
+    live: keras.Layer, name: str, before: Sequence[str], after: Sequence[str], root: str = "suspect"
+) -> list[str]:
+    """Lines that change what goes into a layer of a model, or what comes out of it; none where the suspect is no graph of layers.
+
+    Args:
+        live: the suspect.
+        name: of the layer; "" for the whole model.
+        before, after: lines that change `x`, and `y`.
+        root: Python for the suspect.
+    """
+    graph = isinstance(live, (keras.Sequential, keras.src.models.functional.Functional))
+    if not graph or (name and layer_named(live, name, root)[0] != f"{root}.get_layer({name!r})"):
+        return []
+    if not name:
+        if len(live.inputs) != 1 or len(live.outputs) != 1:
+            return []
+        given = f"given = keras.Input(batch_shape={root}.input_shape, dtype={root}.inputs[0].dtype)"
+        return [given, "x = given", *before, f"y = {root}(x)", *after, f"{root} = keras.Model(given, y)"]
+    plain = "keras.Model(kept.inputs, kept.outputs)" if isinstance(live, keras.Sequential) else "kept"
+    return [
+        "def mended(layer, *args, **kwargs):",
+        f"    if layer.name != {name!r}:",
+        "        return layer(*args, **kwargs)",
+        "    x, *rest = args",
+        *(f"    {line}" for line in before),
+        "    y = layer(x, *rest, **kwargs)",
+        *(f"    {line}" for line in after),
+        "    return y",
+        "",
+        "",
+        f"kept = {root}",
+        f"{root} = keras.models.clone_model({plain}, call_function=mended)",
+        f"{root}.set_weights(kept.get_weights())",
+    ]
+
+
+def keeps_shape(lines: str, name: str) -> bool:
+    """Whether lines of parity's own leave a sequence (batch, time, features) in its shape.
+
+    Args:
+        lines: that change it.
+        name: what they call it.
+    """
+    names: dict[str, Any] = {"keras": keras, name: keras.ops.ones((2, 3, 4))}
+    try:
+        exec(lines, names)
+    except (ValueError, RuntimeError, NameError, IndexError, TypeError, AttributeError):
+        return False
+    return tuple(names[name].shape) == (2, 3, 4)
+
+
 def _variables(words: str, layer: keras.Layer) -> Iterator[tuple[str, Any]]:
     for name, value in vars(layer).items():
         if isinstance(value, keras.Variable) and not name.startswith("_"):
@@ -84,4 +259,13 @@ def _reached(layer: keras.Layer, words: str) -> Iterator[tuple[str, keras.Layer]
             yield from _reached(cell, f"{words}.cells[{number}]")
 
 
-__all__ = ["addressed", "copied"]
+__all__ = [
+    "activation_lines",
+    "addressed",
+    "called_otherwise",
+    "copied",
+    "keeps_shape",
+    "layer_named",
+    "option_lines",
+    "rebuilt",
+]

@@ -51,12 +51,15 @@ class KerasGraphRunner:
     def __call__(self, inputs: Mapping[str, Array]) -> Result:
         """Run; the outputs have the graph's names."""
         values = keras.tree.flatten(self._called(self._model, inputs))
-        if len(values) != len(self._graph.outputs):
+        names_of: Sequence[str] = list(self._graph.outputs)
+        if "outputs" in self._graph.details:  # of a model that was not read
+            names_of = [f"output_{number}" for number in range(len(values))]
+        if len(values) != len(names_of):
             names = ", ".join(self._graph.outputs)
             raise ShapeError(
                 "another number of outputs than the model was read with", self._graph.name, names, str(len(values))
             )
-        outputs = dict(zip(self._graph.outputs, map(_array, values), strict=True))
+        outputs = dict(zip(names_of, map(_array, values), strict=True))
         returned = tuple(Returned(name, array.shape, str(array.dtype)) for name, array in outputs.items())
         return Result(ENGINE, outputs, {}, returned, facts_of(self._model, self._settings.device))
 
@@ -92,15 +95,27 @@ class KerasGraphRunner:
 
     def _called(self, model: keras.Model, inputs: Mapping[str, Array]) -> Any:
         with device_of(self._settings):
+            if "outputs" in self._graph.details:
+                return _as_its_owner_calls_it(model, [inputs[one.name] for one in self._graph.inputs])
             return _returned(self._model, model, [inputs[one.name] for one in self._graph.inputs])
+
+
+def _as_its_owner_calls_it(model: keras.Model, inputs: Sequence[Array]) -> Any:
+    """What a model that was not read returns, whatever stands in it of training; its moving averages stay as they were."""
+    averages = [one for one in model.non_trainable_variables if one.name.startswith("moving_")]
+    kept = [_array(one) for one in averages]
+    try:
+        return model(inputs[0] if len(inputs) == 1 else list(inputs))
+    finally:
+        for variable, value in zip(averages, kept, strict=True):
+            variable.assign(value)
 
 
 def _returned(whole: keras.Model, model: keras.Model, inputs: Sequence[Array]) -> Any:
     """What a model, or a part of it with the same inputs, returns for inputs in its order."""
-    tensors = [
-        keras.ops.convert_to_tensor(array, dtype=tensor.dtype)
-        for array, tensor in zip(inputs, whole.inputs, strict=True)
-    ]
+    known = getattr(whole, "inputs", None)  # a model of one's own class has none
+    types = [tensor.dtype for tensor in known] if known else [array.dtype.name for array in inputs]
+    tensors = [keras.ops.convert_to_tensor(array, dtype=dtype) for array, dtype in zip(inputs, types, strict=True)]
     structure = getattr(whole, "_inputs_struct", None)
     given: Any = tensors[0] if len(tensors) == 1 else tensors
     if isinstance(structure, dict) and model is whole:

@@ -138,10 +138,10 @@ def _add_native(assembly: Assembly, part: Recurrent, names: dict[str, str], give
         inputs.pop()
     outputs = [f"{part.name}.{value.name}" for value in onnx_returns(part.spec.kind)]
     attributes = {"hidden_size": part.spec.hidden_size, "direction": ONNX_DIRECTIONS[part.spec.directions]}
-    return tuple(assembly.nodes_of(OPS[part.spec.kind], inputs, outputs, node, **attributes, **_options(part)))
+    return tuple(assembly.nodes_of(OPS[part.spec.kind], inputs, outputs, node, **attributes, **attributes_of(part)))
 
 
-def _options(part: Recurrent) -> dict[str, Any]:
+def attributes_of(part: Recurrent) -> dict[str, Any]:
     """The attributes that say how the cells differ from the operator's default one."""
     options: dict[str, Any] = {}
     cell: Cell = part.cells[0]

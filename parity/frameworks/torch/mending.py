@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import keyword
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,29 @@ from torch import nn
 
 from parity.errors import ParityError
 from parity.frameworks.torch.tensors import units
+from parity.functions import Function
+from parity.graph.calls import Layered
+from parity.graph.operations import Activation, Softmax
+from parity.network import Dense
 from parity.transferring.units import Unit
+
+_OPTIONS = {
+    "epsilon": ("eps", "epsilon"),
+    "groups": ("num_groups", "groups"),
+    "strides": ("stride", "strides"),
+    "dilations": ("dilation", "dilations"),
+    "padding in the mean": ("count_include_pad", "counts_padding"),
+}
+"""What modules call an option, and what the graph's operations call it."""
+
+_ACTIVATIONS = {
+    "affine": "Identity", "relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU", "gelu": "GELU", "silu": "SiLU",
+    "hard_silu": "Hardswish", "sigmoid": "Sigmoid", "hard_sigmoid": "Hardsigmoid", "tanh": "Tanh", "hard_tanh": "Hardtanh",
+    "relu6": "ReLU6", "selu": "SELU", "softplus": "Softplus", "softsign": "Softsign", "mish": "Mish",
+}  # fmt: skip
+"""Modules by the function that they compute."""
+
+_PLAIN = (*(getattr(nn, name) for name in _ACTIVATIONS.values()), nn.Softmax, nn.LogSoftmax)
 
 
 def copied(live: nn.Module) -> nn.Module:
@@ -63,6 +86,83 @@ def expression(live: nn.Module, path: str, root: str = "suspect") -> str:
     return words
 
 
+def option_lines(live: nn.Module, source: str, option: str, right: Layered, root: str = "suspect") -> list[str]:
+    """Lines that set an option of a module to what the right model has; none where no module has it.
+
+    Args:
+        live: the suspect.
+        source: the module's path.
+        option: in canonical terms.
+        right: the operation of the right model.
+        root: Python for the suspect.
+
+    Example:
+        >>> from parity.graph.operations import LayerNormalization
+        >>> option_lines(nn.Sequential(nn.LayerNorm(3)), "0", "epsilon", LayerNormalization("norm", None, None, epsilon=1e-3))
+        ['suspect[0].eps = 0.001']
+    """
+    name, own = _OPTIONS.get(option, ("", ""))
+    module = _module(live, source)
+    if module is None or not name or not hasattr(module, name) or not hasattr(right, own):
+        return []
+    value = getattr(right, own)
+    said = f"{float(f'{value:.7g}')!r}" if isinstance(value, float) else repr(value)
+    return [f"{expression(live, source, root)}.{name} = {said}"]
+
+
+def activation_lines(
+    live: nn.Module, source: str, behind: Sequence[str], right: Layered | None, root: str = "suspect"
+) -> list[str]:
+    """Lines that put the right activation behind a module; none where the suspect's own code calls another one.
+
+    Args:
+        live: the suspect.
+        source: the path of the module that it stands behind.
+        behind: paths of what stands there now.
+        right: the activation, or a dense layer that has it; None for none.
+        root: Python for the suspect.
+    """
+    made = _activation(right)
+    modules = [path for path in behind if isinstance(_module(live, path), _PLAIN)]
+    if not made or len(modules) > 1:
+        return []
+    if modules:
+        return [f"{expression(live, modules[0], root)} = {made}"]
+    inner = expression(live, source, root)
+    return (
+        []
+        if behind or not source or _module(live, source) is None
+        else [f"{inner} = torch.nn.Sequential({inner}, {made})"]
+    )
+
+
+def _activation(right: Layered | None) -> str:
+    """A module as code; "" for what torch has no module for."""
+    if isinstance(right, Dense):
+        right = Softmax("softmax") if right.activation == "softmax" else Activation("it", Function(right.activation))
+    if isinstance(right, Softmax):
+        return f"torch.nn.{'LogSoftmax' if right.log else 'Softmax'}(dim={right.axis})"
+    function = right.function if isinstance(right, Activation) else Function("affine", 1.0, 0.0)
+    usual = {"affine": (1.0, 0.0), "hard_sigmoid": (1 / 6, 0.5)}
+    given = tuple(function.parameters.values())
+    if function.name not in _ACTIVATIONS or given != usual.get(function.name, given):
+        return ""
+    given = () if function.name in usual else tuple(float(f"{value:.7g}") for value in given)
+    return f"torch.nn.{_ACTIVATIONS[function.name]}({', '.join(map(repr, given))})"
+
+
+def _module(live: nn.Module, path: str) -> nn.Module | None:
+    """What stands at a path; None where nothing does."""
+    found = dict(live.named_modules())
+    return found.get(path) if path else None
+
+
+def in_float32(live: nn.Module, root: str = "suspect") -> list[str]:
+    """Lines that let a module compute in float32; none where it does."""
+    short = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in live.parameters())
+    return [f"{root} = {root}.float()"] if short else []
+
+
 def keeps_shape(lines: str, name: str) -> bool:
     """Whether lines of parity's own leave a sequence (batch, time, features) in its shape.
 
@@ -82,4 +182,4 @@ def keeps_shape(lines: str, name: str) -> bool:
     return tuple(names[name].shape) == (2, 3, 4)
 
 
-__all__ = ["addressed", "copied", "expression", "keeps_shape"]
+__all__ = ["activation_lines", "addressed", "copied", "expression", "in_float32", "keeps_shape", "option_lines"]

@@ -1,0 +1,412 @@
+"""What changed since an earlier record of the same comparison, as after an upgrade of a framework."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from parity.errors import FormatError
+from parity.judge import REFERENCE
+from parity.record_words import pair_name, row_name
+from parity.report.numbers import number, spell
+from parity.report.record import Record, read_record
+
+Kind = Literal["better", "worse", "new", "gone", "padding"]
+
+FACTOR, FLOORS = 2.0, 0.5
+"""An error has moved when it is more than so many times another one and by more than so many floors.
+
+Correct engines differ by fractions of a floor: another release, kernel or number of threads adds the same numbers in another order. So a
+small error may double, and a large one move by half a floor, without meaning; both together it does not do.
+"""
+
+_KINDS: dict[Kind, str] = {
+    "worse": "worse",
+    "better": "better",
+    "gone": "gone",
+    "new": "new",
+    "padding": "with other padding",
+}
+_RANKS = {"agree": 0, "undecided": 1, "disagree": 2}
+_SETTINGS = ("device", "tf32")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a row of a record says."""
+
+    verdict: str
+    times_floor: float | str
+    max_error: float | str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One quantity of one pair that is not what it was.
+
+    Args:
+        change: "better" or "worse" where its verdict changed or its error moved, "new" or "gone", "padding" where engines now differ (or no
+            longer do) in what padded steps hold, which is a convention and not judged.
+        rule, quantity, left, right: as in the record's rows.
+        then, now: what the two records say; None where it was not there.
+        text: the same in a sentence.
+    """
+
+    change: Kind
+    rule: str
+    quantity: str
+    left: str
+    right: str
+    then: Measured | None
+    now: Measured | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A version, setting, source, engine or failure that is not what it was; "" where there is none."""
+
+    name: str
+    then: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.then or 'none'} -> {self.now or 'none'}"
+
+
+@dataclass(frozen=True)
+class Since:
+    """What changed since an earlier record.
+
+    Args:
+        sentence: all of it in a sentence.
+        comparable: whether both records are of the same inputs.
+        reasons: why they are not.
+        then, now: the verdicts.
+        rows: what changed, the worst first; none where the records are not comparable.
+        same: how many rows of the record stayed what they were.
+        versions: of Python, the packages and the platform.
+        settings: of the run and of every engine.
+        sources: what is known to differ in them: their weights, their layers.
+        engines: that are new or gone.
+        failures: of engines, with what they said.
+
+    Example:
+        >>> import torch
+        >>> from parity.comparison import compare
+        >>> from parity.report.record import make_record
+        >>> record = make_record(compare(torch.nn.GRU(3, 5), engines=["torch"]))
+        >>> print(since(record, record))
+        Since the baseline nothing changed: agree then and now, 4 quantities compared.
+    """
+
+    sentence: str
+    comparable: bool
+    reasons: tuple[str, ...]
+    then: str
+    now: str
+    rows: tuple[Change, ...]
+    same: int
+    versions: tuple[Moved, ...]
+    settings: tuple[Moved, ...]
+    sources: tuple[Moved, ...]
+    engines: tuple[Moved, ...]
+    failures: tuple[Moved, ...]
+
+    @property
+    def worse(self) -> bool:
+        """Whether anything got worse: a verdict, an error, an engine that fails now. Never where the records are not comparable."""
+        verdict = _RANKS[self.now] > _RANKS[self.then]
+        return self.comparable and (
+            verdict or any(row.change == "worse" for row in self.rows) or any(failure.now for failure in self.failures)
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values, for the record's field "baseline"."""
+        return {"worse": self.worse, **asdict(self)}
+
+    def lines(self) -> Iterator[str]:
+        """What stands below the sentence: a line for each change."""
+        yield from self.reasons
+        yield from (row.text for row in self.rows)
+        yield from (f"{one.name} failed then: {one.then}" for one in self.failures if one.then and not one.now)
+        yield from (f"{one.name} fails now: {one.now}" for one in self.failures if one.now)
+        for moved in (self.sources, self.engines, self.versions, self.settings):
+            yield from map(str, moved)
+
+    def __str__(self) -> str:
+        return "\n".join([self.sentence, *(f"  {line}" for line in self.lines())])
+
+
+def read_baseline(path: Path) -> Record:
+    """Read a record to compare with, and make sure that it can be.
+
+    Raises:
+        ParityError: no such file.
+        FormatError: no record, or one that lacks what is compared.
+    """
+    record = read_record(path)
+    try:
+        since(record, record)
+    except FormatError as error:
+        raise FormatError(error.problems[0].what, str(path), got=error.problems[0].got, remedy=_REMEDY) from error
+    return record
+
+
+_REMEDY = "give a record as parity compare --json writes it"
+
+
+def since(earlier: Record, record: Record) -> Since:
+    """Compare a record with an earlier one.
+
+    Rows are matched by rule, quantity and engines; engines by their labels, else by engine and source. A row got better or worse if its
+    verdict did, or if its error in floors moved by more than `FACTOR` times and by more than `FLOORS` floors. Records of other inputs are
+    not comparable, and their rows are not compared.
+
+    Args:
+        earlier, record: from `parity.report.make_record` or `read_record`.
+
+    Raises:
+        FormatError: one of them lacks something, as a file changed by hand may.
+    """
+    try:
+        return _since(earlier, record)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise FormatError(
+            "this record does not hold what a comparison with it needs", got=got, remedy=_REMEDY
+        ) from error
+
+
+def _since(earlier: Record, record: Record) -> Since:
+    labels = _labels(earlier, record)
+    reasons = tuple(_other_inputs(earlier["inputs"], record["inputs"], earlier["mask"], record["mask"]))
+    then = [{**row, "left": labels.get(row["left"]), "right": labels.get(row["right"])} for row in earlier["rows"]]
+    failures = tuple(_differing(_failures(earlier, labels), record["failures"]))
+    rows, same = ([], 0) if reasons else _changes(then, record["rows"], set(labels.values()), failures)
+    if rows and not same and all(row.change in ("new", "gone") for row in rows):
+        reasons, rows = ("no quantity that both have: it is of other models",), []
+    here = {engine["label"] for engine in record["engines"]} - set(labels.values())
+    gone = {engine["label"] for engine in earlier["engines"]} - set(labels)
+    engines = [*(Moved(name, "", "new") for name in sorted(here)), *(Moved(name, "gone", "") for name in sorted(gone))]
+    found = Since(
+        "",
+        not reasons,
+        reasons,
+        _verdict(earlier),
+        _verdict(record),
+        tuple(rows),
+        same,
+        tuple(_differing(_versions(earlier), _versions(record))),
+        tuple(_differing(_settings(earlier, labels), _settings(record, {name: name for name in labels.values()}))),
+        tuple(_sources(earlier["sources"], record["sources"])),
+        tuple(engines),
+        failures,
+    )
+    return Since(**{**vars(found), "sentence": _sentence(found)})
+
+
+def _verdict(record: Record) -> str:
+    if record["verdict"] not in _RANKS:
+        raise ValueError(f"verdict {record['verdict']!r}")
+    return str(record["verdict"])
+
+
+def _labels(earlier: Record, record: Record) -> dict[str, str]:
+    """The engines of the earlier record -> those of this one: of one label, else of one engine and the source at the same place."""
+    now = {engine["label"]: _identity(record, engine) for engine in record["engines"]}
+    then = {engine["label"]: _identity(earlier, engine) for engine in earlier["engines"]}
+    found = {label: label for label in then if label in now}
+    for label, identity in then.items():
+        free = [other for other, own in now.items() if own == identity and other not in found.values()]
+        if label not in found and free:
+            found[label] = free[0]
+    return found
+
+
+def _identity(record: Record, engine: Record) -> tuple[str, int]:
+    labels = [source["label"] for source in record["sources"]]
+    return engine["engine"], labels.index(engine["source"]) if engine["source"] in labels else -1
+
+
+def _other_inputs(then: Record, now: Record, mask_then: Record | None, mask_now: Record | None) -> Iterator[str]:
+    """Why two records cannot be laid beside each other."""
+    for name in ("batch", "time", "features", "shapes"):
+        if then.get(name) != now.get(name):
+            yield f"other sizes: {name} {_said(then.get(name))} then, {_said(now.get(name))} now"
+            return
+    if then["sha256"] != now["sha256"]:
+        yield f"other inputs: SHA-256 {str(then['sha256'])[:12]}... then, {str(now['sha256'])[:12]}... now"
+    masks = [
+        None if mask is None else (mask["valid"], mask["total"], mask["lengths"]) for mask in (mask_then, mask_now)
+    ]
+    if masks[0] != masks[1]:
+        valid = ["no padding" if mask is None else f"{mask[0]} of {mask[1]} steps valid" for mask in masks]
+        yield f"other padding: {valid[0]} then, {valid[1]} now" + (", at other places" if valid[0] == valid[1] else "")
+    if then.get("initial_state") != now.get("initial_state"):
+        yield f"other initial states: {then.get('initial_state')} then, {now.get('initial_state')} now"
+
+
+def _changes(
+    then: list[Record], now: list[Record], engines: set[str], failures: tuple[Moved, ...]
+) -> tuple[list[Change], int]:
+    """The rows that changed, the worst first, and how many did not. Of engines that are new, gone or failed there are no rows."""
+    before, after = ({_key(row): row for row in rows if _among(row, engines)} for rows in (then, now))
+    failing = {failure.name for failure in failures}
+    found, same = [], 0
+    for key in dict.fromkeys((*after, *before)):
+        old, new = before.get(key), after.get(key)
+        if (old is None or new is None) and failing & {key[2], key[3]}:
+            continue
+        change = _change(old, new)
+        if change is None:
+            same += 1
+        else:
+            found.append(_told(change, old, new))
+    order = list(_KINDS)
+    return sorted(found, key=lambda row: (order.index(row.change), -_size(row))), same
+
+
+def _among(row: Record, engines: set[str]) -> bool:
+    return {row["left"], row["right"]} <= engines
+
+
+def _key(row: Record) -> tuple[str, str, str, str]:
+    return row["rule"], row["quantity"], row["left"], row["right"]
+
+
+def _size(row: Change) -> float:
+    return max((_floors(one.times_floor) for one in (row.then, row.now) if one is not None), default=0.0)
+
+
+def _change(then: Record | None, now: Record | None) -> Kind | None:
+    if then is None or now is None:
+        return "gone" if now is None else "new"
+    ranks = _RANKS[then["verdict"]], _RANKS[now["verdict"]]
+    if ranks[0] != ranks[1]:
+        return "worse" if ranks[1] > ranks[0] else "better"
+    before, after = _floors(then["times_floor"]), _floors(now["times_floor"])
+    if moved(before, after):
+        return "worse" if after > before else "better"
+    return "padding" if bool(then["padding_outside"]) != bool(now["padding_outside"]) else None
+
+
+def moved(before: float, after: float) -> bool:
+    """Whether an error in floors moved by more than rounding explains: by more than `FACTOR` times and more than `FLOORS` floors.
+
+    Example:
+        >>> moved(0.1, 0.4), moved(0.3, 1.1), moved(40.0, 60.0), moved(60.0, 25.0)
+        (False, True, False, True)
+    """
+    low, high = sorted((before, after))
+    return low != high and high - low > FLOORS and high > FACTOR * low
+
+
+def _floors(value: Any) -> float:
+    """A number of floors, where what is no number counts as beyond all."""
+    found = number(value)
+    return math.inf if math.isnan(found) else found
+
+
+def _told(change: Kind, then: Record | None, now: Record | None) -> Change:
+    row: Record = now or then or {}
+    old, new = (
+        None if one is None else Measured(one["verdict"], one["times_floor"], one["max_error"]) for one in (then, now)
+    )
+    words = {"new": "new", "gone": "gone", "padding": "padded steps, whose values are a convention, "}
+    if old is None or new is None:
+        what = words[change]
+    elif change == "padding":
+        what = words[change] + ("differ now" if (now or {})["padding_outside"] else "no longer differ")
+    else:
+        verdicts = (
+            f"{old.verdict} then, {new.verdict} now"
+            if old.verdict != new.verdict
+            else f"{change}, {new.verdict} as before"
+        )
+        what = f"{verdicts}: {_spelt(old)} floors then, {_spelt(new)} now, {row['limit']:g} allowed"
+    text = f"{row_name(row)}, {pair_name(row)}: {what}"
+    return Change(change, row["rule"], row["quantity"], row["left"], row["right"], old, new, text)
+
+
+def _spelt(measured: Measured) -> str:
+    """Its floors, in characters that every terminal has."""
+    return spell(measured.times_floor) if math.isfinite(number(measured.times_floor)) else str(measured.times_floor)
+
+
+def _versions(record: Record) -> dict[str, str]:
+    environment = record["environment"]
+    return {"python": environment["python"], **environment["packages"], "platform": environment["platform"]}
+
+
+def _settings(record: Record, labels: Mapping[str, str]) -> dict[str, str]:
+    """Options of the run and of the engines that both records have; versions stand elsewhere."""
+    packages = record["environment"]["packages"]
+    found = {name: _said(record["inputs"].get(name)) for name in _SETTINGS}
+    found["limit"] = _said(record["judging"]["limit"])
+    for engine in record["engines"]:
+        label = labels.get(engine["label"])
+        if label is None or label == REFERENCE:
+            continue
+        own = {name: str(value) for name, value in engine["settings"].items() if name not in packages}
+        if "backend" in own:
+            own["backend"] = own["backend"].split()[0]
+        found |= {f"{label}: {name}": value for name, value in own.items() if engine["label"] not in record["failures"]}
+    return found
+
+
+def _failures(record: Record, labels: Mapping[str, str]) -> dict[str, str]:
+    return {labels.get(name, name): text for name, text in record["failures"].items()}
+
+
+def _differing(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Moved]:
+    for name in dict.fromkeys((*then, *now)):
+        if then.get(name) != now.get(name):
+            yield Moved(name, str(then.get(name, "")), str(now.get(name, "")))
+
+
+def _sources(then: list[Record], now: list[Record]) -> Iterator[Moved]:
+    """What is known to differ in the sources, place by place; a record may not know the weights."""
+    for old, new in zip(then, now, strict=False):
+        known = [source.get("weights") for source in (old, new)]
+        if None not in known and known[0] != known[1]:
+            yield Moved(f"weights of {new['label']}", f"{str(known[0])[:12]}...", f"{str(known[1])[:12]}...")
+        if old["layers"] != new["layers"]:
+            yield Moved(
+                f"layers or options of {new['label']}",
+                f"{len(old['layers'])} layers",
+                f"{len(new['layers'])} layers, not alike",
+            )
+    yield from (Moved(f"source {source['label']}", "compared", "gone") for source in then[len(now) :])
+    yield from (Moved(f"source {source['label']}", "none", "new") for source in now[len(then) :])
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _sentence(found: Since) -> str:
+    if not found.comparable:
+        return f"Not comparable with the baseline ({found.then} then, {found.now} now): {'; '.join(found.reasons)}."
+    counts = {kind: sum(row.change == kind for row in found.rows) for kind in _KINDS}
+    verdict = f"{found.now} then and now" if found.then == found.now else f"{found.then} then, {found.now} now"
+    said = [f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count]
+    said += [f"{one.name} {'fails now' if one.now else 'no longer fails'}" for one in found.failures]
+    said += [f"engine {one.name} {one.now or one.then}" for one in found.engines]
+    said += [f"other {one.name}" for one in found.sources if one.then != "compared" and one.now != "new"]
+    upgraded = ", ".join(map(str, found.versions))
+    after = f" ({upgraded})" if upgraded else ""
+    if not said and found.then == found.now:
+        return f"Since the baseline{after} nothing changed: {verdict}, {_quantities(found.same)} compared."
+    compared = found.same + counts["worse"] + counts["better"] + counts["padding"]
+    return f"Since the baseline{after}: {verdict}; " + "; ".join([*said, f"{_quantities(compared)} compared"]) + "."
+
+
+def _quantities(count: int) -> str:
+    return f"{count} {'quantity' if count == 1 else 'quantities'}"
+
+
+__all__ = ["FACTOR", "FLOORS", "Change", "Measured", "Moved", "Since", "moved", "read_baseline", "since"]

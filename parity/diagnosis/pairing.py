@@ -1,0 +1,161 @@
+"""Two mistakes that could together be what the suspect computed: a value that one alone touches has to be explained by it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from parity.deferred import Array
+from parity.diagnosis.case import Case
+from parity.diagnosis.fault import Fault
+from parity.diagnosis.repair import SwapRepair, WeightRepair
+from parity.diagnosis.replay import NEAR, Stage, outputs_of, replayed, wired_alike
+
+Pair = tuple[Fault, Fault]
+
+_VALUES = 64
+"""So many values of every output are looked at, spread over it."""
+
+_STEPS = 100_000
+"""A run is looked at if all mistakes made in it, one by one, take no more steps than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Touched:
+    """What each of several mistakes does to values of a run when it is made alone.
+
+    Args:
+        touches: (fault, value), whether the mistake changes the value at all.
+        unexplained: (fault, value), whether it changes the value, and not into what the suspect gave.
+        wrong: (value,), whether the suspect's is not the right one.
+        moves: (fault,), whether the mistake takes values to other places, or cannot be made alone: what it does to a value says
+            little of what it does behind another mistake.
+    """
+
+    touches: Array
+    unexplained: Array
+    wrong: Array
+    moves: Array
+
+    def contradicted(self) -> Array:
+        """(fault, fault), whether two mistakes together cannot be what the suspect computed.
+
+        A value that neither touches must be the right one, and one that a single one touches must be what this one makes of it.
+        """
+        touches, unexplained = self.touches.astype(np.float32), self.unexplained.astype(np.float32)
+        untouched = 1.0 - touches
+        alone = unexplained @ untouched.T
+        neither = (untouched * self.wrong) @ untouched.T
+        found: Array = (alone + alone.T + neither) > 0
+        return found
+
+    def supported(self) -> Array:
+        """(fault, fault), whether there is a wrong value that a single one of two mistakes touches."""
+        touches = self.touches.astype(np.float32)
+        alone = (touches * self.wrong) @ (1.0 - touches).T
+        found: Array = (alone + alone.T) > 0
+        return found
+
+
+def likely_pairs(stages: Sequence[Stage], faults: Sequence[Fault]) -> Iterator[list[Pair]]:
+    """Two mistakes together, in groups: those that what each does alone speaks for, those that may be, and those made in the other order.
+
+    Not among them: two of one kind in one place, which are one of that kind again, and mistakes that are `alone`.
+
+    Args:
+        stages: runs of the suspect, the shortest first.
+        faults: that could be.
+
+    Yields:
+        Groups, the likeliest pairs of each first; to be tried until one of them explains the suspect.
+    """
+    some = [fault for fault in faults if not fault.alone]
+    looked = [touched_by(stage, some) for stage in (*stages[:1], *_short(stages[1:], len(some)))]
+    contradicted = np.any([one.contradicted() for one in looked], axis=0)
+    supported = np.any([one.supported() for one in looked], axis=0)
+    moves = np.any([one.moves for one in looked], axis=0)
+    every = [
+        (one, two)
+        for one, two in combinations(range(len(some)), 2)
+        if (some[one].name, some[one].place) != (some[two].name, some[two].place)
+    ]
+    every.sort(key=lambda pair: some[pair[0]].rank + some[pair[1]].rank)
+    possible = [pair for pair in every if not contradicted[pair]]
+    groups = (
+        (pair for pair in possible if supported[pair]),
+        (pair for pair in possible if not supported[pair]),
+        (pair for pair in every if contradicted[pair] and (moves[pair[0]] or moves[pair[1]])),
+        (pair[::-1] for pair in possible if any(moves[one] for one in pair) or _meet(*(some[one] for one in pair))),
+    )
+    return ([(some[one], some[two]) for one, two in group] for group in groups)
+
+
+def _short(stages: Sequence[Stage], count: int) -> list[Stage]:
+    """The runs that are short enough to make every mistake in them."""
+    steps = [
+        max((array.shape[1] for array in stage.case.inputs.values() if array.ndim > 1), default=1) for stage in stages
+    ]
+    return [stage for stage, length in zip(stages, steps, strict=True) if length * count <= _STEPS]
+
+
+def _meet(one: Fault, two: Fault) -> bool:
+    """Whether two mistakes change the same weight, so that their order counts."""
+    return bool(_weights(one) & _weights(two))
+
+
+def _weights(fault: Fault) -> set[tuple[str, str, str]]:
+    return {(step.layer, step.direction, step.member) for step in fault.repair or () if isinstance(step, WeightRepair)}
+
+
+def touched_by(stage: Stage, faults: Sequence[Fault]) -> Touched:
+    """What each of several mistakes does to values of a run, made alone.
+
+    Args:
+        stage: the run.
+        faults: the mistakes.
+    """
+    right = stage.case.outputs()
+    places = {name: _spread(seen.size) for name, seen in stage.observed.items() if right[name].shape == seen.shape}
+    before = _values(stage, right, places)
+    count = sum(map(len, places.values()))
+    touches, unexplained = np.ones((len(faults), count), bool), np.zeros((len(faults), count), bool)
+    moves = np.zeros(len(faults), bool)
+    for row, fault in enumerate(faults):
+        case = replayed(stage.case, (fault,))
+        outputs = outputs_of(case)
+        if case is None or outputs is None or any(outputs[name].shape != right[name].shape for name in places):
+            moves[row] = True
+            continue
+        moves[row] = _moves(fault, case, stage.case)
+        if moves[row] and stage.prefix:  # what such a mistake does to the beginning of a run is not known
+            continue
+        made = _values(stage, outputs, places)
+        touches[row] = made[0] != before[0]
+        unexplained[row] = touches[row] & made[1]
+    return Touched(touches, unexplained, before[1], moves)
+
+
+def _moves(fault: Fault, case: Case, right: Case) -> bool:
+    same = all(array is right.inputs[name] for name, array in case.inputs.items() if name in right.inputs)
+    elsewhere = any(isinstance(step, SwapRepair) for step in fault.repair or ()) or fault.moves
+    return elsewhere or not same or not wired_alike(case, right)
+
+
+def _spread(size: int) -> Array:
+    """Places in a flat array, evenly spread."""
+    return np.unique(np.linspace(0, max(size - 1, 0), min(size, _VALUES)).round().astype(int)) if size else np.arange(0)
+
+
+def _values(stage: Stage, outputs: dict[str, Array], places: dict[str, Array]) -> tuple[Array, Array]:
+    """The values at some places, and whether each is far from what the suspect gave."""
+    floors = stage.apart_in_floors(outputs)
+    found = [np.asarray(outputs[name]).reshape(-1)[place] for name, place in places.items()]
+    far = [floors[name].reshape(-1)[place] > NEAR for name, place in places.items()]
+    none: list[Array] = [np.zeros(0)]
+    return np.concatenate(found or none), np.concatenate(far or none).astype(bool)
+
+
+__all__ = ["Touched", "likely_pairs", "touched_by"]

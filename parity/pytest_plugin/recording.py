@@ -1,0 +1,297 @@
+"""What a test compares: kept while the test runs, written where a report is asked for, and handed on with the test's own report."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parity.testing import accepted, check_undecided, in_words
+
+if TYPE_CHECKING:
+    from parity.comparison import Comparison
+    from parity.sources import Source
+
+REFUSED = "refused"
+"""The word for a comparison that could not be made, beside agree, disagree and undecided."""
+
+_MOST_LETTERS = 80
+NAMES = re.compile(r".*-[0-9a-f]{8}(-\d+)?\.(html|json)", re.DOTALL)
+"""What the files of a comparison are called."""
+
+
+@dataclass
+class Entry:
+    """One comparison, as plain values that can go from process to process.
+
+    Args:
+        test: the id of the test.
+        number: from 1, of the comparisons in this test.
+        verdict: agree, disagree, undecided or refused.
+        sentence: the verdict in a sentence, or what is wrong where it was refused.
+        title: what was compared.
+        cause: what the diagnosis says, where it disagrees and a report is written.
+        times_floor: the largest difference in floors, of the row that is furthest beyond its limit; "inf" or "nan" as words,
+            None where nothing was judged.
+        limit: how many floors are allowed there.
+        quantity: what that row compares.
+        page, record: names of the files in the folder of the report; empty where none are written.
+        outcome: of the test: passed, failed, error, skipped, xfailed, xpassed or rerun.
+    """
+
+    test: str
+    number: int
+    verdict: str
+    sentence: str
+    title: str = ""
+    cause: str = ""
+    times_floor: float | str | None = None
+    limit: float | None = None
+    quantity: str = ""
+    page: str = ""
+    record: str = ""
+    outcome: str = ""
+
+    @property
+    def excess(self) -> float:
+        """How far beyond its limit: 1 is at the limit."""
+        if self.times_floor is None or not self.limit:
+            return 0.0
+        floors = float(self.times_floor)
+        return math.inf if math.isnan(floors) else floors / self.limit
+
+
+@dataclass
+class _Made:
+    """A comparison that this test made, and whether its words are in the test's failure already."""
+
+    comparison: Comparison
+    entry: Entry
+    said: bool = False
+
+
+class Recorder:
+    """Keeps what one test compares.
+
+    Args:
+        test: the id of the test.
+        folder: of the report; None where none is asked for.
+        properties: the test's `user_properties`, which get the verdicts and paths.
+    """
+
+    def __init__(self, test: str, folder: Path | None, properties: list[tuple[str, object]]) -> None:
+        self._test = test
+        self._folder = folder
+        self._properties = properties
+        self._count = 0
+        self._made: list[_Made] = []
+        self._waiting: list[Entry] = []
+
+    def compare(self, sources: tuple[Source, ...], options: dict[str, Any]) -> _Made:
+        """Compare, and record what comes out, also where it is refused.
+
+        Raises:
+            ParityError: as for `parity.compare`.
+        """
+        __tracebackhide__ = True
+        from parity.comparison import compare
+        from parity.errors import ParityError
+
+        try:
+            comparison = compare(*sources, **options)
+        except ParityError as error:
+            self._add(Entry(self._test, 0, REFUSED, str(error.problems[0])))
+            raise
+        return self.record(comparison)
+
+    def assert_parity(self, *sources: Source, undecided: str = "fail", **options: Any) -> Comparison:
+        """`parity.assert_parity`, recorded.
+
+        Raises:
+            AssertionError, ParityError: as for `parity.assert_parity`.
+        """
+        __tracebackhide__ = True
+        check_undecided(undecided)
+        made = self.compare(sources, options)
+        try:
+            return accepted(made.comparison, undecided, self._again, self._path(made.entry.page))
+        except AssertionError:
+            made.said = True
+            raise
+
+    def record(self, comparison: Comparison) -> _Made:
+        """Record a comparison; write it where a report is asked for."""
+        entry = _entry(self._test, comparison)
+        if self._folder is not None:
+            diagnosis = comparison.diagnosis
+            entry.cause = "" if diagnosis is None or diagnosis.agrees else diagnosis.cause
+            entry.page, entry.record = _written(comparison, self._folder, self._test)
+        made = _Made(comparison, entry)
+        self._made.append(made)
+        self._add(entry)
+        return made
+
+    def taken(self) -> list[dict[str, Any]]:
+        """What was recorded since this was last called, as plain values."""
+        entries, self._waiting = self._waiting, []
+        return [asdict(entry) for entry in entries]
+
+    def in_words(self) -> str:
+        """What was compared, for the report of a failure; in full where it does not agree and was not said yet."""
+        return "\n\n".join(self._told())
+
+    def forget(self) -> None:
+        """Let go of the models and arrays: the test is over."""
+        self._made.clear()
+
+    def _add(self, entry: Entry) -> None:
+        self._count += 1
+        entry.number = self._count
+        self._waiting.append(entry)
+        values = {
+            "verdict": entry.verdict,
+            "sentence": entry.sentence,
+            "times_floor": entry.times_floor,
+            "report": self._path(entry.page),
+            "record": self._path(entry.record),
+        }
+        shown = {name: value for name, value in values.items() if value is not None}
+        self._properties += [(f"parity.{entry.number}.{name}", str(value)) for name, value in shown.items()]
+
+    def _path(self, name: str) -> Path | None:
+        return self._folder / name if self._folder is not None and name else None
+
+    @property
+    def _again(self) -> list[str]:
+        return [f"pytest {shlex.quote(self._test)}"]
+
+    def _told(self) -> Iterator[str]:
+        for made in self._made:
+            page = self._path(made.entry.page)
+            if made.said:
+                yield from [f"Report: {page}"] if page else []
+            elif made.comparison.ok:
+                yield "\n".join([made.entry.sentence, *([f"Report: {page}"] if page else [])])
+            else:
+                yield in_words(made.comparison, self._again, page)
+                made.said = True
+
+
+class Parity:
+    """What the fixture `parity` is: `compare` and `assert_parity`, which record what they compare, and all else of the module `parity`.
+
+    Args:
+        recorder: of the test.
+
+    Example:
+        >>> parity = Parity(Recorder("test_port.py::test_gru", None, []))
+        >>> import torch
+        >>> parity.compare(torch.nn.GRU(3, 5), engines=["torch"]).verdict
+        'agree'
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def compare(self, *sources: Source, **options: Any) -> Comparison:
+        """`parity.compare`, recorded.
+
+        Args:
+            sources, options: as for `parity.compare`.
+
+        Raises:
+            ParityError: as for `parity.compare`; this is recorded, too.
+        """
+        __tracebackhide__ = True
+        return self._recorder.compare(sources, options).comparison
+
+    def assert_parity(self, *sources: Source, undecided: str = "fail", **options: Any) -> Comparison:
+        """`parity.assert_parity`, recorded.
+
+        Args:
+            sources, undecided, options: as for `parity.assert_parity`.
+
+        Raises:
+            AssertionError, ParityError: as for `parity.assert_parity`.
+        """
+        __tracebackhide__ = True
+        return self._recorder.assert_parity(*sources, undecided=undecided, **options)
+
+    def record(self, comparison: Comparison) -> Comparison:
+        """Record a comparison that was made elsewhere.
+
+        Args:
+            comparison: from `parity.compare`.
+
+        Returns:
+            The same.
+        """
+        return self._recorder.record(comparison).comparison
+
+    def __repr__(self) -> str:
+        return "<parity, which records what this test compares>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(importlib.import_module("parity"), name)
+
+
+def _entry(test: str, comparison: Comparison) -> Entry:
+    entry = Entry(test, 0, comparison.verdict, comparison.sentence)
+    entry.title = " and ".join(source.label for source in comparison.sources)
+    for row in comparison.table:
+        floors = float(row.times_floor)
+        one = Entry(
+            test, 0, row.verdict, "", times_floor=floors if math.isfinite(floors) else str(floors), limit=row.limit
+        )
+        if entry.limit is None or one.excess > entry.excess:
+            entry.times_floor, entry.limit, entry.quantity = one.times_floor, float(row.limit), row.quantity
+    return entry
+
+
+def _written(comparison: Comparison, folder: Path, test: str) -> tuple[str, str]:
+    """Write the page and the record under a name that is free, and give both names.
+
+    Raises:
+        ParityError: the folder is gone, or the system refuses.
+    """
+    from parity.errors import ParityError
+    from parity.report import make_record, render_record, to_json, write_text
+
+    record = make_record(comparison)
+    page, text = render_record(record), to_json(record)
+    stem, number = slug(test), 1
+    while True:
+        name = f"{stem}-{number}" if number > 1 else stem
+        number += 1
+        target = folder / f"{name}.json"
+        try:
+            write_text(target, text)
+        except ParityError:
+            if target.exists():  # an earlier comparison of this test, perhaps in another process
+                continue
+            raise
+        write_text(folder / f"{name}.html", page)
+        return f"{name}.html", f"{name}.json"
+
+
+def slug(test: str) -> str:
+    """A test's id as the name of a file, on every system: readable in front, unique by its end.
+
+    Example:
+        >>> slug("tests/test_port.py::test_gru[3-<b>]")
+        'tests-test_port.py-test_gru-3-b-ab0c6a36'
+    """
+    words = re.sub(r"[^A-Za-z0-9._]+", "-", test).strip("-.")
+    whole = hashlib.blake2b(test.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{words[-_MOST_LETTERS:].strip('-.')}-{whole}".lstrip("-")
+
+
+__all__ = ["NAMES", "REFUSED", "Entry", "Parity", "Recorder", "slug"]

@@ -1,0 +1,187 @@
+"""The comparisons of a whole session in one folder: an index to read, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from parity.errors import ParityError
+from parity.pytest_plugin.recording import NAMES, REFUSED, Entry
+
+SCHEMA = {"name": "parity.session", "version": 1}
+
+_INDEX, _LIST = "index.html", "index.json"
+_SEVERITY = ("disagree", REFUSED, "undecided", "agree")
+_FAILED = ("failed", "error")
+
+
+class Session:
+    """What all tests of a session compared, whichever process they ran in.
+
+    Args:
+        folder: where the reports are written.
+        command: how the session was started, in words.
+    """
+
+    def __init__(self, folder: Path, command: str = "") -> None:
+        self.folder = folder
+        self.begun = False
+        self._command = command
+        self._entries: list[Entry] = []
+        self._running: dict[tuple[str, str], list[Entry]] = {}
+
+    @property
+    def index(self) -> Path:
+        """The page of all comparisons."""
+        return self.folder / _INDEX
+
+    def prepare(self) -> None:
+        """Make the folder.
+
+        Raises:
+            ParityError: it is no folder, or cannot be made, or holds an index that is not one of these.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ParityError(
+                "the folder of the reports cannot be made", str(self.folder), "a folder", error.strerror or str(error)
+            ) from error
+        if (self.index.exists() or (self.folder / _LIST).exists()) and _earlier(self.folder / _LIST) is None:
+            remedy = "give a folder of its own: --parity-report DIR"
+            got = f"an {_INDEX} or {_LIST} that parity did not write"
+            raise ParityError("the folder holds something else", str(self.folder), "an empty folder", got, remedy)
+
+    def begin(self) -> None:
+        """Remove what an earlier session left here, and nothing else: a report shows one session."""
+        self.begun = True
+        for name in _earlier(self.folder / _LIST) or ():
+            (self.folder / name).unlink(missing_ok=True)
+        for path in (self.index, self.folder / _LIST):
+            path.unlink(missing_ok=True)
+
+    def add(self, report: Any) -> None:
+        """Take what a test compared in one of its phases, and how that phase ended.
+
+        Args:
+            report: a `pytest.TestReport`, from this process or another.
+        """
+        key = (report.nodeid, str(getattr(report, "worker_id", "")))
+        running = self._running.setdefault(key, [])
+        new = [Entry(**entry) for entry in getattr(report, "parity_comparisons", ())]
+        self._entries += new
+        running += new
+        outcome = _outcome(report)
+        for entry in running:
+            if entry.outcome not in _FAILED and (report.when == "call" or outcome != "passed" or not entry.outcome):
+                entry.outcome = outcome
+        if report.when == "teardown":
+            del self._running[key]
+
+    def write(self) -> Path:
+        """Write the index.
+
+        Returns:
+            Its path.
+
+        Raises:
+            ParityError: the system refuses.
+        """
+        from parity.report import write_text
+
+        entries = self.sorted()
+        plain = {
+            "schema": SCHEMA,
+            "command": self._command,
+            "verdicts": self.counts(),
+            "comparisons": [asdict(entry) for entry in entries],
+        }
+        text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(self.folder / _LIST, text.encode("utf-8", "replace").decode("utf-8") + "\n", overwrite=True)
+        return write_text(self.index, render(entries, self.counts(), self._command), overwrite=True)
+
+    def sorted(self) -> list[Entry]:
+        """The comparisons, the worst first; the same order however the tests were spread over processes."""
+        return sorted(
+            self._entries, key=lambda entry: (_SEVERITY.index(entry.verdict), -entry.excess, entry.test, entry.number)
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many comparisons there are of every verdict that there is, the worst first."""
+        found = Counter(entry.verdict for entry in self._entries)
+        return {verdict: found[verdict] for verdict in _SEVERITY if found[verdict]}
+
+    def words(self) -> str:
+        """How many comparisons there are, in a sentence."""
+        return in_words(self.counts())
+
+
+def in_words(counts: dict[str, int]) -> str:
+    """How many comparisons there are, in a sentence.
+
+    Example:
+        >>> in_words({"disagree": 1, "agree": 3})
+        '4 comparisons: 1 disagrees, 3 agree'
+        >>> in_words({})
+        'no comparisons'
+    """
+    if not counts:
+        return "no comparisons"
+    verbs = {"disagree": "disagrees", "agree": "agrees"}
+    said = [f"{n} {verbs.get(word, word) if n == 1 else word}" for word, n in counts.items()]
+    total = sum(counts.values())
+    return f"{total} comparison{'s' if total > 1 else ''}: {', '.join(said)}"
+
+
+def render(entries: list[Entry], counts: dict[str, int], command: str) -> str:
+    """The index as HTML.
+
+    Args:
+        entries: the worst first.
+        counts: of every verdict.
+        command: how the session was started.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from parity.report.numbers import aligned, spell
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"aligned": aligned, "spell": spell}
+    worst = next(iter(counts), "empty")
+    tests = len({entry.test for entry in entries})
+    page = environment.get_template(_INDEX).render(
+        entries=entries, words=in_words(counts), worst=worst, tests=tests, command=command, failed=_FAILED
+    )
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _outcome(report: Any) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.outcome == "skipped" else "xpassed"
+    if report.outcome == "failed" and report.when != "call":
+        return "error"
+    return str(report.outcome)
+
+
+def _earlier(path: Path) -> list[str] | None:
+    """The files that an earlier session wrote beside its list; None where this is no such list."""
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if plain["schema"]["name"] != SCHEMA["name"]:
+            return None
+        names = [str(entry[kind]) for entry in plain["comparisons"] for kind in ("page", "record")]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return [name for name in names if NAMES.fullmatch(name) and Path(name).name == name]
+
+
+__all__ = ["SCHEMA", "Session", "in_words", "render"]

@@ -1,0 +1,203 @@
+"""For tests: fail unless everything agrees, with a message that says what, where, why, and how to see it again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from parity.comparison import Comparison
+    from parity.diagnosis import Diagnosis
+    from parity.judge import Row
+    from parity.sources import Source
+
+_MOST_ROWS = 12
+"""So many rows stand in a message; the report has all of them."""
+
+_UNDECIDED = ("fail", "pass")
+
+
+class Watcher(Protocol):
+    """Keeps what is compared while a test runs, as the pytest plugin does."""
+
+    def assert_parity(self, *sources: Source, undecided: str = "fail", **options: Any) -> Comparison:
+        """Do what `assert_parity` does, and keep the comparison."""
+        ...
+
+
+watcher: ContextVar[Watcher | None] = ContextVar("parity.testing.watcher", default=None)
+"""Who keeps what `assert_parity` compares; None outside of pytest."""
+
+
+def assert_parity(*sources: Source, undecided: str = "fail", **options: Any) -> Comparison:
+    """Fail unless everything agrees; the message is the comparison in words. For tests.
+
+    Under pytest the comparison is recorded as if it had been made by the fixture `parity`.
+
+    Args:
+        sources, options: as for `parity.compare`.
+        undecided: what becomes of a run that nobody can judge to its end: "fail", or "pass" to accept it. An engine that failed is
+            never accepted.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        AssertionError: the verdict is disagree, or undecided and that is not accepted. The message has the verdict's sentence, the table
+            of what disagrees, the likely cause and its place, how to run it again, and the path of the report if one is written.
+        ParityError: as for `parity.compare`; or `undecided` is another word.
+
+    Example:
+        >>> import torch
+        >>> assert_parity(torch.nn.GRU(3, 5), engines=["torch"]).verdict
+        'agree'
+    """
+    __tracebackhide__ = True
+    watching = watcher.get()
+    if watching is not None:
+        return watching.assert_parity(*sources, undecided=undecided, **options)
+    from parity.comparison import compare
+
+    check_undecided(undecided)
+    return accepted(compare(*sources, **options), undecided)
+
+
+def check_undecided(undecided: str) -> None:
+    """Refuse another word than "fail" or "pass", before anything is run.
+
+    Raises:
+        ParityError: it is another word.
+    """
+    from parity.errors import ParityError
+
+    if undecided not in _UNDECIDED:
+        expected = " or ".join(map(repr, _UNDECIDED))
+        raise ParityError("what becomes of an undecided comparison?", "undecided", expected, repr(undecided))
+
+
+def accepted(
+    comparison: Comparison, undecided: str = "fail", again: Sequence[str] = (), report: Path | None = None
+) -> Comparison:
+    """The comparison itself, where its verdict is one that a test accepts.
+
+    Args:
+        comparison: what was found.
+        undecided: as for `assert_parity`.
+        again: more commands that run it again.
+        report: where its page is written.
+
+    Raises:
+        AssertionError: the verdict is none that is accepted; see `assert_parity`.
+    """
+    __tracebackhide__ = True
+    enough = comparison.verdict == "undecided" and undecided == "pass" and not comparison.judgement.failures
+    if not (comparison.ok or enough):
+        raise AssertionError(in_words(comparison, again, report))
+    return comparison
+
+
+def in_words(comparison: Comparison, again: Sequence[str] = (), report: Path | None = None) -> str:
+    """A comparison that does not agree, in full: the sentence, the table, the cause, how to run it again, and the report.
+
+    Args:
+        comparison, again, report: as for `accepted`.
+
+    Example:
+        >>> import torch
+        >>> from parity.comparison import compare
+        >>> text = in_words(compare(torch.nn.GRU(3, 5), torch.nn.GRU(3, 5)), ["pytest test_port.py"])
+        >>> "disagrees with the reference" in text, "Run it again:" in text, "  pytest test_port.py" in text
+        (True, True, True)
+    """
+    bad = [row for row in comparison.table if row.verdict == "disagree"]
+    parts = [comparison.sentence]
+    if bad:
+        parts[0] = "\n".join([comparison.sentence, *_table(bad)])
+    if comparison.verdict == "undecided":
+        parts.append(_undecided(comparison))
+    diagnosis = comparison.diagnosis
+    if diagnosis is not None and not diagnosis.agrees:
+        parts.append(f"{_heading(diagnosis)}: {str(diagnosis).rstrip()}")
+    if comparison.notes:
+        parts.append("\n".join(f"note: {note}" for note in comparison.notes))
+    parts.append("\n".join(["Run it again:", *(f"  {line}" for line in (*_calls(comparison), *again))]))
+    if report is not None:
+        parts.append(f"Report: {report}")
+    return _visible("\n\n".join(parts))
+
+
+def _heading(diagnosis: Diagnosis) -> str:
+    if diagnosis.found:
+        return "Likely cause"
+    return "Several causes" if diagnosis.faults else "No cause found"
+
+
+def _undecided(comparison: Comparison) -> str:
+    if comparison.judgement.failures:
+        return "An engine that failed proves nothing: this does not pass."
+    return (
+        "Nothing disagrees, but not everything could be compared, so this fails. "
+        'Give fewer steps (time=..., or inputs of your own), or accept it with undecided="pass".'
+    )
+
+
+def _calls(comparison: Comparison) -> Iterator[str]:
+    """How to make the comparison again: the command where everything is a file, and Python."""
+    from parity.report import make_record
+
+    again = make_record(comparison)["again"]
+    if again["command"]:
+        yield again["command"]
+    yield from again["python"].splitlines()
+
+
+def _table(bad: Sequence[Row]) -> list[str]:
+    """What disagrees, a line each, in the order of the data; of many, the worst ones."""
+    from parity.judge import REFERENCE
+
+    against = [row for row in bad if row.right == REFERENCE] or list(bad)
+    worst = sorted(against, key=lambda row: -_excess(row))[:_MOST_ROWS]
+    head = ("quantity", "of", "rule", "largest difference", "at", "values", "largest against the floor", "at")
+    lines = [head, *(_cells(row) for row in against if row in worst)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [f"  {'  '.join(text.ljust(n) for text, n in zip(line, widths, strict=True))}".rstrip() for line in lines]
+    rest = len(against) - len(worst)
+    return [*table, f"  and {rest} more, less far off"] if rest else table
+
+
+def _excess(row: Row) -> float:
+    """How far beyond its limit a row is; what is no number comes first."""
+    return math.inf if math.isnan(row.times_floor) else row.times_floor / row.limit
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    who = f"{row.left} and {row.right}"
+    if row.note:
+        return (row.quantity, who, row.rule, row.note, "", "", "", "")
+    place, worst = (
+        ", ".join(f"{axis} {position}" for axis, position in found.items()) for found in (row.place, row.worst)
+    )
+    values = f"{row.values[0]:.6g} and {row.values[1]:.6g}"
+    floors = f"{row.times_floor:.3g}x, {row.limit:g}x allowed"
+    return (row.quantity, who, row.rule, f"{row.max_error:.3g}", place, values, floors, worst)
+
+
+def _visible(text: str) -> str:
+    r"""The text with everything that a terminal would take for a command, or that turns the direction of writing, spelled out.
+
+    Example:
+        >>> print(_visible("a\x1b[31m \u202eb\nc"))
+        a\x1b[31m \u202eb
+        c
+    """
+    shown = (
+        one if one == "\n" or one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for one in text
+    )
+    return "".join(shown)
+
+
+__all__ = ["Watcher", "accepted", "assert_parity", "check_undecided", "in_words", "watcher"]

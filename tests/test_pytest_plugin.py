@@ -1,0 +1,680 @@
+"""The pytest plugin, as people meet it: files of tests are run by a pytest of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree as ET
+
+import pytest
+import torch
+from playwright.sync_api import Browser, sync_playwright
+
+import parity as package
+from parity.comparison import compare
+from parity.errors import ParityError
+from parity.frameworks import ENGINES, KERAS_BACKENDS, framework
+from parity.pytest_plugin.recording import Entry, slug
+from parity.pytest_plugin.requirements import PACKAGES, installed, missing
+from parity.pytest_plugin.session import Session, render
+from parity.report import make_record, read_record, render_record
+from parity.testing import accepted, assert_parity, in_words
+
+pytest_plugins = ["pytester"]
+
+# Whether the metadata of this checkout's installation know the plugin or not, it is there once.
+PLUGIN = ("-p", "no:parity", "-p", "parity.pytest_plugin", "-p", "no:cacheprovider")
+
+MODELS = """
+import copy
+import pytest
+import torch
+import parity as package
+
+def gru(units=5, seed=0):
+    torch.manual_seed(seed)
+    return torch.nn.GRU(3, units)
+
+def swapped():
+    bad = copy.deepcopy(gru())
+    with torch.no_grad():
+        for parameter in bad.parameters():
+            r, z, n = parameter.chunk(3)
+            parameter.copy_(torch.cat([z, r, n]))
+    return bad
+
+def chaotic():
+    torch.manual_seed(0)
+    made = torch.nn.LSTM(3, 32)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.mul_(30)
+    return made
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """Everything is imported before a pytest inside of this one begins, for what that imports is forgotten with it."""
+    for engine, name in ENGINES.items():
+        if name in sys.modules:
+            framework(engine)
+    compared = compare(torch.nn.GRU(3, 5), torch.nn.GRU(3, 5))
+    assert in_words(compared)
+    assert render_record(make_record(compared))
+    assert render([], {}, "")
+
+
+def run(pytester: pytest.Pytester, source: str, *arguments: str) -> pytest.RunResult:
+    """The outcome of a file of tests that begins with the models above."""
+    pytester.makepyfile(test_port=MODELS + source)
+    return pytester.runpytest_inprocess(*PLUGIN, *arguments)
+
+
+def listed(folder: Path) -> list[dict[str, object]]:
+    """The comparisons that a session's list holds."""
+    comparisons: list[dict[str, object]] = json.loads((folder / "index.json").read_text())["comparisons"]
+    return comparisons
+
+
+def test_what_agrees_passes_and_nothing_is_written(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_port(parity):
+    compared = parity.compare(gru(), engines=["torch"])
+    assert isinstance(compared, package.Comparison) and compared.ok
+    assert parity.assert_parity(gru(), engines=["torch"]).verdict == "agree"
+    assert parity.read(gru()).recurrent[0].name == "gru"     # all else of the module that it hides
+    assert parity.record(compared) is compared
+
+def test_by_the_module():
+    assert package.assert_parity(gru(), engines=["torch"]).ok
+
+def test_attributes(parity):
+    with pytest.raises(AttributeError):
+        parity.to_caffe
+""",
+    )
+    result.assert_outcomes(passed=3)
+    assert [path.name for path in pytester.path.iterdir() if path.name != "__pycache__"] == ["test_port.py"]
+
+
+def test_the_message_of_a_failure_is_full(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_bad(parity):
+    parity.assert_parity(gru(), swapped())
+
+def test_by_the_module():
+    package.assert_parity(gru(), swapped())
+""",
+        "--parity-report",
+        "out",
+    )
+    result.assert_outcomes(failed=2)
+    page = pytester.path / "out" / f"{slug('test_port.py::test_bad')}.html"
+    assert page.is_file()
+    result.stdout.fnmatch_lines(
+        [
+            "E   *AssertionError: GRU 'gru' (torch) #2 disagrees with the reference of GRU 'gru': * times the float32 floor*",
+            "E  *quantity*of*rule*largest difference*at*values*largest against the floor*at",
+            "E  *sequence*GRU 'gru' (torch) #2 and reference*run*batch *hidden * and *x, 2x allowed*batch *",
+            "E  *sequence*one step*",
+            "E  *Likely cause: GRU 'gru' has the gates of its weights in the order z r n, where r z n belongs*layer 'gru'*",
+            "E  *To mend it:",
+            "E  *Run it again:",
+            "E  *parity.compare(source_1, source_2, batch=3, time=17, seed=0)",
+            "E  *pytest test_port.py::test_bad",
+            f"E  *Report: {page}",
+            "test_port.py:*: AssertionError",
+            "*- parity -*",
+            f"Report: {page}",
+            "E  *pytest test_port.py::test_by_the_module",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*recording.py:*")
+
+
+def test_a_failure_by_the_tests_own_words_shows_the_comparison(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_own(parity):
+    assert parity.compare(gru(), engines=["torch"]).ok
+    assert parity.compare(gru(), swapped()).ok
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*- parity -*", "torch agrees with*", "GRU * disagrees *", "Likely cause: *"])
+
+
+def test_undecided(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_fails(parity):
+    parity.assert_parity(chaotic(), engines=["torch"], time=120)
+
+@pytest.mark.parametrize("undecided", ["pass", "fail", "perhaps"])
+def test_accepted(parity, undecided):
+    parity.assert_parity(chaotic(), engines=["torch"], time=120, undecided=undecided)
+""",
+    )
+    result.assert_outcomes(passed=1, failed=3)
+    result.stdout.fnmatch_lines(
+        ["E  *AssertionError: Undecided: torch agrees * up to step * of 120*", 'E  *accept it with undecided="pass".']
+    )
+    result.stdout.fnmatch_lines(["E  *ParityError: what becomes of an undecided comparison?", "E  *got:*'perhaps'"])
+
+
+def test_an_engine_that_failed_is_never_accepted() -> None:
+    compared = compare(torch.nn.GRU(3, 5), engines=["torch"])
+    assert accepted(compared) is compared
+    compared.judgement.failures["onnxruntime"] = "ended unexpectedly"
+    assert compared.verdict == "undecided"
+    with pytest.raises(AssertionError, match=r"onnxruntime failed(.|\n)*proves nothing"):
+        accepted(compared, "pass")
+
+
+def test_names_cannot_command_the_terminal() -> None:
+    compared = compare(torch.nn.GRU(3, 5), torch.nn.GRU(3, 5))
+    object.__setattr__(compared, "notes", ("\x1b[2J \u202e",))
+    assert "note: \\x1b[2J \\u202e" in in_words(compared)
+
+
+def test_many_rows_are_cut_to_the_worst() -> None:
+    compared = compare(torch.nn.GRU(3, 5), torch.nn.GRU(3, 5))
+    first = next(row for row in compared.table if row.verdict == "disagree")
+    rows = [replace(first, quantity=f"q{n:02}", times_floor=n + 3.0) for n in (*range(10, 20), *range(10))]
+    rows[4] = replace(rows[4], times_floor=float("nan"))
+    text = in_words(replace(compared, judgement=replace(compared.judgement, rows=tuple(rows))))
+    assert "and 8 more, less far off" in text
+    shown = [line.split()[0] for line in text.splitlines() if line.startswith("  q") and line[3:5].isdigit()]
+    assert shown == [*(f"q{n}" for n in range(10, 20)), "q08", "q09"]
+
+
+def test_the_report_of_a_session(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_good(parity):
+    parity.assert_parity(gru(), engines=["torch"])
+    parity.assert_parity(gru(7), engines=["torch"])
+
+def test_bad(parity):
+    parity.assert_parity(gru(), swapped())
+
+@pytest.mark.xfail
+def test_known(parity):
+    parity.assert_parity(gru(), gru(5, 1))
+
+def test_expected(parity):
+    assert not parity.compare(gru(), gru(5, 2)).ok
+
+def test_undecided(parity):
+    parity.assert_parity(chaotic(), engines=["torch"], time=120, undecided="pass")
+
+def test_refused(parity):
+    with pytest.raises(parity.ShapeError):
+        parity.compare(gru(), gru(7))
+
+@pytest.fixture
+def checked(parity):
+    return parity.compare(gru(), engines=["torch"])
+
+def test_late(checked):
+    assert checked.verdict == "disagree"
+""",
+        "--parity-report=a folder/out",
+        "--junitxml=junit.xml",
+    )
+    result.assert_outcomes(passed=4, failed=2, xfailed=1)
+    folder = pytester.path / "a folder" / "out"
+    result.stdout.fnmatch_lines(
+        [f"*parity report: {folder / 'index.html'}*", "8 comparisons: 3 disagree, 1 refused, 1 undecided, 3 agree"]
+    )
+    entries = listed(folder)
+    assert [entry["verdict"] for entry in entries] == [*["disagree"] * 3, "refused", "undecided", *["agree"] * 3]
+    floors = [float(str(entry["times_floor"])) for entry in entries if entry["verdict"] == "disagree"]
+    assert floors == sorted(floors, reverse=True)
+    outcomes = {str(entry["test"]).partition("::test_")[2]: entry["outcome"] for entry in entries}
+    assert outcomes == {
+        "good": "passed",
+        "bad": "failed",
+        "known": "xfailed",
+        "expected": "passed",
+        "undecided": "passed",
+        "refused": "passed",
+        "late": "failed",
+    }
+    assert [entry["number"] for entry in entries if str(entry["test"]).endswith("good")] in ([1, 2], [2, 1])
+    page = (folder / "index.html").read_text()
+    for entry in entries:
+        if entry["verdict"] == "refused":
+            assert not entry["page"]
+            assert "the recurrent layers differ" in str(entry["sentence"])
+            continue
+        assert f'href="{entry["page"]}"' in page
+        assert f'href="{entry["record"]}"' in page
+        assert read_record(folder / str(entry["record"]))["verdict"] == entry["verdict"]
+        assert f"<title>{entry['verdict']}" in (folder / str(entry["page"])).read_text()
+    assert {path.name for path in folder.iterdir()} == {
+        "index.html",
+        "index.json",
+        *(str(entry[kind]) for entry in entries for kind in ("page", "record") if entry[kind]),
+    }
+    assert "the gates of its weights in the order z r n" in page
+    cases = {case.get("name"): case for case in ET.parse(pytester.path / "junit.xml").iter("testcase")}
+    properties = {one.get("name"): one.get("value") for one in cases["test_bad"].iter("property")}
+    assert properties["parity.1.verdict"] == "disagree"
+    assert properties["parity.1.record"] == str(folder / f"{slug('test_port.py::test_bad')}.json")
+    assert Path(str(properties["parity.1.report"])).is_file()
+    assert {one.get("name") for one in cases["test_good"].iter("property")} >= {"parity.1.verdict", "parity.2.verdict"}
+    assert "Report: " in "".join(cases["test_bad"].itertext())
+
+
+AGREES = """
+def test_one(parity):
+    parity.assert_parity(gru(), engines=["torch"])
+
+def test_two(parity):
+    assert not parity.compare(gru(), swapped()).ok
+"""
+
+
+def test_another_session_replaces_its_own_files_and_no_others(pytester: pytest.Pytester) -> None:
+    folder = pytester.path / "out"
+    run(pytester, AGREES, "--parity-report", "out").assert_outcomes(passed=2)
+    first = {path.name for path in folder.iterdir()}
+    assert len(first) == 6
+    mine = folder / "mine.html"
+    mine.write_text("mine")
+    taken = folder / f"{slug('test_port.py::test_one')}-2.json"
+    taken.write_text("mine")
+    run(pytester, AGREES, "--parity-report", "out", "-k", "one").assert_outcomes(passed=1, deselected=1)
+    left = {path.name for path in folder.iterdir()} - {mine.name, taken.name}
+    assert left == {name for name in first if "two" not in name}
+    assert mine.read_text() == taken.read_text() == "mine"
+    before = (folder / "index.html").read_bytes()
+    run(pytester, AGREES, "--parity-report", "out", "--collect-only")
+    assert (folder / "index.html").read_bytes() == before
+
+
+def test_comparisons_of_one_name_are_not_written_over(pytester: pytest.Pytester) -> None:
+    source = """
+def test_one(parity):
+    for _ in range(3):
+        parity.compare(gru(), engines=["torch"])
+"""
+    (pytester.path / "out").mkdir()
+    mine = pytester.path / "out" / f"{slug('test_port.py::test_one')}-2.json"
+    mine.write_text("mine")
+    run(pytester, source, "--parity-report", "out").assert_outcomes(passed=1)
+    stem = slug("test_port.py::test_one")
+    assert sorted(str(entry["page"]) for entry in listed(pytester.path / "out")) == [
+        f"{stem}-3.html",
+        f"{stem}-4.html",
+        f"{stem}.html",
+    ]
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("name", "text"), [("index.html", "mine"), ("index.json", '{"schema": {"name": "x"}}')])
+def test_a_folder_of_something_else_is_refused(pytester: pytest.Pytester, name: str, text: str) -> None:
+    (pytester.path / "site").mkdir()
+    (pytester.path / "site" / name).write_text(text)
+    result = run(pytester, AGREES, "--parity-report", "site")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --parity-report: the folder holds something else", "*remedy:*"])
+    assert [path.read_text() for path in (pytester.path / "site").iterdir()] == [text]
+
+
+def test_a_list_cannot_have_other_files_removed(pytester: pytest.Pytester) -> None:
+    folder = pytester.path / "out"
+    session = Session(folder)
+    session.prepare()
+    session.write()
+    for name in ("../kept-01234567.html", "kept.html", "/kept-01234567.html"):
+        entries = [{"page": name, "record": name}]
+        (folder / "index.json").write_text(json.dumps({"schema": {"name": "parity.session"}, "comparisons": entries}))
+        for kept in (pytester.path / "kept-01234567.html", folder / "kept.html"):
+            kept.write_text("kept")
+        session.begin()
+        assert (pytester.path / "kept-01234567.html").is_file()
+        assert (folder / "kept.html").is_file()
+
+
+def test_a_report_that_cannot_be_written_fails_the_session(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import shutil
+
+def test_nothing_compared(tmp_path):
+    shutil.rmtree("out")
+""",
+        "--parity-report=out",
+    )
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stdout.fnmatch_lines(["*parity report not written*", "no such folder*"])
+    (pytester.path / "file").write_text("")
+    result = run(pytester, AGREES, "--parity-report=file")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_a_session_without_comparisons_says_so(pytester: pytest.Pytester) -> None:
+    run(pytester, "def test_nothing(): pass", "--parity-report=out").assert_outcomes(passed=1)
+    assert "No test of this session compared anything" in (pytester.path / "out" / "index.html").read_text()
+
+
+def test_workers_hand_their_comparisons_on(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_port=MODELS
+        + """
+@pytest.mark.parametrize("seed", range(2))
+def test_many(parity, seed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    parity.assert_parity(gru(5, seed), engines=["torch"])
+
+def test_bad(parity):
+    parity.assert_parity(gru(), swapped())
+"""
+    )
+    result = pytester.runpytest_subprocess(*PLUGIN, "-n2", "--parity-report=out", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=2, failed=1)
+    entries = listed(pytester.path / "out")
+    assert [entry["verdict"] for entry in entries] == ["disagree", *["agree"] * 2]
+    assert len({entry["page"] for entry in entries}) == 3
+    assert all((pytester.path / "out" / str(entry["page"])).is_file() for entry in entries)
+    assert [entry["outcome"] for entry in entries] == ["failed", *["passed"] * 2]
+    result.stdout.fnmatch_lines(["E  *Likely cause: *", "*parity report: *index.html*", "3 comparisons: *"])
+    assert (pytester.path / "junit.xml").read_text().count("parity.1.record") == 3
+
+
+MARKED = """
+@pytest.mark.parity_engines("keras", "onnxruntime")
+def test_engines():
+    pass
+
+@pytest.mark.parity_engines("torch")
+def test_there():
+    pass
+
+@pytest.mark.parity_gpu
+def test_gpu():
+    pass
+"""
+
+GONE = """
+import parity.pytest_plugin.requirements as requirements
+
+there = requirements.installed
+requirements.installed = lambda package: package != "onnx" and there(package)
+"""
+
+
+@pytest.fixture
+def no_onnx_and_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from parity.errors import Problem
+    from parity.pytest_plugin import requirements
+
+    monkeypatch.setattr(requirements, "installed", lambda package: package != "onnx" and installed(package))
+    monkeypatch.setattr(requirements, "_no_gpu", lambda: Problem("no GPU that torch can use"))
+
+
+@pytest.mark.usefixtures("no_onnx_and_no_gpu")
+def test_marks_skip_with_a_reason(pytester: pytest.Pytester) -> None:
+    result = run(pytester, MARKED, "-rs", "--strict-markers", "--parity-require=torch")
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(
+        [
+            "SKIPPED * test_port.py:*: the engine 'onnxruntime' is not installed (no module named 'onnx')",
+            "SKIPPED * test_port.py:*: no GPU that torch can use",
+        ]
+    )
+
+
+@pytest.mark.usefixtures("no_onnx_and_no_gpu")
+def test_what_is_required_is_not_skipped(pytester: pytest.Pytester) -> None:
+    result = run(pytester, MARKED, "--parity-require=onnxruntime,torch", "--parity-require=gpu")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: --parity-require",
+            "the engine 'onnxruntime' is not installed",
+            "*expected: onnx and onnxruntime",
+            "*remedy: *pip install 'keras-torch-parity[[]onnx[]]'",
+            "no GPU that torch can use",
+        ]
+    )
+    assert "test" not in result.stdout.str()
+
+
+def test_what_is_required_fails_where_it_is_missing_later(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parity.pytest_plugin import requirements
+
+    monkeypatch.setattr(requirements, "installed", installed)  # taken back afterwards
+    source = f"{GONE}\n{MARKED}"  # gone when the tests are collected, after the session has started
+    result = run(pytester, source, "--parity-require=keras,torch,onnxruntime", "-k", "not gpu")
+    result.assert_outcomes(passed=1, errors=1, deselected=1)
+    result.stdout.fnmatch_lines(["--parity-require", "the engine 'onnxruntime' is not installed"])
+
+
+@pytest.mark.parametrize("names", ["kears", "torch,", "TORCH"])
+def test_a_name_that_means_nothing_is_refused(pytester: pytest.Pytester, names: str) -> None:
+    result = run(pytester, MARKED, f"--parity-require={names}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["unknown engine", "*expected: keras, torch, onnxruntime,*, gpu", "*got: *"])
+
+
+@pytest.mark.parametrize("mark", ["'kears'", "", "1", "names=['torch']"])
+def test_a_mark_that_says_nothing_fails_its_test(pytester: pytest.Pytester, mark: str) -> None:
+    source = f"@pytest.mark.parity_engines({mark})\ndef test_mark(): pass\n"
+    run(pytester, source).assert_outcomes(errors=1)
+
+
+def test_every_engine_can_be_asked_for() -> None:
+    assert set(PACKAGES) == {*ENGINES, *KERAS_BACKENDS}
+    assert missing(PACKAGES) == []
+
+
+def test_the_backend_that_keras_would_take(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text('{"backend": "openvino"}')
+    assert [one.got for one in missing(["keras"])] == ([] if installed("openvino") else ["no module named 'openvino'"])
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert missing(["keras"]) == []
+
+
+def test_a_folder_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "some_engine").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not installed("some_engine")
+    (tmp_path / "some_engine" / "__init__.py").write_text("")
+    assert installed("some_engine")
+
+
+_LOADED = """
+import sys
+
+def pytest_sessionfinish():
+    heavy = {"numpy", "torch", "keras", "tensorflow", "onnx", "onnxruntime", "jinja2", "rich", "einops", "parity.comparison"}
+    print("loaded:", sorted(heavy & set(sys.modules)), "parity.pytest_plugin" in sys.modules)
+"""
+
+
+def test_the_installed_plugin_is_light_and_harmless(tmp_path: Path) -> None:
+    """As an installation would declare it, in a process of its own."""
+    name, module = "parity", "parity.pytest_plugin"
+    declared = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert f'[project.entry-points.pytest11]\n{name} = "{module}"\n' in declared
+    assert '"pytest_plugin/*.html"' in declared
+    info = tmp_path / "site" / "declared-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: declared\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[pytest11]\n{name} = {module}\n")
+    (tmp_path / "conftest.py").write_text(_LOADED)
+    (tmp_path / "test_plain.py").write_text("def test_plain(): pass\n")
+    paths = os.pathsep.join([str(tmp_path / "site"), str(Path(__file__).parents[1])])
+    arguments = ["-q", "-s", "-W", "error", "-p", "no:hypothesispytest", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "loaded: [] True" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
+    assert "1 passed" in done.stdout
+
+
+def test_outside_of_a_test_of_pytest_nothing_is_recorded() -> None:
+    code = (
+        "import torch, parity\n"
+        "print(parity.assert_parity(torch.nn.GRU(3, 5), engines=['torch']).verdict)\n"
+        "import sys; print('pytest' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["agree", "False"]
+    assert package.assert_parity is assert_parity
+    with pytest.raises(ParityError, match="nothing to compare"):
+        assert_parity()
+
+
+def report(when: str, outcome: str, *entries: Entry, **more: object) -> SimpleNamespace:
+    plain = {"nodeid": "t", "when": when, "outcome": outcome}
+    return SimpleNamespace(**plain, parity_comparisons=[asdict(entry) for entry in entries], **more)
+
+
+def test_a_test_that_is_run_again_has_all_its_attempts(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    attempts: list[tuple[str, float | str]] = [("rerun", "nan"), ("passed", 1.5)]
+    for number, (outcome, floors) in enumerate(attempts, 1):
+        early = Entry("t", 2 * number - 1, "agree", "", times_floor=0.5, limit=2.0)
+        entry = Entry("t", 2 * number, "disagree", "", times_floor=floors, limit=2.0)
+        for one in (report("setup", "passed", early), report("call", outcome, entry), report("teardown", "passed")):
+            session.add(one)
+    shown = [(entry.number, entry.outcome) for entry in session.sorted()]
+    assert shown == [(2, "rerun"), (4, "passed"), (1, "rerun"), (3, "passed")]
+    session.write()
+    assert listed(tmp_path)[0]["times_floor"] == "nan"
+
+
+@pytest.mark.parametrize(
+    ("call", "teardown", "more", "outcome"),
+    [
+        ("failed", "failed", {}, "failed"),
+        ("passed", "failed", {}, "error"),
+        ("skipped", "passed", {"wasxfail": ""}, "xfailed"),
+        ("passed", "passed", {"wasxfail": ""}, "xpassed"),
+    ],
+)
+def test_how_a_test_ended(tmp_path: Path, call: str, teardown: str, more: dict[str, str], outcome: str) -> None:
+    session = Session(tmp_path)
+    session.add(report("call", call, Entry("t", 1, "agree", ""), **more))
+    session.add(report("teardown", teardown))
+    assert [entry.outcome for entry in session.sorted()] == [outcome]
+
+
+def test_names_of_files_are_short_plain_and_their_own() -> None:
+    names = [
+        slug(test)
+        for test in ("a.py::test[<b>]", "a.py::test['b']", "a.py::test[שלום]", f"a.py::{'x' * 500}", "/../..", "")
+    ]
+    assert len(set(names)) == len(names)
+    assert all(len(name) < 100 and name.isascii() and "/" not in name and name[0] not in "-." for name in names)
+
+
+NASTY = [
+    "<script>document.title = 'broken'; console.log('broken')</script>",
+    "\"><img src=http://localhost/x onerror='console.log(1)'>",
+    "שלום \u202e(torch)",
+    "{{ 7 * 7 }} & &lt; ' \"",
+    "\ud800 lone",
+    "x" * 300,
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    executable = next((found for name in names if (found := shutil.which(name))), None)
+    if executable is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser: none of {', '.join(names)}")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nasty_names_are_text_in_a_quiet_page(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    verdicts = ["disagree", "refused", "undecided", "agree"]
+    entries = [
+        Entry(
+            f"test_port.py::test[{text}]", 1, verdicts[n % 4], text, text, text, 12.5, 2.0, text, "a-0.html", "a-0.json"
+        )
+        for n, text in enumerate(NASTY)
+    ]
+    (tmp_path / "index.html").write_text(render(entries, {"disagree": 2, "agree": 1}, f"pytest {NASTY[0]}"))
+    context = browser.new_context(
+        viewport={"width": 800, "height": 600}, color_scheme="dark" if scheme == "dark" else "light"
+    )
+    page = context.new_page()
+    seen: list[str] = []
+    page.on("console", lambda message: seen.append(message.text))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    page.on("request", lambda request: seen.append(request.url) if "index.html" not in request.url else None)
+    page.goto((tmp_path / "index.html").as_uri())
+    assert seen == [entry for entry in seen if entry.startswith("data:image/svg")]
+    assert page.title() == "3 comparisons: 2 disagree, 1 agrees · parity"
+    assert page.locator("tbody tr").count() == len(NASTY)
+    shown = page.locator("tbody th bdi").all_text_contents()
+    assert f"test_port.py::test[{NASTY[0]}]" in shown
+    assert f"test_port.py::test[{NASTY[2]}]" in shown
+    assert page.locator("script, img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert back == ("rgb(20, 23, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "A"
+    context.close()
+
+
+def test_nasty_ids_of_tests_make_files_and_links(pytester: pytest.Pytester, browser: Browser) -> None:
+    source = f"""
+@pytest.mark.parametrize("name", {NASTY[:4]!r})
+def test_nasty(parity, name):
+    parity.compare(gru(), engines=["torch"])
+"""
+    ini = "disable_test_id_escaping_and_forfeit_all_rights_to_community_support"
+    result = run(pytester, source, "--parity-report=out", "-o", f"{ini}=true")
+    result.assert_outcomes(passed=4)
+    page = browser.new_page()
+    seen: list[str] = []
+    page.on("console", lambda message: seen.append(message.text))
+    page.goto((pytester.path / "out" / "index.html").as_uri())
+    assert (
+        len(set(page.locator("tbody th bdi").all_text_contents()) & {f"test_port.py::test_nasty[{n}]" for n in NASTY})
+        == 4
+    )
+    page.locator("tbody a").nth(0).click()
+    page.wait_for_url("**/test_port.py-test_nasty-*.html")
+    assert page.title().startswith("agree")
+    assert seen == []
+    page.close()
