@@ -96,9 +96,10 @@ def outcomes(tasks: Sequence[Task], jobs: int, seconds: float = float("inf")) ->
 
 
 def share(verdicts: Iterable[Verdict], sort: str = "single") -> float:
-    """The share of verdicts of one sort that are good; 1 of none."""
-    good = BLIND_GOOD if sort == "blind" else GOOD
-    found = [verdict.status in good for verdict in verdicts]
+    """The share of verdicts of one sort that are good, of those that are to be seen; 1 of none."""
+    blind = sort == "blind"
+    good = BLIND_GOOD if blind else GOOD
+    found = [verdict.status in good for verdict in verdicts if blind or verdict.status != "told"]
     return sum(found) / len(found) if found else 1.0
 
 

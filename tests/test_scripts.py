@@ -84,8 +84,9 @@ def test_readme_python(model_folder: Path) -> None:
 
 @pytest.mark.usefixtures("model_folder")
 def test_readme_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = re.findall(r"^(parity .*)$", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)), re.MULTILINE)
-    assert len(commands) >= 5
+    blocks = "\n".join(re.findall(r"```(?:sh|yaml)\n(.*?)```", README, re.DOTALL))
+    commands = re.findall(r"^(?: *- run: )?(parity .*)$", blocks, re.MULTILINE)
+    assert len(commands) >= 15
     for command in commands:
         with pytest.raises(SystemExit) as stop:
             main(shlex.split(command, comments=True)[1:])

@@ -133,6 +133,11 @@ class Diagnosis:
     def __str__(self) -> str:
         return _in_words(self)
 
+    def _repr_html_(self) -> str:
+        from parity.notebook import diagnosis_html
+
+        return diagnosis_html(self)
+
 
 def said(faults: tuple[Fault, ...]) -> str:
     """Mistakes made together, as a clause that follows the suspect's name; more than a few are counted."""

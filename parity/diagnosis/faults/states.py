@@ -43,8 +43,9 @@ def state_faults(case: Case) -> Iterator[Fault]:
         if any(wire is not None and not _is_zero(case, wire) for wire in node.inputs[_FIRST:])
     )
     yield from together(case, (fault for node, layer in started for fault in _initial(node, layer)))
-    for node, layer in recurrent_calls(case):
-        yield from _returned(case, node, layer)
+    yield from together(
+        case, (fault for node, layer in recurrent_calls(case) for fault in _returned(case, node, layer))
+    )
     yield from _other_layers(case)
     yield from _carried(case)
 
