@@ -109,9 +109,9 @@ class Comparison(Findings):
         return since(known, make_record(self) if record is None else record)
 
     def _repr_html_(self) -> str:
-        from parity.report import snippet
+        from parity.notebook import comparison_html
 
-        return snippet(self)
+        return comparison_html(self)
 
 
 def compare(
@@ -126,7 +126,7 @@ def compare(
     seed: int = 0,
     device: str = "cpu",
     tf32: bool = False,
-    layers: bool = False,
+    layers: bool | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Run sources on the same inputs and judge whether they compute the same.
@@ -148,7 +148,7 @@ def compare(
             `Masking`, some steps get its value.
         device, tf32: see `run`.
         layers: whether every layer of a whole model is judged, too, each on the very inputs that it got: the first one that differs is
-            named, and what follows it is not blamed.
+            named, and what follows it is not blamed. None for where the outputs disagree.
         progress: called with a line for every step of the work.
 
     Raises:
@@ -251,7 +251,7 @@ def _of_graphs(
     sizes: tuple[int | None, int | None, int],
     settings: Settings,
     say: Progress,
-    layers: bool,
+    layers: bool | None,
 ) -> Comparison:
     """A comparison of models of which at least one is no chain of layers."""
     batch, time, seed = sizes
@@ -265,7 +265,7 @@ def _of_graphs(
         "seed": seed,
         "device": settings.device,
         "tf32": settings.tf32,
-        "layers": layers,
+        "layers": bool(layers),
     }
     notes = (*found.notes, *_without_engine(opened), *_unread(opened), *_of_the_reading(opened))
     return Comparison(opened, found.participants, found.inputs, found.judgement, asked, notes)

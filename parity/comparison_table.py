@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def show_comparison(comparison: Comparison, record: Record | None = None) -> Non
     head, _, told = comparison.sentence.partition(" ")
     words = [head.rstrip(":"), told] if head.casefold() == f"{sign}:" else [sign, comparison.sentence]
     out.print(f"[{style}]{words[0]}[/] {_shown(words[1])}", soft_wrap=True)
-    _show_cause(record, out)
+    _show_cause(record, comparison, out)
     _show_since(record, out)
     ran = (part.replace(TIMES, "x") for part in what_ran(record) if part)
     out.print(_shown(" | ".join(ran)), soft_wrap=True, style="dim")
@@ -62,12 +63,20 @@ def _shown(text: str) -> str:
     return escape(plain(text))
 
 
-def _show_cause(record: Record, out: Console) -> None:
+def _show_cause(record: Record, comparison: Comparison, out: Console) -> None:
     """The likely cause, and where the evidence is."""
     sign, cause = cause_in_words(record)
     if cause:
         out.print(f"[bold]{sign}:[/] {_shown(cause)}", soft_wrap=True)
-        out.print("evidence and repair: parity diagnose, or the report", style="dim")
+        out.print(_shown(f"evidence and repair: {_diagnosing(comparison)}, or the report"), soft_wrap=True, style="dim")
+
+
+def _diagnosing(comparison: Comparison) -> str:
+    """The command that diagnoses the same two files; without their names where there are others, or layers of them."""
+    paths = [source.path for source in comparison.sources]
+    if len(paths) != 2 or None in paths:
+        return "parity diagnose"
+    return shlex.join(["parity", "diagnose", *map(str, paths)])
 
 
 def _show_since(record: Record, out: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,8 @@ _WIDE = 140
 """Columns that a line of text may have."""
 
 _VALUE_TITLES = ["", "value", "shape", "what it is", "in torch", "in ONNX"]
-_PADDING_TITLES = ["framework", "called with", "padded steps hold", "final state from", "without a valid step"]
+PADDING_TITLES = ["framework", "called with", "padded steps hold", "final state from", "without a valid step"]
+"""Of `Returns.padding_rows`."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,7 @@ class Returns:
         Args:
             context: whether to add what is the same for every layer: other ways to call it, and padding.
         """
-        count = len(self.keras)
-        returns = "return" if self.layer.endswith("s") else "returns"
-        lines = [f"{self.layer} {returns} {count} value{'s' if count > 1 else ''}: {self.shapes}", "", *self._values()]
+        lines = [self.headline, "", *self._values()]
         for name, call, values in (("torch", self.torch_call, self.torch), ("onnx", self.onnx_call, self.onnx)):
             if values:
                 lines += ["", f"{name} returns {_listed(values)}", *(f"  {line}" for line in call)]
@@ -143,7 +141,15 @@ class Returns:
         lines += ["", *self.notes] if self.notes else []
         return "\n".join([*lines, *(["", *self.context()] if context else [])])
 
-    def _cells(self) -> list[list[str]]:
+    @property
+    def headline(self) -> str:
+        """How many values, and their shapes, in a sentence."""
+        count = len(self.keras)
+        returns = "return" if self.layer.endswith("s") or "stacked" in self.layer else "returns"
+        return f"{self.layer} {returns} {count} value{'s' if count > 1 else ''}: {self.shapes}"
+
+    def value_rows(self) -> list[list[str]]:
+        """Keras's values: place, name, shape, meaning, the expression in torch, that in ONNX."""
         return [
             [place, value.name, shape_text(value.shape), value.meaning, value.torch, value.onnx]
             for place, value in zip(self.places, self.keras, strict=True)
@@ -151,7 +157,7 @@ class Returns:
 
     def _values(self) -> list[str]:
         """Keras's values: one line each where there is room, else three."""
-        cells = self._cells()
+        cells = self.value_rows()
         table = _aligned([_VALUE_TITLES, *cells])
         if max(map(len, table)) <= _WIDE:
             return table
@@ -163,11 +169,19 @@ class Returns:
 
     def context(self) -> list[str]:
         """Other ways to call the layer, and padding, line by line."""
-        lines = ["called in another way", *_aligned(self._way(way) for way in self.ways)] if self.ways else []
+        lines = ["called in another way", *_aligned(self.way_rows())] if self.ways else []
         if self.padding:
-            rows = [_PADDING_TITLES, *map(_padding_row, self.padding)]
+            rows = [PADDING_TITLES, *self.padding_rows()]
             lines += [*([""] if lines else []), "padded steps", *_aligned(rows)]
         return lines
+
+    def way_rows(self) -> list[list[str]]:
+        """Other ways to call the layer: framework, call, what it returns then."""
+        return [self._way(way) for way in self.ways]
+
+    def padding_rows(self) -> list[list[str]]:
+        """What padded steps hold, and where the final state is taken, under `PADDING_TITLES`."""
+        return [_padding_row(row) for row in self.padding]
 
     def _way(self, way: Way) -> list[str]:
         """A way in words, without the values that are the same as in the usual one."""
@@ -180,19 +194,9 @@ class Returns:
         return self.text()
 
     def _repr_html_(self) -> str:
-        values = self._cells()
-        ways = [self._way(way) for way in self.ways]
-        padding = [_padding_row(row) for row in self.padding]
-        caption = f"{self.layer} returns {self.shapes}"
-        tables = [_table(caption, _VALUE_TITLES, values)]
-        if self.rows:
-            rows = [[str(index), row] for index, row in enumerate(self.rows)]
-            tables.append(_table("rows of h_n", ["", "what"], rows))
-        if ways:
-            tables.append(_table("called in another way", ["framework", "call", "returns"], ways))
-        if padding:
-            tables.append(_table("padded steps", _PADDING_TITLES, padding))
-        return "".join(tables)
+        from parity.notebook import returns_html
+
+        return returns_html(self)
 
 
 def shape_text(shape: Sequence[int | str]) -> str:
@@ -221,11 +225,3 @@ def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     table = [list(row) for row in rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))] if table else []
     return ["  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
-
-
-def _table(caption: str, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )

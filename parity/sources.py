@@ -32,6 +32,7 @@ class Opened:
         engine: the engine it belongs to, None for a bare description.
         path: where it is a file.
         live: where it is a live object.
+        inside: the file that it is one layer of.
     """
 
     label: str
@@ -39,6 +40,7 @@ class Opened:
     engine: str | None
     path: Path | None = None
     live: Any = None
+    inside: Path | None = None
 
     @property
     def graph(self) -> Graph:
@@ -151,7 +153,7 @@ def layer_named(opened: Opened, name: str) -> Opened:
         )
     title = name if len(found) > 1 else found[0].name
     network = Network(title, tuple(found), (), opened.network.origin, _details_of(opened.network, found[0]))
-    return Opened(f"{opened.label}: {title}", network, opened.engine)
+    return Opened(f"{opened.label}: {title}", network, opened.engine, inside=opened.path or opened.inside)
 
 
 def _is_file(path: str | os.PathLike[str]) -> bool:

@@ -266,7 +266,7 @@ def test_explain(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "backward_output" in out
     code, out, _ = run(capsys, "explain", folder / "gru.pt", "--time", 7)
     assert code == 0
-    assert "returns 5 values" in out
+    assert "return 5 values" in out
     assert "[3]  layer 1, backward" in out
     code, out, _ = run(capsys, "explain", folder / "gru.pt", "--layer", 1)
     assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from parity.errors import ParityError
 
 
 def pasted(found: Diagnosis, reference: Any, suspect: Any) -> Any:
-    """What is called `suspect` after the lines were run in a namespace of their own."""
+    """What is called `suspect` after the lines were run in a namespace of their own, for a file of its own name."""
     names = {"suspect": suspect, "reference": reference}
-    exec(found.repair, names)
+    exec(re.sub(r"^suspect = '.*'$", f"suspect = {suspect!r}", found.repair, flags=re.MULTILINE), names)
     return names["suspect"]
 
 
@@ -315,7 +316,10 @@ def test_what_only_the_own_code_can_mend() -> None:
     x = np.random.default_rng(1).normal(size=(4, 9, 3)).astype("float32")
     found = diagnose(right, wrong, inputs=x)
     assert found.found, found.cause
-    assert found.repair.startswith("# In the code around layer 'gru'")
+    assert found.repair.startswith(
+        "# this replaces your model by one that parity writes from the reference; in your own code:"
+    )
+    assert "torch.cat([h_n[-2], h_n[-1]], dim=-1)" in found.repair
     assert "copy.deepcopy(reference)" in found.repair
     assert parity.compare(right, found.repaired(), inputs=x).ok
     assert parity.compare(right, pasted(found, right, wrong), inputs=x).ok

@@ -22,6 +22,7 @@ from torch import nn
 
 import parity
 from parity.diagnosis import Diagnosis, diagnose
+from parity.sources import layer_named, open_source
 
 FEATURES, UNITS, WIDTH, CLASSES = 3, 5, 6, 4
 X = np.random.default_rng(5).standard_normal((4, 9, FEATURES)).astype(np.float32)
@@ -302,7 +303,7 @@ def test_code_of_ones_own_is_said_in_words_and_the_model_taken_anew() -> None:
     wrong = keras.Model(x, y[:, -1])
     parity.transfer(right.gru, wrong.get_layer("both"))
     found = diagnose(right, wrong, X, pairs=False)
-    assert found.repair.startswith("# In the code around layer 'gru'"), found.repair
+    assert "# In the code around layer 'gru'" in found.repair.splitlines()[1], found.repair
     checked(found, Mistake(lambda: right, lambda: wrong, "step in place of the final state", ""), right, wrong)
 
 
@@ -332,3 +333,173 @@ def test_a_module_in_bfloat16() -> None:
     wrong.load_state_dict(right.state_dict())
     found = diagnose(right, wrong.to(torch.bfloat16))
     checked(found, Mistake(lambda: right, lambda: wrong, "weights rounded", "suspect = suspect.float()"), right, wrong)
+
+
+def gru_port(right: Any) -> nn.Module:
+    """A Keras GRU and a dense layer in torch, the blocks of the gates copied as they stand."""
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(FEATURES, UNITS, batch_first=True)
+            self.head = nn.Linear(UNITS, CLASSES)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.gru(x)[0][:, -1])  # type: ignore[no-any-return]
+
+    made = Own().eval()
+    kernel, recurrent, bias, head, last = (torch.from_numpy(one) for one in right.get_weights())
+    arrays = (kernel.T, recurrent.T, bias[0], bias[1], head.T, last)
+    made.load_state_dict(dict(zip(made.state_dict(), arrays, strict=True)))
+    return made
+
+
+def gru_model() -> Any:
+    return filled(keras.Sequential([keras.Input((None, FEATURES)), kl.GRU(UNITS, name="enc"), kl.Dense(CLASSES)]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_onnx_file_is_mended_and_named_in_its_own_letters(tmp_path: Path) -> None:
+    """The graph holds layers of its own beside the file's: both are mended."""
+    right, path, kept = gru_model(), str(tmp_path / "port.onnx"), str(tmp_path / "model.keras")
+    right.save(kept)
+    axes = {"x": {0: "batch", 1: "time"}}
+    x = (torch.ones(1, 7, FEATURES),)
+    torch.onnx.export(gru_port(right), x, path, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    found = diagnose(kept, path, X, pairs=False)
+    assert "in the order r z h (torch's), where z r h belongs" in found.cause
+    assert "in torch's letters" not in str(found)
+    assert parity.compare(kept, found.repaired(), inputs=X).ok
+    names: dict[str, Any] = {}
+    exec(found.repair, names)  # the lines open what they need
+    assert parity.compare(kept, names["suspect"], inputs=X).ok
+    assert "np.split" in found.repair
+    assert found.repair.count("np.split") == 1, found.repair
+    assert found.repair.endswith(f"# check: parity compare {kept} {tmp_path / 'port-mended.onnx'}\n")
+    with pytest.raises(FileExistsError):
+        exec(found.repair, {})
+
+
+def test_a_bidirectional_onnx_model_is_mended(tmp_path: Path) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(FEATURES, UNITS, batch_first=True, bidirectional=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.lstm(x)[1][0]
+            return torch.cat([h[0], h[1]], -1)
+
+    torch.manual_seed(3)
+    right, wrong = Last().eval(), Last().eval()
+    state = dict(right.state_dict())
+    wrong.load_state_dict(state | {name: one.roll(UNITS, 0) for name, one in state.items() if "reverse" not in name})
+    path = str(tmp_path / "wrong.onnx")
+    onnx.save(parity.to_onnx(wrong, inputs=X), path)
+    assert not parity.compare(right, path, inputs=X).ok
+    found = diagnose(right, path, X, pairs=False)
+    assert parity.compare(right, found.repaired(), inputs=X).ok
+
+
+def test_a_layer_that_is_called_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self, act: bool) -> None:
+            super().__init__()
+            self.gru, self.dense, self.act = nn.GRU(FEATURES, UNITS, batch_first=True), nn.Linear(UNITS, UNITS), act
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.gru(x)[0]
+            again = torch.relu(self.dense(h))
+            return again + (torch.tanh(self.dense(h)) if self.act else self.dense(h))
+
+    torch.manual_seed(3)
+    right, wrong = Twice(True).eval(), Twice(False).eval()
+    wrong.load_state_dict(right.state_dict())
+    found = diagnose(right, wrong, X, pairs=False)
+    assert "its activation was lost: tanh belongs there" in found.repair
+    checked(found, Mistake(lambda: right, lambda: wrong, "activation lost", ""), right, wrong)
+
+
+def test_nothing_that_writing_a_repair_comes_to_ends_a_diagnosis(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise AttributeError("nobody thought of this suspect")
+
+    monkeypatch.setattr("parity.diagnosis.mending.code_of", broken)
+    right, wrong = ported(), ported(epsilon=1e-5)
+    found = diagnose(right, wrong, X, pairs=False)
+    assert "its epsilon has to be 0.001, it is 1e-05" in found.repair
+    assert parity.compare(right, found.repaired(), inputs=X).ok
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_layer_inside_a_file_of_tensors(suffix: str, tmp_path: Path) -> None:
+    right, path, kept = gru_model(), str(tmp_path / f"port{suffix}"), str(tmp_path / "model.keras")
+    right.save(kept)
+    state = gru_port(right).state_dict()
+    torch.save(state, path) if suffix == ".pt" else save_file(state, path)
+    found = diagnose(layer_named(open_source(kept), "enc"), layer_named(open_source(path, partial=True), "gru"))
+    assert "in the order z r n (Keras's and ONNX's), where r z n belongs" in found.cause
+    assert "tensors['gru.weight_ih_l0']" in found.repair
+    names: dict[str, Any] = {}
+    exec(found.repair, names)
+    mended = layer_named(open_source(names["suspect"], partial=True), "gru")
+    assert parity.compare(layer_named(open_source(kept), "enc"), mended).ok
+    assert "--layer enc --layer gru" in found.repair
+
+
+def test_a_state_dict_of_a_gru_that_torch_has_not(tmp_path: Path) -> None:
+    right = filled(
+        keras.Sequential(
+            [keras.Input((None, FEATURES)), kl.GRU(UNITS, reset_after=False, return_sequences=True, name="enc")]
+        )
+    )
+    weights = parity.read(right).recurrent[0].weights[0]
+    bias = torch.from_numpy(np.array(weights.bias_input)).reshape(-1)
+    state = {
+        "weight_ih_l0": torch.from_numpy(np.array(weights.kernel)).reshape(-1, FEATURES),
+        "weight_hh_l0": torch.from_numpy(np.array(weights.recurrent)).reshape(-1, UNITS),
+        "bias_ih_l0": bias,
+        "bias_hh_l0": torch.zeros_like(bias),
+    }
+    torch.save(state, tmp_path / "port.pt")
+    found = diagnose(parity.read(right).recurrent[0], str(tmp_path / "port.pt"))
+    assert "torch.nn.GRU has no reset_after=False" in found.repair
+    assert "suspect = parity.to_torch(reference)" in found.repair
+    assert parity.compare(parity.read(right).recurrent[0], found.repaired()).ok
+
+
+def test_gates_of_a_recording_are_said_in_the_letters_of_torch() -> None:
+    right, wrong = (nn.GRU(FEATURES, UNITS, batch_first=True) for _ in range(2))
+    wrong.load_state_dict(
+        {name: torch.cat([one.chunk(3)[at] for at in (1, 0, 2)]) for name, one in right.state_dict().items()}
+    )
+    gave = wrong(torch.from_numpy(X))[0].detach().numpy()
+    found = diagnose(right, {"inputs": X, "outputs": gave})
+    assert "z r n (Keras's and ONNX's), where r z n belongs (in torch's letters)" in found.cause
+    assert "torch's letters" not in diagnose(right, wrong).cause
+
+
+def test_an_update_gate_the_other_way_round_in_a_cell_of_ones_own() -> None:
+    class Own(nn.Module):
+        def __init__(self, gru: nn.GRU) -> None:
+            super().__init__()
+            self.ih, self.hh = nn.Linear(FEATURES, 3 * UNITS), nn.Linear(UNITS, 3 * UNITS)
+            arrays = (gru.weight_ih_l0, gru.bias_ih_l0, gru.weight_hh_l0, gru.bias_hh_l0)
+            self.load_state_dict(dict(zip(self.state_dict(), arrays, strict=True)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = torch.zeros(x.shape[0], UNITS)
+            for t in range(x.shape[1]):
+                a, b = self.ih(x[:, t]).chunk(3, -1), self.hh(h).chunk(3, -1)
+                r, z = torch.sigmoid(a[0] + b[0]), torch.sigmoid(a[1] + b[1])
+                h = (1 - z) * h + z * torch.tanh(a[2] + r * b[2])
+            return h
+
+    torch.manual_seed(3)
+    gru = nn.GRU(FEATURES, UNITS, batch_first=True)
+    right = keras.Sequential([keras.Input((9, FEATURES)), kl.GRU(UNITS)])
+    parity.transfer(gru, right.layers[0])
+    wrong = Own(gru).eval()
+    found = diagnose(right, wrong, X, pairs=False)
+    assert "h = z * h + (1 - z) * n" in found.repair
+    checked(found, Mistake(lambda: right, lambda: wrong, "update gate the other way round", ""), right, wrong)

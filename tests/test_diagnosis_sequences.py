@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from parity.diagnosis import Diagnosis, diagnose
 from parity.diagnosis.cases import asked_case
+from parity.diagnosis.faults.beginnings import told_states
 from parity.diagnosis.precision import precision_of
 from parity.diagnosis.replay import stage_of
 from parity.sources import Opened, open_source
@@ -541,3 +542,126 @@ def test_models_of_keras_beside_what_ports_of_them_gave() -> None:
     named(found, "step in place of the final state", last.name)
     right_way = ops.convert_to_numpy(turned.layers[-1](ops.flip(back(x), axis=1)))
     named(diagnose(turned, {"inputs": x, "outputs": right_way}, pairs=False), "steps not turned back", back.name)
+
+
+def last_state(module: Any, x: Tensor) -> Tensor:
+    return module.head(h_of(module.rnn(x)[1])[-1])
+
+
+def averaged_over_time(module: Any, x: Tensor) -> Tensor:
+    return module.head(module.rnn(x)[0].mean(1))
+
+
+def both_last_states(module: Any, x: Tensor) -> Tensor:
+    return module.head(torch.cat(list(h_of(module.rnn(x)[1])[-2:]), dim=-1))
+
+
+@pytest.mark.parametrize("right", [last_state, last_output])
+@pytest.mark.parametrize("samples", [4, 9])
+def test_batch_first_forgotten_before_the_final_state_is_named(right: Callable[..., Any], samples: int) -> None:
+    model, source = opened(right, "gru", UNITS, 0, False, 1)
+    wrong = wrong_of(model, last_state)
+    wrong.rnn.batch_first = False
+    x = torch.randn(samples, 9, FEATURES, generator=torch.Generator().manual_seed(8))
+    with torch.no_grad():
+        y = wrong(x)
+    assert len(y) == 9
+    named(diagnose(source, wrong, inputs=x.numpy(), pairs=False), "batch and time exchanged")
+    found = diagnose(source, {"inputs": x.numpy(), "outputs": y.numpy()}, pairs=False)
+    named(found, "batch and time exchanged")
+    if samples != 9:
+        other = diagnose(source, {"inputs": x.numpy(), "outputs": y.numpy() + 0.1 * x.numpy()[0, :, :1]}, pairs=False)
+        assert not other.found
+        assert any("as many rows as the inputs have steps" in note for note in other.notes)
+
+
+def test_batch_first_forgotten_is_named_beside_keras() -> None:
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((None, FEATURES))
+    right = keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.GRU(UNITS)(inputs)))
+    wrong = lively(Model(last_state, "gru", UNITS, batch_first=False), 6)
+    own = [value.detach().numpy() for value in wrong.state_dict().values()]
+    r, z, n = np.split(np.arange(3 * UNITS), 3)
+    order = np.concatenate([z, r, n])
+    kernel, recurrent = (one[order].T for one in own[:2])
+    right.set_weights([kernel, recurrent, np.stack([one[order] for one in own[2:4]]), own[4].T, own[5]])
+    x = torch.randn(5, 9, FEATURES, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        assert np.abs(wrong(x.transpose(0, 1)).numpy() - right(x.numpy())).max() < 1e-5
+        y = wrong(x).numpy()
+    named(diagnose(right, wrong, inputs=x.numpy(), pairs=False), "batch and time exchanged")
+    named(diagnose(right, {"inputs": x.numpy(), "outputs": y}, pairs=False), "batch and time exchanged")
+
+
+def test_a_layer_that_takes_the_steps_first_is_noted() -> None:
+    right = lively(nn.LSTM(FEATURES, UNITS, batch_first=True))
+    other = nn.LSTM(FEATURES, UNITS)
+    other.load_state_dict(right.state_dict())
+    found = diagnose(right, other)
+    assert found.agrees
+    (note,) = [note for note in found.notes if "(time, batch, ...)" in note]
+    assert "fed with the same array as the reference it gives something else by up to" in note
+    assert not any("(time, batch" in note for same in (right, other) for note in diagnose(same, same).notes)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "both", "name"),
+    [
+        (last_output, averaged_over_time, False, "mean over time"),
+        (last_state, averaged_over_time, False, "mean over time"),
+        (both_last_states, averaged_over_time, True, "mean over time"),
+        (averaged_over_time, last_output, False, "last step in place of the mean"),
+        (averaged_over_time, both_last_states, True, "last step in place of the mean"),
+    ],
+)
+def test_the_mean_over_time_is_told_from_the_last_step(
+    right: Callable[..., Any], wrong: Callable[..., Any], both: bool, name: str
+) -> None:
+    found = of_recording(right, wrong, "gru", (1 + both) * UNITS, bidirectional=both)
+    named(found, name, "rnn")
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "words"),
+    [
+        (lambda y: y.flip(-1), "units reversed", ""),
+        (lambda y: -y, "output negated", ""),
+        (lambda y: 2 * y, "output scaled", "2 times"),
+        (lambda y: 0.37 * y, "output scaled", "0.37 times"),
+    ],
+)
+def test_what_is_made_of_outputs_is_named(change: Callable[[Tensor], Tensor], name: str, words: str) -> None:
+    found = of_recording(steps, lambda module, x: change(steps(module, x)), "gru")
+    named(found, name)
+    assert words in found.cause
+
+
+def from_ones(module: Any, x: Tensor) -> Tensor:
+    return module.head(module.rnn(x, torch.ones(module.rnn.num_layers, len(x), UNITS))[0])
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_initial_states_of_ones_are_named(layers: int) -> None:
+    found = of_recording(steps, from_ones, "gru", layers=layers)
+    named(found, "initial state that is not zero")
+
+
+def from_learned(module: Any, x: Tensor) -> Tensor:
+    return module.head(module.rnn(x, module.start.expand(1, x.shape[0], UNITS).contiguous())[0])
+
+
+def test_initial_states_that_a_suspect_has_learned_are_told_by_its_graph() -> None:
+    right, _ = opened(steps, "gru", UNITS, 0, False, 1)
+    wrong = wrong_of(right, from_learned)
+    wrong.start = nn.Parameter(torch.rand(1, 1, UNITS, generator=torch.Generator().manual_seed(3)))
+    x = torch.randn(4, 9, FEATURES, generator=torch.Generator().manual_seed(1))
+    case, own = (
+        asked_case(open_source(one, partial=True), x.numpy(), None, None, None, (4, 9, None)) for one in (right, wrong)
+    )
+    (fault,) = told_states(case, own)
+    assert fault.name == "initial state that is not zero"
+    assert "('start')" in fault.cause
+    with torch.no_grad():
+        judge = wrong(x).numpy()
+    assert np.abs(next(iter(fault.replay(case).outputs().values())) - judge).max() < 1e-6
+    assert not list(told_states(case, case))

@@ -129,7 +129,7 @@ def test_by_the_module():
             "E  *quantity*of*rule*largest difference*at*values*largest against the floor*at",
             "E  *sequence*GRU 'gru' (torch) #2 and reference*run*batch *hidden * and *x, 2x allowed*batch *",
             "E  *sequence*one step*",
-            "E  *Likely cause: GRU 'gru' has the gates of its weights in the order z r n, where r z n belongs*layer 'gru'*",
+            "E  *Likely cause: GRU 'gru' has the gates of its weights in the order z r n *, where r z n belongs*layer 'gru'*",
             "E  *To mend it:",
             "E  *Run it again:",
             "E  *parity.compare(source_1, source_2, batch=3, time=17, seed=0)",

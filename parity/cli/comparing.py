@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +62,7 @@ def compare(
     tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
     layers: Annotated[
         bool,
-        typer.Option("--layers", help="Judge every layer of a whole model, too: names the first one that differs."),
+        typer.Option("--layers", help="Judge every layer of a whole model, even where its outputs agree."),
     ] = False,
     baseline: Annotated[
         Path | None,
@@ -82,6 +83,7 @@ def compare(
     """
     from parity import comparison, comparison_table, github, terminal
     from parity.baseline import read_baseline
+    from parity.ports import check_connected, check_no_recording
     from parity.report import make_record
 
     drawn = [f"--{name}" for name in ("batch", "time") if inputs is not None and given_on_the_line(context, name)]
@@ -90,9 +92,13 @@ def compare(
     _check_targets(targets, overwrite)
     earlier = None if baseline is None else read_baseline(baseline)
     run_custom(context, custom)
+    for source in sources:
+        check_no_recording(source, f"parity diagnose MODEL {shlex.quote(str(source))}")
     with terminal.progress() as progress:
+        opened = chosen(sources, layer or [], config)
+        check_connected(*opened)
         compared = comparison.compare(
-            *chosen(sources, layer or [], config),
+            *opened,
             inputs=inputs,
             engines=None if engines is None else _names(engines),
             lengths=None if lengths is None else integers(lengths),
@@ -101,7 +107,7 @@ def compare(
             seed=seed,
             device=device.value,
             tf32=tf32,
-            layers=layers,
+            layers=layers or None,
             progress=progress,
         )
         if progress is not None and not compared.ok:

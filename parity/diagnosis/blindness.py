@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from parity.diagnosis.case import Case
 from parity.diagnosis.fault import TENSORS, Fault
+from parity.diagnosis.faults.wiring import mask_of, recurrent_calls
 from parity.diagnosis.repair import WeightRepair
 from parity.diagnosis.replay import Stage, outputs_of, replayed
+from parity.graph.chains import MASK
 from parity.judge import LIMIT
 
 _ENOUGH = 2
@@ -39,7 +42,8 @@ def blindness(stages: Sequence[Stage], faults: Sequence[Fault]) -> tuple[str, ..
         stages: as for `invisible`.
         faults: all that could be.
     """
-    hidden = invisible(stages, faults)
+    last = stages[-1].case
+    hidden = [fault for fault in invisible(stages, faults) if _is_likely(last, fault)]
     return (in_words(hidden, faults),) if hidden else ()
 
 
@@ -78,6 +82,18 @@ def _hidden(rights: Sequence[Stage], fault: Fault) -> bool:
         if outputs is None or stage.floors(outputs) > LIMIT:
             return False
     return bool(rights)
+
+
+def _is_likely(case: Case, fault: Fault) -> bool:
+    """Whether a fault is worth a word: padding that is left out by its value where no mask is, and tokens that are rounded, are not."""
+    data = [one for one in case.graph.inputs if ".initial_" not in one.name and one.name != MASK]
+    if fault.name == "inputs rounded":
+        return any(case.inputs[one.name].dtype.kind == "f" for one in data)
+    if fault.name != "masked by value":
+        return True
+    tokens = any(case.inputs[one.name].dtype.kind in "iu" for one in data)
+    masked = MASK in case.inputs or any(mask_of(node) is not None for node, _ in recurrent_calls(case))
+    return tokens or masked
 
 
 def _listed(group: Sequence[Fault], shown: set[str]) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from parity.diagnosis.case import Case, chain_case, with_sequence
+from parity.diagnosis.time_first import notes_of_axes
 from parity.errors import ParityError, Problem, ShapeError
 from parity.files.npz_file import read_inputs
+from parity.frameworks import Settings
 from parity.graph.chains import graph_of_chain
 from parity.graph.inputs import check_graph_inputs, masked_inputs, random_graph_inputs
 from parity.graph.lengths import lengths_for
@@ -54,11 +56,15 @@ def of_one_form(first: Opened, other: Opened) -> tuple[Opened, Opened]:
     return first, other
 
 
-def notes_of_form(before: Sequence[Opened], after: Sequence[Opened]) -> Iterator[str]:
-    """What is to be said where a layer of a model was taken in place of the model.
+def notes_of_form(
+    before: Sequence[Opened], after: Sequence[Opened], case: Case | None = None, settings: Settings | None = None
+) -> Iterator[str]:
+    """What is to be said where a layer of a model was taken in place of the model, and where one side takes the steps first.
 
     Args:
         before, after: the right model and the suspect, as they were given, and as `of_one_form` gives them.
+        case: the right model on the inputs that are asked about; None for random ones.
+        settings: where the suspect runs.
     """
     for one, taken in zip(before, after, strict=True):
         if one is not taken:
@@ -66,6 +72,10 @@ def notes_of_form(before: Sequence[Opened], after: Sequence[Opened]) -> Iterator
                 f"{one.label} has more than the layer that it is laid beside: '{taken.network.recurrent[0].name}' was compared by itself, "
                 "and the layers and the code around it were not looked at"
             )
+    network = after[0].network
+    if case is not None or (network.graph is None and network.bare):
+        x = random_inputs(network, BATCH, TIME, 0) if case is None else case.inputs[case.graph.inputs[0].name]
+        yield from notes_of_axes(after, x, settings or Settings())
 
 
 def _is_read(source: Opened) -> bool:

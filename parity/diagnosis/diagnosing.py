@@ -23,9 +23,9 @@ from parity.diagnosis.cases import (
 )
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.investigating import Progress, investigate
-from parity.diagnosis.mending import mending
+from parity.diagnosis.mending import framework_of, mending
 from parity.diagnosis.probes import notes_of_mode
-from parity.diagnosis.recording import interpretations, is_recording, recorded
+from parity.diagnosis.recording import interpretations, is_recording, recorded, with_what_repairs
 from parity.diagnosis.replay import confirmed, stage_of
 from parity.diagnosis.suspects import ChainSuspect, GraphSuspect, RecordedSuspect, Suspect
 from parity.errors import ParityError, ShapeError
@@ -157,7 +157,7 @@ def diagnosed(
     notes = [*found.notes, *suspect.notes]
     if any(fault.name == "batch and time exchanged" for fault in found.faults):
         notes.append(_TIME_FIRST)
-    return replace(found, notes=tuple(notes))
+    return with_what_repairs(replace(found, notes=tuple(notes)))
 
 
 _TIME_FIRST = (
@@ -189,6 +189,7 @@ def padding_elsewhere(suspect: Suspect, case: Case | None) -> Iterator[str]:
 def with_repair(found: Diagnosis, first: Opened, other: Opened) -> Diagnosis:
     """A diagnosis with how the suspect is mended, and what is to be said of the modes in which the sources were handed over."""
     notes = (*found.notes, *notes_of_mode(first, other))
+    found = found.told_for(framework_of(other))
     return replace(found, mending=mending(first, other, found.faults) if found.found else None, notes=notes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from parity.diagnosis.fault import Fault, Place
@@ -30,6 +30,7 @@ class Evidence:
         after: the same with this mistake made in the reference.
         floors: `after` in float32 floors; 2 are allowed.
         fits: whether it explains the suspect to the floor.
+        faults: what was replayed.
     """
 
     hypothesis: str
@@ -38,6 +39,12 @@ class Evidence:
     after: float
     floors: float
     fits: bool
+    faults: tuple[Fault, ...] = field(default=(), repr=False, compare=False)
+
+    def told_for(self, framework: str) -> Evidence:
+        """The same with what was replayed as people of a framework say it."""
+        faults = tuple(fault.told_for(framework) for fault in self.faults)
+        return replace(self, hypothesis=_words(faults), faults=faults) if faults else self
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,6 +134,23 @@ class Diagnosis:
             raise ParityError("there is nothing that could be mended", self.suspect, expected, remedy=remedy)
         return self.mending.made()
 
+    def told_for(self, framework: str) -> Diagnosis:
+        """The same with the letters and orders of a framework's own arrays.
+
+        Args:
+            framework: of the suspect: "torch", "keras" or "onnx"; "" for one that is not known.
+        """
+
+        def told(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+            return tuple(fault.told_for(framework) for fault in faults)
+
+        return replace(
+            self,
+            faults=told(self.faults),
+            alternatives=tuple(map(told, self.alternatives)),
+            evidence=tuple(row.told_for(framework) for row in self.evidence),
+        )
+
     def __repr__(self) -> str:
         return f"<Diagnosis: {self.cause}>"
 
@@ -153,9 +177,12 @@ _FEW = 3
 def evidence_of(hypothesis: Hypothesis, before: float) -> Evidence:
     """A hypothesis as a row."""
     faults = hypothesis.faults
-    words = ", and ".join(fault.cause for fault in faults) or "no mistake"
     places = "; ".join(dict.fromkeys(str(fault.place) for fault in faults))
-    return Evidence(words, places, before, hypothesis.error, hypothesis.floors, hypothesis.fits)
+    return Evidence(_words(faults), places, before, hypothesis.error, hypothesis.floors, hypothesis.fits, faults)
+
+
+def _words(faults: tuple[Fault, ...]) -> str:
+    return ", and ".join(fault.cause for fault in faults) or "no mistake"
 
 
 def _in_words(diagnosis: Diagnosis) -> str:

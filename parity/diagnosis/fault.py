@@ -79,6 +79,7 @@ class Fault:
         shows: what the inputs need so that it can show, as a clause: "needs more than one step".
         alone: whether it is only tried by itself: one of so many of its kind, and so rare, that pairs with it would take too long.
         moves: whether it takes weights or values to another place, so that a mistake made there before shows elsewhere.
+        told: gives `cause` in the letters and orders of a framework ("torch", "keras", "onnx", "" for one that is not known).
     """
 
     name: str
@@ -90,9 +91,18 @@ class Fault:
     shows: str = ""
     alone: bool = False
     moves: bool = False
+    told: Callable[[str], str] | None = None
 
     def __str__(self) -> str:
         return f"{self.cause} ({self.place})"
+
+    def told_for(self, framework: str) -> Fault:
+        """The same with its cause as people of a framework say it.
+
+        Args:
+            framework: "torch", "keras" or "onnx"; "" for one that is not known.
+        """
+        return self if self.told is None else replace(self, cause=self.told(framework))
 
 
 Family: TypeAlias = Callable[[Case], Iterator[Fault]]

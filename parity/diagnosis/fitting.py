@@ -114,13 +114,15 @@ def expected_of(case: Case) -> list[Expected]:
     Args:
         case: the right model.
     """
-    axes, lengths = axes_of(case.graph), _lengths(case)
-    other = {"batch": lengths.get("time"), "time": lengths.get("batch")}
+    axes, lengths, fixed = axes_of(case.graph), _lengths(case), _fixed_steps(case)
+    other = {"batch": lengths.get("time", fixed), "time": lengths.get("batch")}
     found = []
     for name, array in case.outputs().items():
         state = name[-1] if name.endswith(("state_h", "state_c")) and "." in name else ""
         words = axes.get(case.graph.outputs[name], ())
         exchanged = tuple(other.get(str(word)) or length for word, length in zip(words, array.shape, strict=False))
+        if fixed and array.shape[1:2] == (fixed,):
+            exchanged = (fixed, len(array), *array.shape[2:])
         found.append(Expected(name, array.shape, words, state, exchanged))
     return found
 
@@ -130,6 +132,19 @@ def _lengths(case: Case) -> dict[str, int]:
     shapes = {one.name: one.shape for one in case.graph.inputs}
     pairs = [pair for name, array in case.inputs.items() for pair in zip(shapes[name], array.shape, strict=False)]
     return {word: length for word, length in pairs if isinstance(word, str)}
+
+
+def _fixed_steps(case: Case) -> int:
+    """Of a model that insists on a number of steps, that number; 0 where its inputs have none."""
+    for one in case.graph.inputs:
+        steps = one.shape[1:2] if len(one.shape) == _WITH_STEPS[one.dtype == "int64"] else ()
+        if one.shape[:1] == ("batch",) and steps and isinstance(steps[0], int):
+            return steps[0]
+    return 0
+
+
+_WITH_STEPS = {False: 3, True: 2}
+"""Axes of an input that has steps: of numbers, and of integers."""
 
 
 def fitted(expected: Sequence[Expected], given: Sequence[Given], label: str, live: bool) -> Fit:
@@ -211,6 +226,11 @@ class _Search:
         if aside:
             said = f"{' and '.join(aside)} of {self.label} has the steps where the samples belong: it was left out, the rest tells why"
             notes[said] = None
+        for name, one in whole.items():
+            if one.exchanged:
+                notes[
+                    f"'{name}' of {self.label} has as many rows as the inputs have steps, where one for every sample belongs"
+                ] = None
         return Fit({name: whole[name] for name in self.order if name in whole}, tuple(notes))
 
     def take(self, one: Expected, way: Taken) -> bool:
@@ -288,7 +308,7 @@ class _Search:
     def _way(self, place: int, given: Given, one: Expected) -> Taken | None:
         """How an output is had from an array of another shape; None where it cannot be."""
         if given.shape in (one.shape, one.exchanged) and (
-            given.shape == one.shape or one.axes[:2] != ("batch", "time")
+            given.shape == one.shape or one.exchanged[:2] != one.shape[1::-1]
         ):
             return Taken(place, exchanged=given.shape != one.shape)
         said = f"'{one.name}' of {self.label}"

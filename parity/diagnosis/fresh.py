@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.deferred import Array
+from parity.diagnosis.differing import is_related
 from parity.graph.calls import Layered
 from parity.graph.operations import BatchNormalization, Convolution, GroupNormalization, LayerNormalization
 from parity.layouts import GATE_MEANINGS, GATES
@@ -40,27 +41,30 @@ class _Drawn:
     fewest: int = 64
 
 
-def looks_fresh(layer: Layered, told: Mapping[str, Any], name: str) -> str:
+def looks_fresh(layer: Layered, told: Mapping[str, Any], name: str, right: Array | None = None) -> str:
     """What a weight looks like if it is that of a layer that was just made, as the end of a sentence; "" for anything else.
 
     Args:
         layer: of the right model.
         told: the suspect's weights of this layer, by their names.
         name: of the weight.
+        right: what belongs there: numbers that come from it were not drawn, whatever they look like.
 
     Example:
         >>> layer = Dense("scores", np.zeros((40, 5)))
         >>> drawn = np.random.default_rng(0).uniform(-(40**-0.5), 40**-0.5, (40, 5))
         >>> looks_fresh(layer, {"kernel": drawn}, "kernel")
         'they look drawn from -0.158 to 0.158, as torch makes a layer into which nothing was loaded'
-        >>> looks_fresh(layer, {"kernel": 2 * drawn}, "kernel")
-        ''
+        >>> looks_fresh(layer, {"kernel": 2 * drawn}, "kernel"), looks_fresh(layer, {"kernel": drawn}, "kernel", drawn + 1e-5)
+        ('', '')
     """
     array, member = told[name], name.rpartition(".")[2]
     if not array.any():
         return "they are zero"
     if words := _constant(layer, array, member):
         return f"{words}, as {_MAKES}"
+    if right is not None and is_related(right, array):
+        return ""
     if isinstance(layer, Recurrent) and member == "recurrent" and _is_orthogonal(array):
         return f"they are orthogonal, as Keras {_MAKES_ONE}"
     for drawn in _distributions(layer, member):

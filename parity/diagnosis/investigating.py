@@ -114,7 +114,13 @@ def investigate(
             return replace(found, first_layer=_first_layer(together, found))
     found = _searched(search, pairs)
     found = replace(found, first_layer=_first_layer(together, found))
-    return found if found.found else replace(found, probes=probed(suspect, last))
+    if found.found:
+        return found
+    notes = (*found.notes, _RIGHT) if weighed is not None and not weighed.differing else found.notes
+    return replace(found, probes=probed(suspect, last), notes=notes)
+
+
+_RIGHT = "its weights, and the options of its layers, are the right ones: what differs is in the code around them, or in what runs it"
 
 
 def _first_layer(together: Sequence[tuple[str, ...]], found: Diagnosis) -> str | None:
@@ -170,8 +176,8 @@ def _searched(search: Search, pairs: bool) -> Diagnosis:
     )
     if not found:
         kinds = tuple(dict.fromkeys(fault.name for fault in search.faults))
-        # A mistake that changes nothing that is seen is no explanation, however near the right model is.
-        nearest = [one for one in _in_the_run(search, tried) if one.error != before][:_NEAREST]
+        # A mistake that comes no nearer than the right model is no explanation, however near that is.
+        nearest = [one for one in _in_the_run(search, tried) if one.error < before][:_NEAREST]
         return replace(
             blank, evidence=tuple(evidence_of(one, before) for one in nearest), ruled_out=kinds, paired=pairs
         )

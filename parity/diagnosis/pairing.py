@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 
@@ -18,6 +18,12 @@ Pair = tuple[Fault, Fault]
 
 _VALUES = 64
 """So many values of every output are looked at, spread over it."""
+
+_MOST = 3000
+"""Of pairs for which nothing speaks that each of two does alone so many are tried, the likeliest first."""
+
+_NEAR, _LARGER = 1e-2, 100.0
+"""Of a suspect within this share of the right model's largest value, mistakes that change it so many times more are not one of two."""
 
 _STEPS = 100_000
 """A run is looked at if all mistakes made in it, one by one, take no more steps than this."""
@@ -33,12 +39,14 @@ class Touched:
         wrong: (value,), whether the suspect's is not the right one.
         moves: (fault,), whether the mistake takes values to other places, or cannot be made alone: what it does to a value says
             little of what it does behind another mistake.
+        larger: (fault,), whether it changes a model far more than the suspect is off, which is near the right one.
     """
 
     touches: Array
     unexplained: Array
     wrong: Array
     moves: Array
+    larger: Array
 
     def contradicted(self) -> Array:
         """(fault, fault), whether two mistakes together cannot be what the suspect computed.
@@ -77,18 +85,25 @@ def likely_pairs(stages: Sequence[Stage], faults: Sequence[Fault]) -> Iterator[l
     contradicted = np.any([one.contradicted() for one in looked], axis=0)
     supported = np.any([one.supported() for one in looked], axis=0)
     moves = np.any([one.moves for one in looked], axis=0)
+    larger = np.all([one.larger for one in looked], axis=0)
     every = [
         (one, two)
         for one, two in combinations(range(len(some)), 2)
-        if (some[one].name, some[one].place) != (some[two].name, some[two].place)
+        if (some[one].name, some[one].place) != (some[two].name, some[two].place) and not (larger[one] or larger[two])
     ]
     every.sort(key=lambda pair: some[pair[0]].rank + some[pair[1]].rank)
+
+    def entangled(pair: tuple[int, int]) -> bool:
+        """Whether what each does alone says little of both, and their order counts."""
+        one, two = pair
+        return bool(moves[one] or moves[two]) or _meet(some[one], some[two])
+
     possible = [pair for pair in every if not contradicted[pair]]
     groups = (
         (pair for pair in possible if supported[pair]),
         (pair for pair in possible if not supported[pair]),
-        (pair for pair in every if contradicted[pair] and (moves[pair[0]] or moves[pair[1]])),
-        (pair[::-1] for pair in possible if any(moves[one] for one in pair) or _meet(*(some[one] for one in pair))),
+        islice((pair for pair in every if contradicted[pair] and entangled(pair)), _MOST),
+        islice((pair[::-1] for pair in every if entangled(pair)), _MOST),
     )
     return ([(some[one], some[two]) for one, two in group] for group in groups)
 
@@ -113,29 +128,54 @@ def _weights(fault: Fault) -> set[tuple[str, str, str]]:
 def touched_by(stage: Stage, faults: Sequence[Fault]) -> Touched:
     """What each of several mistakes does to values of a run, made alone.
 
+    A mistake touches a value if it changes any value of the same unit: one that is saturated in a step, a sample, need not be in another
+    model. Values that are exactly zero, as a gate that is shut makes all of them, are not looked at.
+
     Args:
         stage: the run.
         faults: the mistakes.
     """
     right = stage.case.outputs()
-    places = {name: _spread(seen.size) for name, seen in stage.observed.items() if right[name].shape == seen.shape}
-    before = _values(stage, right, places)
-    count = sum(map(len, places.values()))
-    touches, unexplained = np.ones((len(faults), count), bool), np.zeros((len(faults), count), bool)
-    moves = np.zeros(len(faults), bool)
+    names = [name for name, seen in stage.observed.items() if right[name].shape == seen.shape]
+    places = {name: _spread(right[name]) for name in names}
+    floors = stage.apart_in_floors(right)
+    wrong = _at(places, {name: floors[name] > NEAR for name in names})
+    touches, unexplained = np.ones((len(faults), len(wrong)), bool), np.zeros((len(faults), len(wrong)), bool)
+    moves, changes = np.zeros(len(faults), bool), np.zeros(len(faults))
     for row, fault in enumerate(faults):
         case = replayed(stage.case, (fault,))
         outputs = outputs_of(case)
-        if case is None or outputs is None or any(outputs[name].shape != right[name].shape for name in places):
+        if case is None or outputs is None or any(outputs[name].shape != right[name].shape for name in names):
             moves[row] = True
             continue
         moves[row] = _moves(fault, case, stage.case)
         if moves[row] and stage.prefix:  # what such a mistake does to the beginning of a run is not known
             continue
-        made = _values(stage, outputs, places)
-        touches[row] = made[0] != before[0]
-        unexplained[row] = touches[row] & made[1]
-    return Touched(touches, unexplained, before[1], moves)
+        changes[row] = max((_largest(outputs[name] - right[name]) for name in names), default=0.0)
+        touches[row] = _at(places, {name: _units(outputs[name] != right[name]) for name in names})
+        far = stage.apart_in_floors(outputs)
+        unexplained[row] = touches[row] & _at(places, {name: far[name] > NEAR for name in names})
+    return Touched(touches, unexplained, wrong, moves, _larger(stage, right, names, changes))
+
+
+def _larger(stage: Stage, right: dict[str, Array], names: Sequence[str], changes: Array) -> Array:
+    off = max((_largest(stage.observed[name] - right[name]) for name in names), default=0.0)
+    scale = max((_largest(right[name]) for name in names), default=0.0)
+    near = 0.0 < off < _NEAR * scale
+    found: Array = (changes > _LARGER * off) & near
+    return found
+
+
+def _largest(array: Array) -> float:
+    with np.errstate(invalid="ignore"):
+        return float(np.nan_to_num(np.abs(array), nan=np.inf).max(initial=0.0))
+
+
+def _units(changed: Array) -> Array:
+    """True for all values of a unit, on the last axis, of which any is changed."""
+    return (
+        np.broadcast_to(changed.reshape(-1, changed.shape[-1]).any(axis=0), changed.shape) if changed.ndim else changed
+    )
 
 
 def _moves(fault: Fault, case: Case, right: Case) -> bool:
@@ -144,18 +184,18 @@ def _moves(fault: Fault, case: Case, right: Case) -> bool:
     return elsewhere or not same or not wired_alike(case, right)
 
 
-def _spread(size: int) -> Array:
-    """Places in a flat array, evenly spread."""
-    return np.unique(np.linspace(0, max(size - 1, 0), min(size, _VALUES)).round().astype(int)) if size else np.arange(0)
+def _spread(right: Array) -> Array:
+    """Places in a flat array, evenly spread over those that are not zero."""
+    found = np.flatnonzero(right)
+    every: Array = np.linspace(0, len(found) - 1, min(len(found), _VALUES)).round().astype(int)
+    return np.asarray(found[every])
 
 
-def _values(stage: Stage, outputs: dict[str, Array], places: dict[str, Array]) -> tuple[Array, Array]:
-    """The values at some places, and whether each is far from what the suspect gave."""
-    floors = stage.apart_in_floors(outputs)
-    found = [np.asarray(outputs[name]).reshape(-1)[place] for name, place in places.items()]
-    far = [floors[name].reshape(-1)[place] > NEAR for name, place in places.items()]
-    none: list[Array] = [np.zeros(0)]
-    return np.concatenate(found or none), np.concatenate(far or none).astype(bool)
+def _at(places: dict[str, Array], values: dict[str, Array]) -> Array:
+    """What stands at places of several arrays."""
+    none: list[Array] = [np.zeros(0, bool)]
+    found: Array = np.concatenate([values[name].reshape(-1)[place] for name, place in places.items()] or none)
+    return found
 
 
 __all__ = ["Touched", "likely_pairs", "touched_by"]

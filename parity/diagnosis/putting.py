@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -13,7 +13,7 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case, Change
 from parity.diagnosis.fault import TENSORS, Place
 from parity.diagnosis.faults.scopes import member_or_zeros
-from parity.diagnosis.repair import OptionRepair, Put, Repair, WeightRepair
+from parity.diagnosis.repair import CallRepair, OptionRepair, Put, Repair, SwapRepair, WeightRepair
 from parity.diagnosis.told import CANDIDATE, Key, told_of
 from parity.graph.calls import Layered
 from parity.layouts import GATES
@@ -142,9 +142,26 @@ def right_put(operation: Layered, direction: str, member: str, was: str) -> Repa
     )
 
 
+def all_put(case: Case, keys: Iterable[Key], was: str) -> Repair:
+    """The repair that puts the right numbers in several places, into each once.
+
+    Args:
+        case: the right model.
+        keys: of the weights.
+        was: what the suspect has there, in words.
+    """
+    steps: dict[object, WeightRepair | SwapRepair | OptionRepair | CallRepair] = {}
+    for layer, name in keys:
+        direction, _, member = name.rpartition(".")
+        for step in right_put(case.layer(layer), direction, member, was):
+            at = step.member if isinstance(step, WeightRepair) else member
+            steps[layer, direction, at] = step
+    return tuple(steps.values())
+
+
 def parts_of(member: str) -> tuple[str, ...]:
     """The canonical weights that are told as one."""
     return BIASES if member.startswith("bias") and member not in BIASES else (member,)
 
 
-__all__ = ["direction_of", "in_words", "parts_of", "place_of", "putting", "right_put", "told_in", "way_of"]
+__all__ = ["all_put", "direction_of", "in_words", "parts_of", "place_of", "putting", "right_put", "told_in", "way_of"]

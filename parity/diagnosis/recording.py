@@ -11,9 +11,11 @@ import numpy as np
 
 from parity.deferred import Array
 from parity.diagnosis.case import Case
+from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.fitting import Fit, Given, expected_of, fitted
 from parity.diagnosis.suspects import RecordedSuspect
 from parity.errors import ParityError, ShapeError
+from parity.files.archive import Archive
 from parity.files.npz_file import read_inputs
 from parity.graph.graph import GraphInput
 from parity.result import Inputs, as_numbers
@@ -133,19 +135,32 @@ def interpretations(recording: Recording, cases: Iterable[Case]) -> Iterator[tup
 def is_recording(suspect: object) -> bool:
     """Whether a suspect is inputs and outputs, or the path of an `.npz` file that holds such.
 
+    Arrays with the names of one side alone count as a recording that is not whole. Of arrays without names exactly two of as many samples
+    are one; else they are weights, as `numpy.savez(path, *model.get_weights())` keeps them.
+
     Example:
         >>> is_recording({"inputs": [[1.0]], "outputs": [[2.0]]}), is_recording("model.keras")
         (True, False)
     """
     if isinstance(suspect, Mapping):
-        return not any(_is_weight(str(name)) for name in suspect)
+        names = [str(name) for name in suspect]
+        return _both_sides(names) or not any(map(_is_weight, names))
     if not isinstance(suspect, (str, Path)) or Path(suspect).suffix.lower() != ".npz" or not Path(suspect).is_file():
         return False
     try:
-        names = list(read_inputs(Path(suspect)))
+        arrays = read_inputs(Path(suspect))
     except ParityError:
         return False
-    return any(_side(name) == OUTPUTS for name in names) or not any(map(_is_weight, names))
+    if _both_sides(arrays):
+        return True
+    if any(map(_is_weight, arrays)):
+        return all(map(_side, arrays)) and not any("/" in name for name in arrays)
+    return not all(map(_side_without_name, arrays)) or _are_in_and_out(list(arrays.values()))
+
+
+def _are_in_and_out(arrays: Sequence[Array]) -> bool:
+    """Whether arrays without names can be the inputs and the outputs of one call: two of as many samples."""
+    return len(arrays) == 2 and all(one.ndim > 1 for one in arrays) and len(arrays[0]) == len(arrays[1])
 
 
 def has_both_sides(path: Path) -> bool:
@@ -153,14 +168,33 @@ def has_both_sides(path: Path) -> bool:
     if path.suffix.lower() != ".npz" or not path.is_file():
         return False
     try:
-        sides = {_side(name) for name in read_inputs(path)}
+        with Archive(path, "an .npz file", generous=True) as archive:
+            return _both_sides(name.removesuffix(".npy") for name in archive.names)
     except ParityError:
         return False
-    return {INPUTS, OUTPUTS} <= sides
+
+
+def _both_sides(names: Iterable[str]) -> bool:
+    return {INPUTS, OUTPUTS} <= set(map(_side, names))
 
 
 def _is_weight(name: str) -> bool:
     return any(word in name.lower() for word in ("weight", "kernel", "bias", "/", ".", "_l0", "_ih", "_hh"))
+
+
+def with_what_repairs(found: Diagnosis) -> Diagnosis:
+    """The diagnosis of a recording, with what is to be done for a repair where there is a cause.
+
+    Args:
+        found: of a recording.
+    """
+    said = found.agrees or not found.faults or NO_REPAIR in found.notes
+    return found if said else replace(found, notes=(*found.notes, NO_REPAIR))
+
+
+NO_REPAIR = (
+    "of a recording nothing can be mended: give the port itself or its file, and the lines that mend it are written"
+)
 
 
 def recorded(suspect: Any) -> Recording:

@@ -3,56 +3,93 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from parity.diagnosis.diagnosis import Diagnosis, probes_in_words
+from parity.diagnosis.diagnosis import Diagnosis, Evidence, probes_in_words
 from parity.diagnosis.investigating import Progress as Say
-from parity.terminal import console
+from parity.judge import LIMIT
+from parity.terminal import console, plain
+
+_HARDLY = 0.5
+"""A mistake that leaves more of the difference than this share hardly explains anything."""
+
+_FITS, _FITS_NOT = "=> ", "   "
 
 
-def show(diagnosis: Diagnosis) -> None:
-    """The cause, where, the evidence and the repair."""
+def show(diagnosis: Diagnosis, ran: str = "") -> None:
+    """The cause, where, the evidence and the repair.
+
+    Args:
+        diagnosis: what `parity.diagnose` gave.
+        ran: on which inputs, in words.
+    """
     out = console()
     sign, style = ("ok", "green") if diagnosis.agrees else ("CAUSE", "bold red") if diagnosis.found else ("?", "yellow")
-    out.print(f"[{style}]{sign}[/] {escape(diagnosis.cause)}", soft_wrap=True)
+    out.print(f"[{style}]{sign}[/] {_shown(diagnosis.cause)}", soft_wrap=True)
     if diagnosis.first_layer is not None:
-        out.print(escape(f"  The first layer that differs by itself: {diagnosis.first_layer}."), soft_wrap=True)
+        out.print(_shown(f"  The first layer that differs by itself: {diagnosis.first_layer}."), soft_wrap=True)
     if diagnosis.first_step is not None:
         out.print(f"  The first step that is off: {diagnosis.first_step}.")
     if diagnosis.evidence and not diagnosis.agrees:
-        out.print(_table(diagnosis))
+        out.print("The largest difference, before -> after this mistake is made in the reference:")
+        for row in telling_rows(diagnosis.evidence):
+            lines = _row(row, diagnosis, out.width if out.is_terminal else 0)
+            out.print(_shown("\n".join(lines)), style="green" if row.fits else None, soft_wrap=True)
     for line in probes_in_words(diagnosis):
-        out.print(escape(line), soft_wrap=True)
-    if diagnosis.tried:
-        out.print(f"{diagnosis.tried} hypotheses replayed. Floors: of float32 rounding; 2 are allowed.", style="dim")
+        out.print(_shown(line), soft_wrap=True)
     if not diagnosis.faults and diagnosis.ruled_out:
-        out.print(escape(f"ruled out: {', '.join(diagnosis.ruled_out)}"), soft_wrap=True)
+        out.print(_shown(f"ruled out: {', '.join(diagnosis.ruled_out)}"), soft_wrap=True)
+    for line in _ran(diagnosis, ran):
+        out.print(_shown(line), style="dim", soft_wrap=True)
     if diagnosis.repair:
-        out.print("\nTo mend it:\n", style="bold")
-        out.print(escape(diagnosis.repair.rstrip()), soft_wrap=True)
+        out.print(f"\n[bold]To mend it:[/]\n\n{_shown(diagnosis.repair.rstrip())}", soft_wrap=True)
+    if diagnosis.repair and diagnosis.notes:
         out.print()
     for note in diagnosis.notes:
-        out.print(f"note: {escape(note)}", soft_wrap=True)
+        out.print(f"note: {_shown(note)}", soft_wrap=True)
 
 
-def _table(diagnosis: Diagnosis) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (("with this mistake in the reference", "left"), ("where", "left")):
-        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]  # Rich's own literal
-    for title in ("difference before", "after", "floors"):
-        table.add_column(title, justify="right")
-    for row in diagnosis.evidence:
-        style = "green" if row.fits else ""
-        numbers = (f"{row.before:.3g}", f"{row.after:.3g}", f"{row.floors:.2g}")
-        table.add_row(escape(f"it {row.hypothesis}"), escape(row.place), *numbers, style=style)
-    return table
+def telling_rows(rows: Sequence[Evidence]) -> list[Evidence]:
+    """The hypotheses that explain something: those that hardly bring the reference nearer only where there are no others.
+
+    Example:
+        >>> best, worst = Evidence("", "", 0.5, 1e-7, 1.2, True), Evidence("", "", 0.5, 0.4, 1e5, False)
+        >>> telling_rows([best, worst]) == [best], telling_rows([worst]) == [worst]
+        (True, True)
+    """
+    return [row for row in rows if row.fits or row.after <= _HARDLY * row.before] or list(rows)
+
+
+def _row(row: Evidence, diagnosis: Diagnosis, width: int) -> list[str]:
+    """The numbers of a hypothesis and what it is: in a line, or where a terminal is narrow broken into several."""
+    numbers = f"{row.before:.2g} -> {row.after:.2g} ({row.floors:.2g} floors)"
+    of_the_cause = row.fits and diagnosis.found
+    where = f" ({row.place})" if row.place else ""
+    words = "the cause above" if of_the_cause else f"it {row.hypothesis}{where}"
+    line = f"{_FITS if row.fits else _FITS_NOT}{numbers}: {words}"
+    if not width or len(line) <= width:
+        return [line]
+    return textwrap.wrap(line, width, subsequent_indent=" " * 2 * len(_FITS), break_on_hyphens=False)
+
+
+def _ran(diagnosis: Diagnosis, ran: str) -> Iterator[str]:
+    """On what it ran, how much was tried, and what a floor is."""
+    tried = f"{diagnosis.tried} hypotheses replayed" if diagnosis.tried else ""
+    if ran or tried:
+        yield " | ".join(filter(None, (ran, tried)))
+    if diagnosis.evidence and not diagnosis.agrees:
+        yield f"floor: the difference that float32 rounding alone makes here; up to {LIMIT:g} floors agree"
+
+
+def _shown(text: str) -> str:
+    return escape(plain(text))
 
 
 @contextmanager
@@ -74,4 +111,4 @@ def progress() -> Iterator[Say | None]:
         yield say
 
 
-__all__ = ["progress", "show"]
+__all__ = ["progress", "show", "telling_rows"]

@@ -212,16 +212,27 @@ class GraphSuspect:
         return None if opened is None else GraphSuspect(opened, self._settings, self.engine)
 
     def described(self, case: Case) -> Case | None:
-        """The graph that was read."""
-        if "unread" in self._graph.details or self._fit is None:
+        """The graph that was read; None where it holds for other lengths than the case has, as one traced through a loop over steps."""
+        if self._fit is None or not self._holds_for(case):
             return None
         return under_names(case, Case(self._graph, self._inputs(case)), self._fit)
 
     def seen(self, case: Case) -> dict[Wire, Array]:
         """The values of its layers."""
-        if "unread" in self._graph.details:
+        if not self._holds_for(case):
             return {}
         return values_as(case.graph, self._graph, self._run.seen(self._inputs(case)), case.graph.values(case.inputs))
+
+    def _holds_for(self, case: Case) -> bool:
+        """Whether it was read, and for inputs of such lengths."""
+        given = self._inputs(case)
+        fixed = (
+            (length, size)
+            for one in self._graph.inputs
+            for length, size in zip(one.shape, given[one.name].shape, strict=False)
+            if isinstance(length, int)
+        )
+        return "unread" not in self._graph.details and all(length == size for length, size in fixed)
 
     def _inputs(self, case: Case) -> dict[str, Array]:
         """The inputs of a case by its own names."""

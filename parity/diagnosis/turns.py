@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -85,6 +86,8 @@ def _arrangements(
             yield "transposed", "with the block of every gate transposed", lambda array: array.swapaxes(1, 2)
         yield "reshaped", "reshaped into torch's shape in place of transposed", lambda array: reread(array, "gates")
         yield "reshaped", "reshaped into Keras's shape in place of transposed", lambda array: reread(array, "features")
+        lines = lambda array: array.reshape(-1, shape[2])[::-1].reshape(shape)  # noqa: E731  yielded below
+        yield "reversed", "with its lines (every unit of every gate) in the opposite order", lines
         yield "in cuDNN's layout", "in the order in which CuDNNLSTM and CuDNNGRU store it", as_cudnn
     elif not gates and 2 <= right.ndim <= 4:
         yield from _turned(right, shape)
@@ -140,6 +143,15 @@ def _rounded(right: Array, theirs: Array) -> Turn | None:
                 f"rounded to {kind}",
                 lambda array, kind=kind: rounded(np.asarray(array, np.float32), kind),  # type: ignore[misc]
             )
+    some = slice(None, None, max(1, right.size // _SAMPLE))
+    mine, others = right.ravel()[some], theirs.ravel()[some]
+    for words, formula in printed():
+        # Of large arrays a few numbers say quickly that it is not this one.
+        if np.abs(others - formula(mine)).max() > _SUMMED * np.abs(right).max():
+            continue
+        made = formula(right)
+        if np.abs(theirs - made).max() <= min(_SUMMED * np.abs(right).max(), 0.1 * np.abs(theirs - right).max()):
+            return Turn("rounded", words, formula)
     top = float(np.abs(theirs).max())
     for levels in (127, 128):
         grid = top / levels
@@ -147,6 +159,36 @@ def _rounded(right: Array, theirs: Array) -> Turn | None:
         if on_grid and np.unique(theirs).size > 2 and np.abs(theirs - right).max() <= 0.51 * grid:
             return Turn("rounded", "rounded to 8-bit integers times one factor", lambda _: theirs)
     return None
+
+
+_SAMPLE = 1000
+
+_SUMMED = 2.5e-7
+"""Sums of two float32 numbers are within this share of the largest one, however they were added."""
+
+
+def printed() -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    """Numbers as they come back from a text, the most digits first: words, and the formula."""
+    for digits in (6, 5, 4, 3, 2):
+        yield f"rounded to {digits} digits, as %.{digits}g prints them", partial(_to_digits, digits=digits)
+        yield f"rounded to {digits} decimals, as %.{digits}f prints them", partial(_to_decimals, decimals=digits)
+
+
+def _to_digits(array: Array, digits: int) -> Array:
+    """The nearest numbers of so many decimal digits.
+
+    Example:
+        >>> _to_digits(np.array([0.0123456, -98.7654, 0.0]), 3).tolist()
+        [0.0123, -98.8, 0.0]
+    """
+    array = np.asarray(array, np.float64)
+    first = np.floor(np.log10(np.abs(array), where=array != 0, out=np.zeros_like(array)))
+    scale = 10.0 ** (digits - 1 - first)
+    return np.asarray(np.round(array * scale) / scale)
+
+
+def _to_decimals(array: Array, decimals: int) -> Array:
+    return np.asarray(np.round(np.asarray(array, np.float64), decimals))
 
 
 def _reordered(right: Array, theirs: Array, by: float, gates: tuple[str, ...], axes: tuple[str, ...]) -> Turn | None:

@@ -15,6 +15,7 @@ from parity.deferred import Array
 from parity.diagnosis.borrowed import borrowed
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault
+from parity.diagnosis.renumbered import renumbered
 from parity.diagnosis.replay import replayed
 from parity.diagnosis.told import Key, alike, same, told_of
 from parity.errors import ParityError
@@ -48,8 +49,9 @@ class Weighed:
 
     @cached_property
     def borrowed(self) -> tuple[Fault, ...]:
-        """The mistakes by which weights come from another place of the right model."""
-        return tuple(borrowed(self.case, self.right, self.theirs, self.differing))
+        """The mistakes by which weights come from another place of the right model, or stand in another order throughout."""
+        given = self.case, self.right, self.theirs, self.differing
+        return (*borrowed(*given), *renumbered(*given))
 
     def allows(self, fault: Fault) -> bool:
         """Whether a fault can be: what it does to the weights is not contradicted by the suspect's."""

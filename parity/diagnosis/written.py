@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "where": [asdict(place) for place in diagnosis.where],
         "first_layer": diagnosis.first_layer,
         "first_step": diagnosis.first_step,
-        "evidence": [{key: _number(value) for key, value in asdict(row).items()} for row in diagnosis.evidence],
+        "evidence": [
+            {one.name: _number(getattr(row, one.name)) for one in fields(row) if one.repr} for row in diagnosis.evidence
+        ],
         "tried": diagnosis.tried,
         "ruled_out": list(diagnosis.ruled_out),
         "probes": [asdict(probe) for probe in diagnosis.probes],

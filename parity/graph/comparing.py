@@ -13,7 +13,7 @@ from parity.files.npz_file import read_inputs
 from parity.frameworks import ENGINES, Settings
 from parity.graph.graph import Graph, Wire
 from parity.graph.inputs import check_graph_inputs, masked_inputs, random_graph_inputs
-from parity.graph.judging import GraphRunner, judge_graph, named
+from parity.graph.judging import GraphRunner, judge_graph, named, with_layers
 from parity.graph.lengths import lengths_for
 from parity.graph.matching import matched_layers, values_as, weighted_nodes
 from parity.graph.running import graph_runner
@@ -56,7 +56,7 @@ def compare_graphs(
     seed: int = 0,
     settings: Settings | None = None,
     progress: Progress | None = None,
-    layers: bool = False,
+    layers: bool | None = False,
 ) -> Compared:
     """Run whole models on the same inputs and judge their outputs; see `parity.compare`.
 
@@ -92,8 +92,11 @@ def compare_graphs(
         remedy = "pip install 'keras-torch-parity[all]'"
         raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy=remedy)
     say("reference and floor")
-    judgement = judge_graph(first, runners, given, seed, say, layers)
-    if layers:
+    judgement = judge_graph(first, runners, given, seed, say, bool(layers))
+    if layers is None and judgement.rows_verdict == "disagree":
+        judgement, hidden = with_layers(judgement, first, runners, given, seed, say)
+        notes += [f"{label}: its layers could not be judged: {text}" for label, text in hidden.items()]
+    if any(row.rule == "layer" for row in judgement.rows):
         notes += _unmatched(opened, graphs)
     if origin == "random" and masked_inputs(first):
         notes.append(_HOLES)

@@ -115,6 +115,35 @@ def judge_graph(
     return Judgement(tuple(rows), floor, None, results, failures=failures)
 
 
+def with_layers(
+    judgement: Judgement,
+    graph: Graph,
+    runners: Mapping[str, GraphRunner],
+    inputs: Mapping[str, Array],
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Judgement, dict[str, str]]:
+    """A judgement with the layers of those engines that disagree with the reference, each on the very inputs that it got.
+
+    Args:
+        judgement: of the outputs; no layer was judged yet.
+        graph, runners, inputs, seed, progress: as `judge_graph` had them.
+
+    Returns:
+        The judgement with more rows; and what went wrong in an engine that ran but does not show its layers, by label.
+    """
+    wrong = {row.left for row in judgement.rows if row.verdict == "disagree" and row.right == REFERENCE}
+    rows: list[tuple[int, Row]] = []
+    failures: dict[str, str] = {}
+    for label in (label for label in runners if label in wrong):
+        if progress:
+            progress(f"{label}: layer by layer")
+        with noted(failures, label, runners[label].engine):
+            rows += layer_rows_of(graph, label, runners[label].seen(inputs), inputs, seed)
+    rows.sort(key=lambda found: found[0])
+    return replace(judgement, rows=(*judgement.rows, *(row for _, row in rows))), failures
+
+
 def _output_rows(graph: Graph, floor: Floor, results: Mapping[str, Result]) -> Iterator[Row]:
     for name in graph.outputs:
         band = floor.bands[f"output {name}"]
@@ -189,4 +218,5 @@ __all__ = [
     "judge_graph",
     "layer_rows_of",
     "named",
+    "with_layers",
 ]

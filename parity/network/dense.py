@@ -45,7 +45,7 @@ class Dense(Deferring):
     @property
     def facts(self) -> dict[str, object]:
         """What people want to know of it beside its sizes."""
-        return {"activation": self.activation, "bias": self.bias is not None}
+        return {"activation": self.activation, "bias": self.held("bias") is not None}
 
     def compute(self, x: Float64, rounding: Rounding) -> Float64:
         """The layer in float64 on x, (batch, time, input) or (batch, input)."""

@@ -99,6 +99,11 @@ class Network:
         partial = f", partial{f': {len(self.opaque)} more layers' if self.opaque else ''}" if self.problems else ""
         return f"Network('{self.name}', {layers}{partial})"
 
+    def _repr_html_(self) -> str:
+        from parity.notebook import network_html
+
+        return network_html(self)
+
     def whole(self) -> Network:
         """The network itself, if it can be run and converted as a whole.
 

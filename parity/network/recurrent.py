@@ -76,13 +76,13 @@ class Recurrent:
     @property
     def has_bias(self) -> bool:
         """Whether any of its biases is there."""
-        return any(w.bias_input is not None or w.bias_recurrent is not None for w in self.weights)
+        return any(w.held(name) is not None for w in self.weights for name in ("bias_input", "bias_recurrent"))
 
     @property
     def peculiarities(self) -> tuple[str, ...]:
         """What sets its cells apart from the one that all three frameworks have, in words."""
         found = [word for cell in self.cells for word in peculiarities(self.spec.kind, cell)]
-        if any(weights.peepholes is not None for weights in self.weights):
+        if any(weights.held("peepholes") is not None for weights in self.weights):
             found.append("peepholes")
         if self.spec.projection_size:
             found.append(f"a projection to {self.spec.projection_size}")

@@ -27,6 +27,16 @@ def isolated(text: str, labels: Iterable[str]) -> Markup:
     )
 
 
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line where a word of it begins.
+
+    Example:
+        >>> breakable("LayerNormalization"), breakable("blocks.0_norm")
+        (Markup('Layer<wbr>Normalization'), Markup('blocks.<wbr>0_<wbr>norm'))
+    """
+    return Markup("<wbr>").join(re.split(r"(?<=[._/])(?=[^._/])|(?<=[a-z])(?=[A-Z])", name))
+
+
 def shape_in_words(shape: Sequence[int | str]) -> str:
     """A shape as Python writes it."""
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
@@ -48,4 +58,4 @@ def value_in_words(value: Any) -> str:
     return DASH if value is None else str(value)
 
 
-__all__ = ["isolated", "place_in_words", "shape_in_words", "value_in_words"]
+__all__ = ["breakable", "isolated", "place_in_words", "shape_in_words", "value_in_words"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+TABLES = ("rows", "architecture")
+"""Fields of a record that are packed where it is embedded in a page."""
+
 
 def packed(rows: Any) -> Any:
     """Rows as {"columns": names, "rows": values}; anything but dicts of the same names stays as it is.
@@ -37,4 +40,4 @@ def unpacked(table: Any) -> Any:
     return [dict(zip(columns, row, strict=True)) for row in table["rows"]]
 
 
-__all__ = ["packed", "unpacked"]
+__all__ = ["TABLES", "packed", "unpacked"]

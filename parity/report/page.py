@@ -14,10 +14,12 @@ from markupsafe import Markup
 
 from parity.errors import FormatError
 from parity.report import plots
-from parity.report.in_words import isolated, place_in_words, shape_in_words, value_in_words
+from parity.report.decisions import decisions_view
+from parity.report.distribution import distribution_view
+from parity.report.in_words import breakable, isolated, place_in_words, shape_in_words, value_in_words
 from parity.report.matrix import Record, against_reference, columns_of, limits_of, tables_of, worst_places
 from parity.report.numbers import aligned, spell
-from parity.report.packing import packed
+from parity.report.packing import TABLES, packed
 from parity.report.sections import (
     FILLS,
     FORMS,
@@ -29,6 +31,7 @@ from parity.report.sections import (
     mask_view,
     what_ran,
 )
+from parity.report.strip import strip_view
 
 _FOLDER = Path(__file__).parent / "templates"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -70,13 +73,13 @@ def render_snippet(record: Record) -> str:
 
 
 def embed(record: Record) -> Markup:
-    r"""A record as JSON that can stand inside a script element: nothing in it can close the element. Its rows are packed.
+    r"""A record as JSON that can stand inside a script element: nothing in it can close the element. Its tables are packed.
 
     Example:
         >>> embed({"title": "</script>"})
         Markup('{"title":"\\u003c/script\\u003e"}')
     """
-    compact = {**record, "rows": packed(record["rows"])} if "rows" in record else record
+    compact = {**record, **{key: packed(record[key]) for key in TABLES if key in record}}
     text = json.dumps(compact, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -95,6 +98,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "aligned": aligned,
         "spell": spell,
+        "breakable": breakable,
         "shape": shape_in_words,
         "place": place_in_words,
         "value": value_in_words,
@@ -116,17 +120,30 @@ def _render(template: str, record: Record) -> str:
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", page).encode("utf-8", "replace").decode("utf-8")
 
 
+def _style(*names: str) -> Markup:
+    """Style sheets without the spaces that are there for people."""
+    text = "".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
+    return Markup(re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r": +", ":", text)))
+
+
 def _view(record: Record) -> dict[str, Any]:
     """What the template shows, beside the record itself."""
     styles = _styles(record)
     columns = columns_of(record["rows"], styles)
     bad = [row for row in record["rows"] if row["verdict"] == "disagree"]
+    sources = [layers_view(source) for source in record["sources"]]
+    strip = strip_view(record, sources[0]["layers"])
+    others = [row for row in record["rows"] if row["rule"] != "layer"] if strip else record["rows"]
     return {
         "record": record,
-        "css": Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+        "css": _style("style.css", "whole.css", *(["strip.css"] if strip else [])),
         "embedded": embed(record),
         "styles": styles,
         "tables": tables_of(record, columns),
+        "strip": strip,
+        "run_tables": tables_of({**record, "rows": others}, columns_of(others, styles)),
+        "distribution": distribution_view(record, styles),
+        "decisions": decisions_view(record),
         "limits": limits_of(record["rows"], columns),
         "ran": what_ran(record),
         "chart": _profile(record, styles),
@@ -146,7 +163,7 @@ def _view(record: Record) -> dict[str, Any]:
         "mask": mask_view(record, columns),
         "padding": [{**row, "steps": FILLS.get(row["steps"], row["steps"])} for row in record["padding"]],
         "conventions": conventions_view(record),
-        "sources": [layers_view(source) for source in record["sources"]],
+        "sources": sources,
         "inputs": inputs_view(record),
         "failures": record["failures"],
         "cause": record.get("diagnosis"),

@@ -108,11 +108,11 @@ def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None,
     rugs = _rugs(profile, limit, styles)
     layers = [
         *_decades(scale),
-        _stretched(areas),
+        stretched(areas),
         *lost,
         *_time_ticks(time),
         *([_horizon(horizon, time)] if horizon is not None else []),
-        _stretched(curves),
+        stretched(curves),
         *rugs,
         *_tips(profile),
     ]
@@ -122,7 +122,7 @@ def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None,
         for label, values in engines.items()
     )
     text = f"Largest absolute error in each of {time} steps, logarithmic, against the float32 floor ({spell(max(floor))} at most): {worst}."
-    return _drawing(title, text, layers, "profile", f"--rugs:{len(rugs)}")
+    return drawing(title, text, layers, "profile", f"--rugs:{len(rugs)}")
 
 
 def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] | None) -> Markup:
@@ -136,22 +136,22 @@ def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] |
     batch, time = where["batch"], where["time"]
     rows, columns = [*where["rows"], batch], [*where["steps"], time]
     cells = [
-        _Cell(_shade(value, limit), value, left, right, top, bottom)
+        _Cell(shade(value, limit), value, left, right, top, bottom)
         for (top, bottom), line in zip(pairwise(rows), where["times_floor"], strict=True)
         for (left, right), value in zip(pairwise(columns), line, strict=True)
     ]
     back = [Markup('<rect class="lost" width="100%" height="100%"/>'), *_padded_cells(cells, batch, time)]
     drawn = _cells_with_tips(cells) if len(cells) <= _MOST_CELLS else _cells_in_bulk(cells)
-    layers = [*back, _stretched(drawn, batch, time), *_time_ticks(time, grid=False), *_batch_ticks(batch)]
+    layers = [*back, stretched(drawn, batch, time), *_time_ticks(time, grid=False), *_batch_ticks(batch)]
     if worst and isinstance(worst.get("batch"), int) and isinstance(worst.get("time"), int):
         x, y = ((worst["time"] + 0.5) / time, (worst["batch"] + 0.5) / batch)
         ring = '<circle class="{}" cx="{}" cy="{}" r="7"/>'
-        layers += [Markup(ring).format(name, _percent(x), _percent(y)) for name in ("ring-back", "ring")]
+        layers += [Markup(ring).format(name, percent(x), percent(y)) for name in ("ring-back", "ring")]
     judged = [number(cell.value) for cell in cells if cell.value not in (None, _PADDING)]
     most = max(judged, default=0.0)
     text = f"{batch} samples by {time} steps; the largest error is {spell(most)} times the floor, {spell(limit)} is allowed."
     height = max(72, min(26 * len(where["rows"]), 300))
-    return _drawing(
+    return drawing(
         f"Where {where['engine']} is off in {where['quantity']}", text, layers, "map", f"--height:{height}px"
     )
 
@@ -200,7 +200,7 @@ def gate_diagram(title: str, gates: Mapping[str, Any], units: int | None) -> Mar
         f"{name}: {' '.join(own['own'])}, that is {_named(own, gates)}" for name, own in frameworks.items()
     )
     height = pitch * len(listed) - gap
-    return _drawing(f"Order of the gates, {title}", text, [*ribbons, *layers], "gates", f"--height:{height}px")
+    return drawing(f"Order of the gates, {title}", text, [*ribbons, *layers], "gates", f"--height:{height}px")
 
 
 def _named(own: Mapping[str, Any], gates: Mapping[str, Any]) -> str:
@@ -208,7 +208,7 @@ def _named(own: Mapping[str, Any], gates: Mapping[str, Any]) -> str:
 
 
 def _gate(k: int, count: int, top: int, bar: int, letter: str, meaning: str, style: int, units: int | None) -> Markup:
-    x, width, middle = _percent(k / count), _percent(1 / count), _percent((k + 0.5) / count)
+    x, width, middle = percent(k / count), percent(1 / count), percent((k + 0.5) / count)
     texts = [("letter", letter, 22), ("meaning", meaning, 40)]
     if units is not None:
         texts.append(("slice", f"{k * units}:{(k + 1) * units}", 55))
@@ -241,19 +241,27 @@ def _ribbons(upper: Sequence[str], lower: Sequence[str], order: Mapping[str, int
     return Markup(frame).format(top, height, height, join(paths))
 
 
-def _drawing(title: str, text: str, layers: Iterable[Markup], name: str, style: str) -> Markup:
+def drawing(title: str, text: str, layers: Iterable[Markup], name: str, style: str) -> Markup:
+    """A drawing with its title and all that it shows in words, for those who do not see it."""
     frame = '<svg class="drawing {}" style="{}" role="img" aria-label="{}"><title>{}</title><desc>{}</desc>{}</svg>'
     return Markup(frame).format(name, style, f"{title}. {text}", title, text, join(layers))
 
 
-def _stretched(parts: Iterable[Markup], height: float = _SIDE, width: float = _SIDE) -> Markup:
+def stretched(parts: Iterable[Markup], height: float = _SIDE, width: float = _SIDE) -> Markup:
+    """Parts that are stretched to their box, in units of their own."""
     frame = (
         '<svg class="stretched" width="100%" height="100%" viewBox="0 0 {:g} {:g}" preserveAspectRatio="none">{}</svg>'
     )
     return Markup(frame).format(width, height, join(parts))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share as SVG writes it.
+
+    Example:
+        >>> percent(0.125)
+        '12.5%'
+    """
     return f"{100 * share:.5g}%"
 
 
@@ -284,7 +292,7 @@ def _lost(profile: Mapping[str, Any]) -> list[Markup]:
     edges, time = [*profile["steps"], profile["time"]], profile["time"]
     return [
         Markup('<rect class="lost" x="{}" width="{}" height="100%"/>').format(
-            _percent(left / time), _percent((right - left) / time)
+            percent(left / time), percent((right - left) / time)
         )
         for left, right in _spans(edges, [number(share) < 1 for share in profile["comparable"]])
     ]
@@ -298,7 +306,7 @@ def _padding(profile: Mapping[str, Any]) -> list[Markup]:
     spans = [(share, [edge for edge, _ in run]) for share, run in runs if share]
     rect = '<rect class="padding" x="{}" width="{}" height="100%" opacity="{:g}"/>'
     return [
-        Markup(rect).format(_percent(span[0][0] / time), _percent((span[-1][1] - span[0][0]) / time), share)
+        Markup(rect).format(percent(span[0][0] / time), percent((span[-1][1] - span[0][0]) / time), share)
         for share, span in spans
     ]
 
@@ -316,9 +324,9 @@ def _rugs(profile: Mapping[str, Any], limit: float, styles: Mapping[str, int]) -
             join(
                 Markup(bar).format(
                     styles[label] % STYLES,
-                    _percent(left / time),
+                    percent(left / time),
                     -8 - 7 * len(rugs),
-                    _percent((right - left) / time),
+                    percent((right - left) / time),
                     f"{label}: outside the limit, {_range(left, right)}",
                 )
                 for left, right in spans
@@ -345,19 +353,19 @@ def _range(left: int, right: int) -> str:
 
 def _decades(scale: LogScale) -> list[Markup]:
     grid = '<line class="grid" x1="0" x2="100%" y1="{0}" y2="{0}"/><text class="tick y" x="-8" y="{0}" dy=".33em">1e{1}</text>'
-    return [Markup(grid).format(_percent(scale.at(10.0**exponent)), exponent) for exponent in scale.ticks]
+    return [Markup(grid).format(percent(scale.at(10.0**exponent)), exponent) for exponent in scale.ticks]
 
 
 def _time_ticks(time: int, grid: bool = True) -> list[Markup]:
     line = '<line class="grid" x1="{0}" x2="{0}" y1="0" y2="100%"/>' if grid else ""
     mark = line + '<text class="tick x" x="{0}" y="100%" dy="17">{1}</text>'
     title = Markup('<text class="axis" x="50%" y="100%" dy="35">time step</text>')
-    return [*(Markup(mark).format(_percent((step + 0.5) / time), step) for step in axis_ticks(time)), title]
+    return [*(Markup(mark).format(percent((step + 0.5) / time), step) for step in axis_ticks(time)), title]
 
 
 def _batch_ticks(batch: int) -> list[Markup]:
     mark = '<text class="tick y" x="-8" y="{}" dy=".33em">{}</text>'
-    return [Markup(mark).format(_percent((row + 0.5) / batch), row) for row in axis_ticks(batch, most=4)]
+    return [Markup(mark).format(percent((row + 0.5) / batch), row) for row in axis_ticks(batch, most=4)]
 
 
 def _horizon(horizon: int, time: int) -> Markup:
@@ -367,7 +375,7 @@ def _horizon(horizon: int, time: int) -> Markup:
         '<line class="horizon" x1="{0}" x2="{0}" y1="0" y2="100%"/>'
         '<text class="horizon-text" x="{0}" y="100%" dx="{1}" dy="-8" text-anchor="{2}">horizon: step {3}</text>'
     )
-    return Markup(mark).format(_percent(share), shift, side, horizon)
+    return Markup(mark).format(percent(share), shift, side, horizon)
 
 
 def _tips(profile: Mapping[str, Any]) -> list[Markup]:
@@ -386,11 +394,17 @@ def _tips(profile: Mapping[str, Any]) -> list[Markup]:
             times = f", {spell(max(ratios))} {TIMES} floor" if ratios else ", not comparable"
             lines.append(f"{label}: {spell(largest)}{times}" if largest is not None else f"{label}: {nothing}")
         strip = '<rect class="tip" x="{}" width="{}" height="100%"><title>{}</title></rect>'
-        strips.append(Markup(strip).format(_percent(left / time), _percent((right - left) / time), "\n".join(lines)))
+        strips.append(Markup(strip).format(percent(left / time), percent((right - left) / time), "\n".join(lines)))
     return strips
 
 
-def _shade(value: Any, limit: float) -> str:
+def shade(value: Any, limit: float) -> str:
+    """The shade of an error in floors: a class of style.css.
+
+    Example:
+        >>> shade(0.2, 2.0), shade("inf", 2.0)
+        ('within-0', 'outside-4')
+    """
     if value is None or value == _PADDING:
         return "not-comparable" if value is None else _PADDING
     share = number(value) / limit
@@ -429,8 +443,8 @@ def _padded_cells(cells: Sequence[_Cell], batch: int, time: int) -> list[Markup]
             box = (whole.left / time, top / batch, (whole.right - whole.left) / time, (whole.bottom - top) / batch)
             tip = Markup("<title>{}</title>").format(f"batch {top}, {_range(whole.left, whole.right)}: padding")
             drawn += [
-                Markup(rect).format("padding-back", *map(_percent, box), ""),
-                Markup(rect).format("padding", *map(_percent, box), tip),
+                Markup(rect).format("padding-back", *map(percent, box), ""),
+                Markup(rect).format("padding", *map(percent, box), tip),
             ]
     return drawn
 

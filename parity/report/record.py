@@ -32,8 +32,11 @@ from parity.layouts import GATE_MEANINGS, KINDS, LAYOUTS, Kind, Layout, keras_la
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
 from parity.recurrent import Array
 from parity.reference import Float64
-from parity.report.packing import unpacked
+from parity.report.packing import TABLES, unpacked
 from parity.report.padding import mask_record
+from parity.report.record_decisions import decisions_record
+from parity.report.record_distribution import distribution_record
+from parity.report.record_layers import architecture_record
 from parity.returns import Returns
 from parity.sources import Opened
 
@@ -78,6 +81,9 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "rows": [_row(findings, row) for row in findings.table],
         "profile": _profile(findings),
         "map": _map(findings),
+        "architecture": architecture_record(findings),
+        "distribution": distribution_record(findings),
+        "decisions": decisions_record(findings),
         "gates": _gates(network),
         "conventions": list(_conventions(network, batch, time or 1)),
         "padding": [asdict(padding) for padding in PADDING],
@@ -111,7 +117,7 @@ def read_record(path: Path) -> Record:
             "this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema)
         )
     try:
-        record = {**record, "rows": unpacked(record.get("rows", []))}
+        record = {**record, **{key: unpacked(record.get(key, [])) for key in TABLES}}
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(
             "the record's rows are no table", str(path), got=f"{type(error).__name__}: {error}"
@@ -120,6 +126,8 @@ def read_record(path: Path) -> Record:
         record = _upgraded(record)
     record.setdefault("diagnosis", None)
     record.setdefault("baseline", None)
+    for key in ("architecture", "distribution", "decisions"):
+        record.setdefault(key, [])
     verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}
     if record.get("failures"):
         verdicts.add("undecided")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-_HEADS = ("source", "transform", "target", "shape", "sha256", "matched by")
+HEADS = ("source", "transform", "target", "shape", "sha256", "matched by")
+"""Of `Row.cells`."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Transfer:
     how: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        table = [_HEADS, *(row.cells for row in self.rows)]
-        widths = [max(len(line[at]) for line in table) for at in range(len(_HEADS))]
+        table = [HEADS, *(row.cells for row in self.rows)]
+        widths = [max(len(line[at]) for line in table) for at in range(len(HEADS))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
         ]
@@ -71,20 +71,21 @@ class Transfer:
 
     @property
     def _summary(self) -> str:
-        count = f"{len(self.rows)} tensor{'s' if len(self.rows) != 1 else ''} written"
-        return f"{count}, {_names(self.unused)} unused, {_names(self.untouched)} untouched"
+        return f"{self._written}, {_names(self.unused)} unused, {_names(self.untouched)} untouched"
+
+    @property
+    def counts(self) -> str:
+        """How many tensors were written, and how many are unused and untouched."""
+        return f"{self._written}, {len(self.unused) or 'none'} unused, {len(self.untouched) or 'none'} untouched"
+
+    @property
+    def _written(self) -> str:
+        return f"{len(self.rows)} tensor{'s' if len(self.rows) != 1 else ''} written"
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in _HEADS)
-        body = "".join(f"<tr>{_cells(row.cells)}</tr>" for row in self.rows)
-        warnings = "".join(f"<li>{html.escape(text)}</li>" for text in self.warnings)
-        listed = f"<p>Warnings</p><ul>{warnings}</ul>" if warnings else ""
-        caption = f"<caption>{html.escape(self._summary)}</caption>"
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{listed}"
+        from parity.notebook import transfer_html
 
-
-def _cells(cells: Sequence[str]) -> str:
-    return "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        return transfer_html(self)
 
 
 def _names(names: Iterable[str]) -> str:

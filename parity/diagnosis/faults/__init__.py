@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Family, Fault
+from parity.diagnosis.faults.answers import answer_faults
 from parity.diagnosis.faults.attention import attention_faults
+from parity.diagnosis.faults.beginnings import beginning_faults
 from parity.diagnosis.faults.biases import bias_faults
 from parity.diagnosis.faults.cells import cell_faults
 from parity.diagnosis.faults.connections import connection_faults
@@ -38,6 +40,8 @@ FAMILIES: tuple[Family, ...] = (
     mask_faults,
     sequence_faults,
     state_faults,
+    beginning_faults,
+    answer_faults,
     precision_faults,
     norm_faults,
     dense_faults,

@@ -9,6 +9,7 @@ from typing import Any
 
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault
+from parity.diagnosis.faults.answers import scaled_output
 from parity.diagnosis.faults.dense import slope_fault
 from parity.diagnosis.faults.layers import together
 from parity.diagnosis.faults.norms import EPSILONS, epsilon_fault
@@ -56,6 +57,9 @@ def estimates_of(case: Case) -> Iterator[Estimate]:
         if len(group) > 1:
             layers = tuple(name for one in group for name in one.layers)
             yield Estimate(_of_all(case, group), group[0].low, group[0].high, layers)
+    scaled = scaled_output(case)
+    if scaled is not None:
+        yield Estimate(scaled, 1e-4, 1e4, ())
 
 
 def _epsilon(name: str, right: float) -> Callable[[float], Fault]:

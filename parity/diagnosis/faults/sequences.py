@@ -253,35 +253,62 @@ def _transposed(case: Case) -> Iterator[Fault]:
     if len(names) > 1:
         groups.append((tuple(names), ""))
     for group, layer in groups:
-        yield Fault(
-            "batch and time exchanged",
-            "takes the batch for the time axis (batch_first mistaken): it runs through the samples as if they were steps",
-            Place(layer),
-            partial(_exchanged, names=group),
-            (
-                OptionRepair(layer, "batch_first", "True for inputs (batch, time, features)", "False"),
-                CallRepair(layer, "input", "x = x.transpose(0, 1)  # and y = y.transpose(0, 1) behind it", ""),
-            ),
-            rank=11,
-            shows="needs more than one sample, and more than one step",
-        )
+        for end, words in _ENDS_EXCHANGED.items():
+            if end and not _has_end(case, group[-1], end):
+                continue
+            yield Fault(
+                "batch and time exchanged",
+                "takes the batch for the time axis (batch_first mistaken): it runs through the samples as if they were steps"
+                + words,
+                Place(layer),
+                partial(_exchanged, names=group, end=end),
+                (
+                    OptionRepair(layer, "batch_first", "True for inputs (batch, time, features)", "False"),
+                    CallRepair(layer, "input", "x = x.transpose(0, 1)  # and y = y.transpose(0, 1) behind it", ""),
+                ),
+                rank=11,
+                shows="needs more than one sample, and more than one step",
+            )
 
 
-def _exchanged(case: Case, names: tuple[str, ...]) -> Case:
+_ENDS_EXCHANGED = {
+    "": "",
+    "step": ", and takes output[:, -1], which is a sample there",
+    "state": ", and takes the final state h_n[-1], of which there is one for every step",
+}
+"""What is taken at the end of the last of the layers: what the right model takes there, a step of the output, the final state."""
+
+
+def _has_end(case: Case, name: str, end: str) -> bool:
+    """Whether a right model can take another end of a sequence by mistake: a step for its final state, or a final state for its step."""
+    node, layer = recurrent_call(case, name)
+    if layer.merge_mode is None or (layer.bidirectional and end == "step"):
+        return False
+    states = {wire for (state, _), wire in final_states(node, layer).items() if state == "h"}
+    takes_state = not layer.return_sequences or bool(states & used(case))
+    steps = _takers(case, Wire(name)) if layer.return_sequences else ()
+    return takes_state if end == "step" else any(_step_taken(*one) == -1 for one in steps)
+
+
+def _exchanged(case: Case, names: tuple[str, ...], end: str = "") -> Case:
     turn = partial(np.swapaxes, axis1=0, axis2=1)
     for name in names:
         node, layer = recurrent_call(case, name)
-        if layer.merge_mode is None or (layer.bidirectional and not layer.return_sequences):
+        if layer.merge_mode is None:
             raise ValueError("its outputs have another shape then")
         if any(wire is not None and not _is_zero(case, wire) for wire in node.inputs[2:]):
             raise ValueError("its initial states have another shape then")
         case = case.with_inputs(name, node.inputs[:2])
         case = fed(case, name, 0, turn, shape=time_first)
-        case = calling(case, name, replace(layer, return_sequences=True))
-        if layer.return_sequences:
-            case = given(case, Wire(name), turn, shape=time_first)
-        else:
+        at_end = end if name == names[-1] else ""
+        if at_end == "step" and not layer.return_sequences:
+            case = calling(case, name, replace(layer, return_sequences=True))
             case = given(case, Wire(name), lambda y: y[-1], shape=lambda shape: shape[1:])
+        elif at_end == "step":
+            h = next(wire for (state, _), wire in final_states(node, layer).items() if state == "h")
+            case = given(case, h, lambda _, y: y[-1], Wire(name))
+        if layer.return_sequences and at_end != "state":
+            case = given(case, Wire(name), turn, shape=time_first)
     return case
 
 

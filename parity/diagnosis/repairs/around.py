@@ -66,7 +66,8 @@ def said_around(
     if not resolved.around:
         return []
     live, root = opened_as(suspect)
-    engine = (suspect.engine or "").partition(":")[0] if live is not None else ""
+    own = (suspect.engine or "").partition(":")[0]
+    engine = own if live is not None else ""
     bare = suspect.network.graph is None and suspect.network.bare
     try:
         found = sites(reference.graph_with_stubs, suspect.graph_with_stubs)
@@ -77,7 +78,7 @@ def said_around(
     for lines in (_numbers, _options, _calls):
         more, rest = lines(given, rest)
         done += more
-    return [*done, *(_comment(one, engine) for one in rest)]
+    return [*done, *(in_words(one, own) for one in rest)]
 
 
 Rest = list[OptionRepair | CallRepair]
@@ -145,8 +146,24 @@ def _option(given: Around, one: OptionRepair) -> list[str]:
 
 
 def _words(one: OptionRepair) -> str:
-    was = f", where {one.was} was" if one.was else ""
-    return f"{one.option} {one.value}{was}"
+    """What belongs there, and what is there.
+
+    Example:
+        >>> _words(OptionRepair("head", "the activation", "softmax")), _words(OptionRepair("head", "the activation", "none", "softmax"))
+        ('its activation was lost: softmax belongs there', 'softmax does not belong there: it has no activation')
+        >>> _words(OptionRepair("norm", "epsilon", "0.001", "1e-05"))
+        'its epsilon has to be 0.001, it is 1e-05'
+    """
+    if one.option != "the activation":
+        own = one.option if one.option.startswith(("the ", "row ")) else f"its {one.option}"
+        return f"{own} has to be {one.value}" + (f", it is {one.was}" if one.was else "")
+    if one.value == "none":
+        return f"{one.was} does not belong there: it has no activation"
+    if one.value.endswith(", once"):
+        return f"{one.value.removesuffix(', once')} is applied twice: once is right"
+    if one.was in ("", "none", "no activation", "linear"):
+        return f"its activation was lost: {one.value} belongs there"
+    return f"{one.value} belongs there, where {one.was} is"
 
 
 def _calls(given: Around, rest: Rest) -> tuple[list[Written], Rest]:
@@ -222,15 +239,25 @@ def _in_keras(given: Around, layer: str, calls: Sequence[CallRepair], own: Tenso
     return "\n".join(["import keras", *lines]) if lines else ""
 
 
-def _comment(repair: OptionRepair | CallRepair, engine: str) -> Written:
+_NO_RESET_BEFORE = "torch.nn.GRU has no reset_after=False; parity.to_torch(reference) writes a cell that has"
+
+
+def in_words(repair: OptionRepair | CallRepair, engine: str) -> Written:
+    """What is to be edited, as a comment.
+
+    Args:
+        repair: an option, or code around a layer.
+        engine: the suspect's; "" for one that no code opens.
+    """
     where = f"layer '{repair.layer}'" if repair.layer else "the model"
     if isinstance(repair, OptionRepair):
-        was = f", it is {repair.was}" if repair.was else ""
         way = f", {repair.direction} direction" if repair.direction else ""
-        return Written(f"# {where}{way}: {repair.option} has to be {repair.value}{was}.", False)
+        if engine == "torch" and (repair.option, repair.value) == ("reset_after", "False"):
+            return Written(f"# {where}{way}: {_NO_RESET_BEFORE}", False)
+        return Written(f"# {where}{way}: {_words(repair)}", False)
     lines = repair.keras if engine == "keras" else repair.torch
     head = f"# In the code around {where}, its {repair.at}:"
     return Written("\n".join([head, *(f"#     {line}" for line in lines.splitlines())]), False)
 
 
-__all__ = ["Around", "said_around"]
+__all__ = ["Around", "in_words", "said_around"]

@@ -99,6 +99,73 @@ def lines_of(dialect: Dialect, slot: Slot, formula: Formula) -> list[str]:
     ]
 
 
+def order_lines(dialect: Dialect, slots: Sequence[Slot], order: GateOrder) -> list[str]:
+    """One order of the gates of several arrays, as a loop that reads and writes every tensor once.
+
+    Args:
+        dialect: of the framework.
+        slots: where the arrays are.
+        order: what is done to each.
+
+    Raises:
+        ValueError: not all of them can be treated alike.
+
+    Example:
+        >>> from parity.diagnosis.repairs.slots import Tensors
+        >>> from parity.layouts import LAYOUTS
+        >>> from parity.recurrent import RecurrentSpec
+        >>> names = {(0, name): f"state['{name}_l0']" for name in ("weight_ih", "weight_hh")}
+        >>> tensors = Tensors(LAYOUTS["torch", "gru"], RecurrentSpec("gru", 3, 5), names)
+        >>> print("\\n".join(order_lines(TORCH, [tensors.slot(0, "kernel"), tensors.slot(0, "recurrent")], GateOrder((1, 0, 2)))))
+        for array in (state['weight_ih_l0'], state['weight_hh_l0']):
+            z, r, n = array.chunk(3, dim=0)
+            array.copy_(torch.cat([r, z, n], dim=0))
+    """
+    places = [(slot.holder, slot.part) for slot in slots]
+    said = {tuple(map(tuple, _ordered(slot, order.order))) for slot in slots}
+    if len(set(places)) < len(places) or len(said) > 1:
+        raise ValueError("these arrays are not in one order")
+    ((there, wanted),) = said
+    holders = list(dict.fromkeys(holder for holder, _ in places))
+    listed = ", ".join(holders) + ("," if len(holders) == 1 else "")
+    if dialect is KERAS:
+        rows = {holder: [slot for slot in slots if slot.holder == holder] for holder in holders}
+        if any(one[0].part and len(one) < len(one[0].tensor.members) for one in rows.values()):
+            raise ValueError("a part of an array alone")
+        axis, array = -1, "array"
+        head = [
+            f"for variable in ({listed}):",
+            *(line.format(holder="variable", array="array") for line in dialect.read),
+        ]
+        last = "variable.assign({value})"
+    elif any(slot.axis("gate") for slot in slots):
+        raise ValueError("the gates are on several axes")
+    elif dialect is TORCH and not any(part for _, part in places):
+        axis, array, last = 0, "array", "array.copy_({value})"
+        head = [f"for array in ({listed}):"]
+    elif dialect is ONNX:
+        axis, array, last = 0, "part", "part[...] = {value}"
+        names = {holder: f"arrays[{number}]" for number, holder in enumerate(holders)}
+        head = [
+            f"kept = ({listed})",
+            f"arrays = [{dialect.read[0].partition(' = ')[2].format(holder='tensor')} for tensor in kept]",
+            f"for part in ({', '.join(names[holder] + part for holder, part in places)}):",
+        ]
+    else:
+        raise ValueError("parts of arrays")
+    split = dialect.split.format(array=array, count=len(there), axis=axis)
+    value = dialect.join.format(parts=", ".join(wanted), axis=axis)
+    first = next(number for number, line in enumerate(head) if line.startswith("for "))
+    loop = [*head[first + 1 :], f"{', '.join(there)} = {split}", last.format(value=value)]
+    lines = [*head[: first + 1], *(f"    {line}" for line in loop)]
+    if dialect is ONNX:
+        lines += [
+            "for tensor, array in zip(kept, arrays):",
+            f"    {dialect.write[0].format(holder='tensor', array='array')}",
+        ]
+    return lines
+
+
 def swap_lines(dialect: Dialect, first: Slot, second: Slot) -> list[str]:
     """Two arrays of the same axes that change places.
 
@@ -219,4 +286,4 @@ def _reread_shape(slot: Slot, formula: Reread) -> str:
     return f"{lengths[1]}, {lengths[0]}"
 
 
-__all__ = ["KERAS", "ONNX", "TORCH", "Dialect", "lines_of", "right_lines", "swap_lines"]
+__all__ = ["KERAS", "ONNX", "TORCH", "Dialect", "lines_of", "order_lines", "right_lines", "swap_lines"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,11 +35,17 @@ def with_engine(suspect: Opened) -> Opened:
     return replace(suspect, engine="keras") if legacy and suspect.engine is None else suspect
 
 
+def file_of(suspect: Opened) -> Path | None:
+    """The file that a suspect is, or is one layer of."""
+    return suspect.path or suspect.inside
+
+
 def form_of(suspect: Opened) -> Form | None:
     """What kind of thing a suspect is; None where no code opens it."""
     if suspect.live is not None and suspect.engine is not None:
         return LIVE[family(suspect.engine)]
-    return FILES.get(suspect.path.suffix.lower()) if suspect.path is not None else None
+    path = file_of(suspect)
+    return FILES.get(path.suffix.lower()) if path is not None else None
 
 
 def opened_as(suspect: Opened) -> tuple[Any, str]:
@@ -59,23 +66,22 @@ def tensors_in(suspect: Opened) -> dict[int, Tensors]:
     own = suspect.network.recurrent
     if suspect.live is not None and suspect.engine is not None:
         return holders_of(verbs(suspect.engine).addressed(suspect.live), own)
-    form = form_of(suspect)
-    if suspect.path is None or form is None or suspect.engine is None:
+    form, path = form_of(suspect), file_of(suspect)
+    if path is None or form is None or suspect.engine is None:
         return {}
     if suspect.engine == "torch":
-        return _in_state(suspect, own)
+        return _in_state(path, own)
     try:
-        live = framework(suspect.engine).load(suspect.path, suspect.network)
+        live = framework(suspect.engine).load(path, suspect.network)
         root = {"root": "model"} if suspect.engine == "keras" else {}
         return holders_of(verbs(suspect.engine).addressed(live, **root), own)
     except ParityError:
         return {}
 
 
-def _in_state(suspect: Opened, own: Sequence[Recurrent]) -> dict[int, Tensors]:
+def _in_state(path: Path, own: Sequence[Recurrent]) -> dict[int, Tensors]:
     """The tensors of a state dict, told by their numbers, and by the ends of their names where several are equal."""
-    assert suspect.path is not None
-    contents = _contents(suspect)
+    contents = _contents(path)
     if contents.program:
         return {}
     root = "tensors" + "".join(f"[{key!r}]" for key in contents.details.get("taken from", "").split(".") if key)
@@ -95,11 +101,10 @@ def _in_state(suspect: Opened, own: Sequence[Recurrent]) -> dict[int, Tensors]:
     return found
 
 
-def _contents(suspect: Opened) -> Contents:
-    assert suspect.path is not None
-    if suspect.path.suffix.lower() == ".safetensors":
-        return safetensors_file.read(suspect.path)
-    found: Contents = importlib.import_module("parity.files.torch").read(suspect.path)
+def _contents(path: Path) -> Contents:
+    if path.suffix.lower() == ".safetensors":
+        return safetensors_file.read(path)
+    found: Contents = importlib.import_module("parity.files.torch").read(path)
     return found
 
 
@@ -112,4 +117,4 @@ def _keys(tensors: Mapping[str, Stored], name: str, array: np.ndarray[Any, Any],
             yield key
 
 
-__all__ = ["form_of", "opened_as", "tensors_in", "verbs", "with_engine"]
+__all__ = ["file_of", "form_of", "opened_as", "tensors_in", "verbs", "with_engine"]

@@ -84,6 +84,7 @@ class Resolved:
         unsaid: what cannot be said as a change of this suspect, in words.
         rights: the steps that put the right numbers, for every group of weights that is changed.
         pairs: the number of the suspect's layer that each layer of the reference is.
+        own_code: lines of a cell that the suspect's own code writes out, as they have to be, for all that is unsaid.
     """
 
     steps: tuple[Step, ...]
@@ -92,6 +93,7 @@ class Resolved:
     unsaid: tuple[str, ...] = ()
     rights: dict[Group, tuple[Right, ...]] = field(default_factory=dict)
     pairs: dict[int, int] = field(default_factory=dict)
+    own_code: tuple[str, ...] = ()
 
     def without(self, strange: Callable[[Step], bool]) -> Resolved:
         """The same with the right numbers wherever a step is strange to a framework."""
@@ -122,12 +124,22 @@ def resolve(faults: Sequence[Fault], right: Sequence[Recurrent], own: Sequence[R
     strange = [name for one in weights for name in _layers_of(one) if not work.knows(name)]
     if strange:
         words = tuple(f"the weights of layer '{name}'" for name in dict.fromkeys(strange))
-        return Resolved((), {}, around, (*words, *silent), pairs=work.pairs)
+        own_code = tuple(map(_own_code, faults))
+        return Resolved((), {}, around, (*words, *silent), pairs=work.pairs, own_code=own_code if all(own_code) else ())
     best = min((work.tried(ways) for ways in (weights, list(_spread(weights)))), key=lambda one: len(one.wrong))
     steps, state, unsaid = work.with_right_numbers(best)
     touched = {group for step in steps if not isinstance(step, Right) for group in groups_of(step)}
     rights = {(at, name): tuple(one for one, _ in work.rights(at, name)) for at, name in touched}
     return Resolved(steps, state, around, (*unsaid, *silent), rights, work.pairs)
+
+
+def _own_code(fault: Fault) -> str:
+    """The line of a cell in the suspect's own code that has to be another one, as it has to be; "" where that is not known."""
+    if fault.name != "update gate the other way round":
+        return ""
+    letters = {meaning: letter for letter, meaning in GATE_MEANINGS["gru"].items()}
+    update, candidate = letters["update gate"], letters["candidate"]
+    return f"h = {update} * h + (1 - {update}) * {candidate}"
 
 
 def repair_of(fault: Fault, right: Sequence[Recurrent]) -> Repair:

@@ -111,7 +111,7 @@ def tensors_of(layer: Recurrent, units: Sequence[tuple[Any, Mapping[str, str]]])
         layer: as the suspect was read.
         units: `parity.transferring.units.Unit`, each with the expressions of its tensors by their names.
     """
-    alike = [one for one in units if one[0].kind == layer.spec.kind and _same(one[0].canonical(), layer.weights)]
+    alike = [one for one in units if one[0].kind == layer.spec.kind and same(one[0].canonical(), layer.weights)]
     named = [one for one in alike if one[0].name == layer.name]
     if not alike or (len(alike) > 1 and not named):
         return None
@@ -137,7 +137,8 @@ def slot_of(tensors: Mapping[int, Tensors], at: Place, member: str) -> Slot | No
     return tensors[at[0]].slot(at[1], member) if at[0] in tensors else None
 
 
-def _same(one: Sequence[Weights], other: Sequence[Weights]) -> bool:
+def same(one: Sequence[Weights], other: Sequence[Weights]) -> bool:
+    """Whether two layers have the same numbers."""
     if len(one) != len(other):
         return False
     for left, right in zip(one, other, strict=True):
@@ -150,4 +151,4 @@ def _same(one: Sequence[Weights], other: Sequence[Weights]) -> bool:
     return True
 
 
-__all__ = ["Slot", "Tensors", "holders_of", "slot_of", "tensors_of"]
+__all__ = ["Slot", "Tensors", "holders_of", "same", "slot_of", "tensors_of"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from parity.diagnosis.fault import TENSORS
-from parity.diagnosis.repairs.lines import KERAS, ONNX, TORCH, Dialect, lines_of, right_lines, swap_lines
+from parity.diagnosis.repair import GateOrder
+from parity.diagnosis.repairs.lines import KERAS, ONNX, TORCH, Dialect, lines_of, order_lines, right_lines, swap_lines
 from parity.diagnosis.repairs.resolving import Change, Resolved, Right, Step, Swap, ends_of
 from parity.diagnosis.repairs.slots import Tensors, slot_of
 from parity.network import Recurrent
@@ -44,7 +45,13 @@ LIVE: dict[str, Form] = {
 }
 """Live objects, which are changed in place."""
 
-_NAMED = 'suspect = str(Path(suspect).with_stem(Path(suspect).stem + "-mended"))'
+NAMED = (
+    'suspect = str(Path(suspect).with_stem(Path(suspect).stem + "-mended"))',
+    "if Path(suspect).exists():",
+    "    raise FileExistsError(suspect)",
+)
+"""Lines that name the file of what is mended, which nothing replaces unasked."""
+
 _PATH = "from pathlib import Path"
 
 FILES: dict[str, Form] = {
@@ -57,26 +64,26 @@ FILES: dict[str, Form] = {
             "from safetensors.torch import load_file, save_file",
         ),
         ('with safe_open(suspect, "pt") as file:', "    metadata = file.metadata()", "tensors = load_file(suspect)"),
-        after=(_NAMED, "save_file(tensors, suspect, metadata)"),
+        after=(*NAMED, "save_file(tensors, suspect, metadata)"),
     ),
     ".pt": Form(
         TORCH,
         (_PATH, "import torch"),
         ('tensors = torch.load(suspect, map_location="cpu", weights_only=True)',),
         "with torch.no_grad():",
-        (_NAMED, "torch.save(tensors, suspect)"),
+        (*NAMED, "torch.save(tensors, suspect)"),
     ),
     ".keras": Form(
         KERAS,
         (_PATH, "import keras", "import numpy as np"),
         ("model = keras.saving.load_model(suspect)",),
-        after=(_NAMED, "model.save(suspect)"),
+        after=(*NAMED, "model.save(suspect)"),
     ),
     ".onnx": Form(
         ONNX,
         (_PATH, "import numpy as np", "import onnx"),
         ("model = onnx.load(suspect)", "tensors = {tensor.name: tensor for tensor in model.graph.initializer}"),
-        after=(_NAMED, "onnx.save(model, suspect)"),
+        after=(*NAMED, "onnx.save(model, suspect)"),
     ),
 }
 FILES[".pth"] = FILES[".pt"]
@@ -125,18 +132,25 @@ def written(
         resolved = resolved.without(lambda step: _said(form.dialect, step, tensors) is None)
     body: list[str] = []
     whole = True
-    for words, steps in groupby(resolved.steps, lambda step: _title(step, own)):
-        lines = []
-        for step in steps:
-            said = None if form is None else _said(form.dialect, step, tensors)
-            whole = whole and said is not None
-            lines += said or ["# (no lines reach these numbers from outside; see the remark at the end)"]
-        body += [f"# {words}", *lines]
+    for _, alike in groupby(resolved.steps, _order):
+        together = list(alike)
+        loop = None if form is None else _in_a_loop(form.dialect, together, tensors, own)
+        if loop:
+            body += loop
+            continue
+        for words, steps in groupby(together, lambda step: _title(step, own)):
+            lines = []
+            for step in steps:
+                said = None if form is None else _said(form.dialect, step, tensors)
+                whole = whole and said is not None
+                lines += said or ["# (no lines reach these numbers from outside; see the remark at the end)"]
+            body += [f"# {words}", *lines]
     said = [line for one in around for line in one.text.splitlines()]
     done = [line for line in said if not line.startswith(("import ", "from "))]
     needs = {line for line in said if line not in done}
     runs = any(one.whole for one in around)
-    remarks = [f"# No lines mend {words} from outside." for words in resolved.unsaid]
+    remarks = [f"# No lines mend {words} from outside." for words in resolved.unsaid if not resolved.own_code]
+    remarks += [f"#     {line}" for line in resolved.own_code]
     if not whole:
         remarks.append("# parity.transfer(reference, suspect) loads the right numbers into a live model.")
     changes: list[str] = []
@@ -152,7 +166,7 @@ def written(
     needs |= {"import parity"} if "parity." in runnable else set()
     needs |= {"from einops import rearrange"} if "rearrange(" in runnable else set()
     complete = whole and bool(body or done) and not resolved.unsaid and all(one.whole for one in around)
-    head = _sorted(needs)
+    head = in_order(needs)
     head += [""] if head else []
     core = "\n".join([*head, *before, *changes, ""])
     return Written("\n".join([*head, *before, *changes, *after, *remarks, ""]), complete, core=core)
@@ -174,7 +188,7 @@ def _used(line: str, text: str) -> bool:
     return any(re.search(rf"\b{name.rpartition(' as ')[2]}[.(]", text) for name in names)
 
 
-def _sorted(imports: set[str]) -> list[str]:
+def in_order(imports: set[str]) -> list[str]:
     """Imports as ruff and isort order them, all in one block."""
     return sorted(imports, key=lambda line: (not line.startswith("from pathlib"), line.split()[1]))
 
@@ -205,6 +219,32 @@ def _place(at: tuple[int, int], own: Sequence[Recurrent]) -> str:
     return f"{layer.name}, {layer.spec.directions[at[1]]}" if layer.bidirectional else layer.name
 
 
+def _order(step: Step) -> tuple[int, ...] | None:
+    """The order into which the gates are put, if that is what a step does."""
+    return step.formula.order if isinstance(step, Change) and isinstance(step.formula, GateOrder) else None
+
+
+def _in_a_loop(
+    dialect: Dialect, steps: Sequence[Step], tensors: Mapping[int, Tensors], own: Sequence[Recurrent]
+) -> list[str] | None:
+    """The lines of several steps that put gates into one order; None where they cannot be said in a loop."""
+    changes = [step for step in steps if isinstance(step, Change) and isinstance(step.formula, GateOrder)]
+    slots = [slot_of(tensors, step.at, step.member) for step in changes]
+    found = [slot for slot in slots if slot is not None]
+    if len(changes) < max(2, len(steps)) or len(found) < len(changes):
+        return None
+    formula = changes[0].formula
+    assert isinstance(formula, GateOrder)
+    try:
+        lines = order_lines(dialect, found, formula)
+    except ValueError:
+        return None
+    where = ", and ".join(dict.fromkeys(_place(step.at, own) for step in changes))
+    members = list(dict.fromkeys(TENSORS[step.member] for step in changes))
+    what = "weights" if len(members) > 2 else " and ".join(members)
+    return [f"# {where}: the gates of the {what} put into their own order", *lines]
+
+
 def _said(dialect: Dialect, step: Step, tensors: Mapping[int, Tensors]) -> list[str] | None:
     """The lines of one step; None where there are none."""
     slots = [slot_of(tensors, at, member) for at, member in ends_of(step)]
@@ -223,4 +263,4 @@ def _said(dialect: Dialect, step: Step, tensors: Mapping[int, Tensors]) -> list[
         return None
 
 
-__all__ = ["FILES", "LIVE", "Form", "Written", "written"]
+__all__ = ["FILES", "LIVE", "NAMED", "Form", "Written", "in_order", "written"]

@@ -129,7 +129,11 @@ def activation_lines(
 
 
 def layer_named(live: keras.Layer, name: str, root: str = "suspect") -> tuple[str, keras.Layer | None]:
-    """The one layer of a name, and the expression that leads to it; None where there is none, or several."""
+    """The one layer of a name, and the expression that leads to it; None where there is none, or several.
+
+    A later call of a layer has its name and a number: "dense@1".
+    """
+    name = name.partition("@")[0]
     found = [(words, layer) for words, layer in _reached(live, root) if layer.name == name]
     return found[0] if len(found) == 1 and name else ("", None)
 

@@ -72,7 +72,7 @@ def expression(live: nn.Module, path: str, root: str = "suspect") -> str:
     """
     found: object = live
     words = root
-    for part in path.split(".") if path else ():
+    for part in at(path).split(".") if path else ():
         numbered = isinstance(found, (nn.Sequential, nn.ModuleList)) and list(found._modules) == [
             str(number) for number in range(len(found))
         ]
@@ -123,7 +123,7 @@ def activation_lines(
         root: Python for the suspect.
     """
     made = _activation(right)
-    modules = [path for path in behind if isinstance(_module(live, path), _PLAIN)]
+    modules = list(dict.fromkeys(at(path) for path in behind if isinstance(_module(live, path), _PLAIN)))
     if not made or len(modules) > 1:
         return []
     if modules:
@@ -151,9 +151,20 @@ def _activation(right: Layered | None) -> str:
     return f"torch.nn.{_ACTIVATIONS[function.name]}({', '.join(map(repr, given))})"
 
 
+def at(path: str) -> str:
+    """The path of a module of which a trace names a later call: that with "@1" is the second one.
+
+    Example:
+        >>> at("encoder.norm@1")
+        'encoder.norm'
+    """
+    return path.partition("@")[0]
+
+
 def _module(live: nn.Module, path: str) -> nn.Module | None:
     """What stands at a path; None where nothing does."""
-    found = dict(live.named_modules())
+    path = at(path)
+    found = dict(live.named_modules(remove_duplicate=False))
     return found.get(path) if path else None
 
 

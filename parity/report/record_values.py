@@ -1,0 +1,57 @@
+"""What every engine computed beside the reference and its floor, as the parts of a record that look at all values take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.findings import Findings
+from parity.floor import Band, in_floors, quantities
+from parity.recurrent import Array
+from parity.reference import Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One quantity of one engine.
+
+    Args:
+        band: the reference and the floor.
+        array: what the engine computed, of the reference's shape.
+    """
+
+    band: Band
+    array: Array
+
+    def errors(self) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+        """Absolute errors, the same in floors (infinite where not finite), and which of them are judged: see `parity.judge.row_of`."""
+        band = self.band
+        with np.errstate(invalid="ignore"):
+            error = np.abs(self.array.astype(np.float64) - band.reference)
+        finite = np.isfinite(error)
+        padded = np.broadcast_to(False if band.padded is None else band.padded, error.shape)
+        overflowed = np.broadcast_to(False if band.overflowed is None else band.overflowed, error.shape)
+        judged = (np.broadcast_to(band.comparable, error.shape) | (~finite & ~overflowed)) & ~padded
+        return np.where(finite, error, np.inf), in_floors(error, band.floor), judged
+
+
+def shown_by(findings: Findings) -> dict[str, list[Shown]]:
+    """What each engine that ran computed over the run, quantity by quantity; what has another shape than the reference is left out."""
+    bands, found = findings.judgement.floor.bands, {}
+    network = findings.sources[0].network
+    for label, result in findings.judgement.results.items():
+        if isinstance(findings.inputs, dict):
+            arrays = {f"output {name}": array for name, array in result.outputs.items()}
+        else:
+            arrays = {quantity.name: array for quantity, array in quantities(network, result)}
+        found[label] = [
+            Shown(band, arrays[name])
+            for name, band in bands.items()
+            if name in arrays and arrays[name].shape == band.reference.shape and band.reference.size
+        ]
+    return found
+
+
+__all__ = ["Shown", "shown_by"]
