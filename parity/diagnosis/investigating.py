@@ -15,6 +15,7 @@ from parity.diagnosis.enriching import enriched, hidden, telling
 from parity.diagnosis.estimating import estimated
 from parity.diagnosis.fault import Fault
 from parity.diagnosis.faults import faults_of
+from parity.diagnosis.faults.beginnings import told_states
 from parity.diagnosis.faults.estimates import estimates_of, told_numbers
 from parity.diagnosis.kernel import kernel_at_fault
 from parity.diagnosis.locating import differing_layers
@@ -102,7 +103,10 @@ def investigate(
             return _coarse(reference, suspect, asked, coarse)
         return Diagnosis(reference, suspect.label, False, kernel=kernel, first_step=asked.first_step())
     weighed = None if described is None else weigh(last, described.graph)
-    known = told_numbers(last, weighed.theirs) if weighed else ()
+    known = (
+        *(told_numbers(last, weighed.theirs) if weighed else ()),
+        *(told_states(last, described) if described else ()),
+    )
     faults = tuple(fault for fault in (*faults_of(last), *known) if weighed is None or weighed.allows(fault))
     search = Search(reference, suspect, tuple(stages), faults, weighed, say)
     together = tuple(differing_layers(last, suspect.seen(last)))
