@@ -112,8 +112,8 @@ class Diagnosis:
         if telling and not self.tried:
             return f"{self.suspect} {telling}."
         but = f"; but it {telling}" if telling else ""
-        pairs = ", and no pair of them," if self.paired else ""
-        return f"No single mistake{pairs} that parity knows explains {self.suspect}{but}."
+        pairs = ", and none of the pairs that were tried," if self.paired else ""
+        return f"No single mistake that parity knows{pairs} explains {self.suspect}{but}."
 
     @property
     def repair(self) -> str:
