@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from parity.inspection.text import printable
 from parity.report.in_words import isolated
-
-_FOLDER = Path(__file__).parents[1] / "report" / "templates"
+from parity.report.templating import environment_with
 
 CELL, LINE = 400, 1200
 """So many characters of a table's cell, and of a sentence, are shown."""
@@ -114,20 +112,12 @@ def _isolated(text: str, names: Sequence[str]) -> Markup:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return environment_with(
+        cell=lambda text: printable(text, CELL),
+        line=lambda text: printable(text, LINE),
+        lines=lines,
+        isolated=_isolated,
     )
-    environment.filters |= {
-        "cell": lambda text: printable(text, CELL),
-        "line": lambda text: printable(text, LINE),
-        "lines": lines,
-        "isolated": _isolated,
-    }
-    return environment
 
 
 def rendered(template: str, **view: Any) -> str:

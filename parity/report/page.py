@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import Environment, UndefinedError
 from markupsafe import Markup
 
 from parity.errors import FormatError
@@ -32,8 +31,8 @@ from parity.report.sections import (
     what_ran,
 )
 from parity.report.strip import strip_view
+from parity.report.templating import FOLDER, environment_with
 
-_FOLDER = Path(__file__).parent / "templates"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -88,22 +87,14 @@ def embed(record: Record) -> Markup:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return environment_with(
+        aligned=aligned,
+        spell=spell,
+        breakable=breakable,
+        shape=shape_in_words,
+        place=place_in_words,
+        value=value_in_words,
     )
-    environment.filters |= {
-        "aligned": aligned,
-        "spell": spell,
-        "breakable": breakable,
-        "shape": shape_in_words,
-        "place": place_in_words,
-        "value": value_in_words,
-    }
-    return environment
 
 
 def _render(template: str, record: Record) -> str:
@@ -122,7 +113,7 @@ def _render(template: str, record: Record) -> str:
 
 def _style(*names: str) -> Markup:
     """Style sheets without the spaces that are there for people."""
-    text = "".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
+    text = "".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
     return Markup(re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r": +", ":", text)))
 
 
