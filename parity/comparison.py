@@ -35,6 +35,7 @@ from parity.running import (
     random_inputs,
     runner,
 )
+from parity.shown import html_of
 from parity.sources import Opened, Source, open_source
 from parity.weights_apart import weights_apart
 from parity.worker import ProcessRunner, warm
@@ -109,9 +110,7 @@ class Comparison(Findings):
         return since(known, make_record(self) if record is None else record)
 
     def _repr_html_(self) -> str:
-        from parity.notebook import comparison_html
-
-        return comparison_html(self)
+        return html_of(self)
 
 
 def compare(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from parity.diagnosis.sides import has_both_sides
 from parity.errors import ParityError, Problem, ShapeError, UnsupportedError
 from parity.files import weights_alone
 from parity.frameworks import owner
@@ -80,8 +81,6 @@ def check_no_recording(path: Path, remedy: str) -> None:
     Raises:
         ParityError: it is one of both.
     """
-    from parity.diagnosis.recording import has_both_sides  # which stands behind this module
-
     if has_both_sides(path):
         got = "inputs and outputs"
         raise ParityError("this is a recording of inputs and outputs", str(path), "a model", got, remedy)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from parity.conventions import PADDING, Padding
+from parity.shown import html_of
 
 Shape = tuple[int | str, ...]
 Returned = tuple[tuple[str, Shape], ...]
@@ -194,9 +195,7 @@ class Returns:
         return self.text()
 
     def _repr_html_(self) -> str:
-        from parity.notebook import returns_html
-
-        return returns_html(self)
+        return html_of(self)
 
 
 def shape_text(shape: Sequence[int | str]) -> str:

@@ -34,7 +34,7 @@ def _check_recorded(given: Sequence[str]) -> None:
 
 def _check_reference(reference: Path) -> None:
     """A recording in the place of the model that is right."""
-    from parity.diagnosis.recording import has_both_sides
+    from parity.diagnosis.sides import has_both_sides
 
     if has_both_sides(reference):
         remedy = "what is right comes first: parity diagnose MODEL recorded.npz"
@@ -131,7 +131,8 @@ def diagnose(
     """
     from parity import diagnosis
     from parity.diagnosis import showing, written
-    from parity.diagnosis.recording import has_both_sides, is_recording, recorded
+    from parity.diagnosis.recording import is_recording, recorded
+    from parity.diagnosis.sides import has_both_sides
     from parity.files.target import check_target
 
     check_drawn([f"--{name}" for name in ("batch", "time") if inputs is not None and given_on_the_line(context, name)])

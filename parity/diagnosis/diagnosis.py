@@ -11,6 +11,7 @@ from parity.diagnosis.probes.probe import Probe, told
 from parity.diagnosis.replay import Hypothesis
 from parity.errors import ParityError
 from parity.judge import LIMIT
+from parity.shown import html_of
 
 if TYPE_CHECKING:
     from parity.diagnosis.mending import Mending
@@ -158,9 +159,7 @@ class Diagnosis:
         return _in_words(self)
 
     def _repr_html_(self) -> str:
-        from parity.notebook import diagnosis_html
-
-        return diagnosis_html(self)
+        return html_of(self)
 
 
 def said(faults: tuple[Fault, ...]) -> str:

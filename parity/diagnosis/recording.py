@@ -13,24 +13,13 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.fitting import Fit, Given, expected_of, fitted
+from parity.diagnosis.sides import INPUTS, OUTPUTS, both_sides, side_of
 from parity.diagnosis.suspects import RecordedSuspect
 from parity.errors import ParityError, ShapeError
-from parity.files.archive import Archive
 from parity.files.npz_file import read_inputs
 from parity.graph.graph import GraphInput
 from parity.result import Inputs, as_numbers
 from parity.sources import Opened
-
-INPUTS, OUTPUTS = "inputs", "outputs"
-
-_WORDS = {
-    INPUTS: {"inputs", "input", "x", "in", "data", "tokens", "input_ids", "features"},
-    OUTPUTS: {
-        *("outputs", "output", "y", "out", "pred", "preds", "prediction", "predictions", "logits", "result", "results"),
-        *("h_n", "c_n", "hn", "cn", "h", "c", "hidden", "cell", "state", "states", "state_h", "state_c", "last"),
-    },
-}
-"""Names that people give to what goes in and to what comes out."""
 
 _UNNAMED = "arr_"
 """How `numpy.savez` names arrays that were given without a name."""
@@ -144,38 +133,23 @@ def is_recording(suspect: object) -> bool:
     """
     if isinstance(suspect, Mapping):
         names = [str(name) for name in suspect]
-        return _both_sides(names) or not any(map(_is_weight, names))
+        return both_sides(names) or not any(map(_is_weight, names))
     if not isinstance(suspect, (str, Path)) or Path(suspect).suffix.lower() != ".npz" or not Path(suspect).is_file():
         return False
     try:
         arrays = read_inputs(Path(suspect))
     except ParityError:
         return False
-    if _both_sides(arrays):
+    if both_sides(arrays):
         return True
     if any(map(_is_weight, arrays)):
-        return all(map(_side, arrays)) and not any("/" in name for name in arrays)
+        return all(map(side_of, arrays)) and not any("/" in name for name in arrays)
     return not all(map(_side_without_name, arrays)) or _are_in_and_out(list(arrays.values()))
 
 
 def _are_in_and_out(arrays: Sequence[Array]) -> bool:
     """Whether arrays without names can be the inputs and the outputs of one call: two of as many samples."""
     return len(arrays) == 2 and all(one.ndim > 1 for one in arrays) and len(arrays[0]) == len(arrays[1])
-
-
-def has_both_sides(path: Path) -> bool:
-    """Whether a file is an `.npz` file with inputs and outputs, by its names."""
-    if path.suffix.lower() != ".npz" or not path.is_file():
-        return False
-    try:
-        with Archive(path, "an .npz file", generous=True) as archive:
-            return _both_sides(name.removesuffix(".npy") for name in archive.names)
-    except ParityError:
-        return False
-
-
-def _both_sides(names: Iterable[str]) -> bool:
-    return {INPUTS, OUTPUTS} <= set(map(_side, names))
 
 
 def _is_weight(name: str) -> bool:
@@ -213,7 +187,7 @@ def recorded(suspect: Any) -> Recording:
     for name, array in arrays.items():
         first, _, rest = name.partition("/")
         own = rest if first in (INPUTS, OUTPUTS) else name
-        sides[_side(name) or _side_without_name(name)][own] = array
+        sides[side_of(name) or _side_without_name(name)][own] = array
     if not sides[INPUTS] or not sides[OUTPUTS] or sides[""]:
         what = "arrays that are neither inputs nor outputs" if sides[""] else "the recording is not whole"
         where = label if isinstance(suspect, Mapping) else str(suspect)
@@ -237,14 +211,6 @@ def _side_without_name(name: str) -> str:
     if number == name or not number.isdecimal():
         return ""
     return OUTPUTS if int(number) else INPUTS
-
-
-def _side(name: str) -> str:
-    """Which side an array is of by its name; "" where that does not tell."""
-    first = name.partition("/")[0]
-    if first in (INPUTS, OUTPUTS):
-        return first
-    return next((side for side, words in _WORDS.items() if "/" not in name and name.lower() in words), "")
 
 
 def _flat(name: str, outputs: Any) -> Iterator[tuple[str, Any]]:
@@ -293,4 +259,4 @@ def _fits_shape(wanted: Sequence[int | str], shape: Sequence[int]) -> bool:
     return len(wanted) == len(shape) and all(alike)
 
 
-__all__ = ["Recording", "has_both_sides", "interpretations", "is_recording", "recorded"]
+__all__ = ["Recording", "interpretations", "is_recording", "recorded"]

@@ -21,6 +21,7 @@ from parity.network.recurrent import Recurrent
 from parity.recurrent import RecurrentSpec
 from parity.reference import Exact, Mask, Rounding, Trajectory
 from parity.result import LayerRun, State
+from parity.shown import html_of
 
 ONLY_HERE = {"described": False}
 """Marks a field that no description of a network holds: only whole networks are described."""
@@ -100,9 +101,7 @@ class Network:
         return f"Network('{self.name}', {layers}{partial})"
 
     def _repr_html_(self) -> str:
-        from parity.notebook import network_html
-
-        return network_html(self)
+        return html_of(self)
 
     def whole(self) -> Network:
         """The network itself, if it can be run and converted as a whole.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from parity.shown import html_of
+
 HEADS = ("source", "transform", "target", "shape", "sha256", "matched by")
 """Of `Row.cells`."""
 
@@ -83,9 +85,7 @@ class Transfer:
         return f"{len(self.rows)} tensor{'s' if len(self.rows) != 1 else ''} written"
 
     def _repr_html_(self) -> str:
-        from parity.notebook import transfer_html
-
-        return transfer_html(self)
+        return html_of(self)
 
 
 def _names(names: Iterable[str]) -> str:

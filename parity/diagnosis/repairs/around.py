@@ -3,54 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from parity.diagnosis.repair import CallRepair, OptionRepair
+from parity.diagnosis.repairs.asked import Around
 from parity.diagnosis.repairs.cells import said_of_cells
 from parity.diagnosis.repairs.opening import opened_as, verbs
 from parity.diagnosis.repairs.resolving import Resolved
-from parity.diagnosis.repairs.sites import Site, sites
+from parity.diagnosis.repairs.sites import sites
 from parity.diagnosis.repairs.slots import Tensors
 from parity.diagnosis.repairs.wrapping import wrapped
 from parity.diagnosis.repairs.writing import Written
 from parity.errors import ParityError
-from parity.network import Recurrent
 from parity.sources import Opened
-
-
-@dataclass(frozen=True, eq=False)
-class Around:
-    """What is to be changed beside weights, and in what.
-
-    Args:
-        resolved: all that is to be done.
-        engine: the suspect's; "" for a file that no code opens as a model.
-        live: the suspect, or what its file is opened as.
-        root: Python for it.
-        bare: whether it is a layer or stack by itself.
-        right: the recurrent layers of the reference.
-        tensors: of the suspect's recurrent layers, by their numbers.
-        sites: the suspect's layers by the names of the reference's.
-    """
-
-    resolved: Resolved
-    engine: str
-    live: object
-    root: str
-    bare: bool
-    right: Sequence[Recurrent]
-    tensors: Mapping[int, Tensors]
-    sites: Mapping[str, Site]
-
-    @property
-    def places(self) -> dict[str, int]:
-        """The numbers of the suspect's recurrent layers by the names of the reference's."""
-        return {layer.name: self.resolved.pairs.get(number, -1) for number, layer in enumerate(self.right)}
-
-    @property
-    def all_layers(self) -> frozenset[int]:
-        """The numbers of all recurrent layers of the suspect that are known."""
-        return frozenset(self.resolved.pairs.values())
 
 
 def said_around(
@@ -260,4 +224,4 @@ def in_words(repair: OptionRepair | CallRepair, engine: str) -> Written:
     return Written("\n".join([head, *(f"#     {line}" for line in lines.splitlines())]), False)
 
 
-__all__ = ["Around", "in_words", "said_around"]
+__all__ = ["in_words", "said_around"]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from parity.cell import Cell
 from parity.diagnosis.repair import CallRepair, OptionRepair
+from parity.diagnosis.repairs.asked import Around
 from parity.diagnosis.repairs.opening import verbs
 from parity.diagnosis.repairs.slots import Tensors
 from parity.diagnosis.repairs.writing import Written
 from parity.functions import function_from_keras
 from parity.layouts import SLOTS
 from parity.network import Recurrent
-
-if TYPE_CHECKING:
-    from parity.diagnosis.repairs.around import Around
 
 OF_CELL = ("reset_after", "clip", "input_forget")
 """Options that say what a cell computes, beside its functions."""

@@ -1,0 +1,49 @@
+"""What a repair around weights is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from parity.diagnosis.repairs.resolving import Resolved
+from parity.diagnosis.repairs.sites import Site
+from parity.diagnosis.repairs.slots import Tensors
+from parity.network import Recurrent
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What is to be changed beside weights, and in what.
+
+    Args:
+        resolved: all that is to be done.
+        engine: the suspect's; "" for a file that no code opens as a model.
+        live: the suspect, or what its file is opened as.
+        root: Python for it.
+        bare: whether it is a layer or stack by itself.
+        right: the recurrent layers of the reference.
+        tensors: of the suspect's recurrent layers, by their numbers.
+        sites: the suspect's layers by the names of the reference's.
+    """
+
+    resolved: Resolved
+    engine: str
+    live: object
+    root: str
+    bare: bool
+    right: Sequence[Recurrent]
+    tensors: Mapping[int, Tensors]
+    sites: Mapping[str, Site]
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The numbers of the suspect's recurrent layers by the names of the reference's."""
+        return {layer.name: self.resolved.pairs.get(number, -1) for number, layer in enumerate(self.right)}
+
+    @property
+    def all_layers(self) -> frozenset[int]:
+        """The numbers of all recurrent layers of the suspect that are known."""
+        return frozenset(self.resolved.pairs.values())
+
+
+__all__ = ["Around"]
