@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from html import escape
 
+_DRAWN_IN = "notebook"
+"""The module, looked up by its name when it is needed, as those of the public names are."""
+
 _DRAWN_BY = {
     "Comparison": "comparison_html",
     "Diagnosis": "diagnosis_html",
@@ -12,7 +15,7 @@ _DRAWN_BY = {
     "Returns": "returns_html",
     "Transfer": "transfer_html",
 }
-"""Kinds of objects, and the functions of `parity.notebook` that draw them."""
+"""Kinds of objects, and the functions that draw them there."""
 
 
 def html_of(shown: object) -> str:
@@ -28,7 +31,7 @@ def html_of(shown: object) -> str:
     names = [_DRAWN_BY[kind.__name__] for kind in type(shown).__mro__ if kind.__name__ in _DRAWN_BY]
     if not names:
         return f"<pre>{escape(repr(shown))}</pre>"
-    drawn: str = getattr(importlib.import_module("parity.notebook"), names[0])(shown)
+    drawn: str = getattr(importlib.import_module(f"parity.{_DRAWN_IN}"), names[0])(shown)
     return drawn
 
 
