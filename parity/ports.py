@@ -93,16 +93,24 @@ def _check_features(reference: Opened, port: Opened) -> None:
     """Refuse an ONNX model, which runs on no other sizes than its own, that takes another number of features."""
     if port.engine != "onnxruntime" or reference.network.stopping or port.network.stopping:
         return
-    sides = reference.graph.inputs, port.graph.inputs
+    sides = _taken_shapes(reference), _taken_shapes(port)
     if len(sides[0]) != len(sides[1]):
         return
-    for right, own in zip(*sides, strict=True):
-        sizes = (right.shape[-1:], own.shape[-1:])
-        fixed = all(isinstance(size, int) for shape in sizes for size in shape)
-        if len(right.shape) == len(own.shape) and fixed and sizes[0] != sizes[1]:
+    for right, (name, own) in zip(sides[0].values(), sides[1].items(), strict=True):
+        fixed = all(isinstance(size, int) for shape in (right, own) for size in shape[-1:])
+        if len(right) == len(own) and fixed and right[-1:] != own[-1:]:
             what, remedy = "another number of features", "give the model that is meant to be the same"
-            got, expected = f"takes {own.shape[-1]} features", f"{right.shape[-1]}, as the reference"
-            raise ShapeError(what, f"input '{own.name}' of {port.label}", expected, got, remedy)
+            got, expected = f"takes {own[-1]} features", f"{right[-1]}, as the reference"
+            raise ShapeError(what, f"input '{name}' of {port.label}", expected, got, remedy)
+
+
+def _taken_shapes(source: Opened) -> dict[str, tuple[int | str, ...]]:
+    """The shapes of what a model takes, by name."""
+    network = source.network
+    if network.graph is None:
+        features = () if network.tokens else (network.layers[0].input_size,)
+        return {"input": ("batch", "time", *features)}
+    return {one.name: tuple(one.shape) for one in network.graph.inputs}
 
 
 def _by_position(reference: Opened, inputs: Inputs | None) -> Inputs | None:

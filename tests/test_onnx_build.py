@@ -596,12 +596,12 @@ def _other_reset(honest: Any, self: Any, x: Any, states: Any) -> Any:
 
 _MERGES = {"sum": "Mul", "ave": "Mul", "mul": "Add"}
 FAULTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "reset order": ("gru before", _wrapped(onnx_cells, "_options", _turned)),
-    "no reset order": ("two resets", _wrapped(onnx_cells, "_options", _without("linear_before_reset"))),
-    "no clip": ("peepholes and options", _wrapped(onnx_cells, "_options", _without("clip"))),
-    "no input_forget": ("peepholes and options", _wrapped(onnx_cells, "_options", _without("input_forget"))),
-    "no alpha": ("functions", _wrapped(onnx_cells, "_options", _without("activation_alpha"))),
-    "no activations": ("functions", _wrapped(onnx_cells, "_options", _without("activations"))),
+    "reset order": ("gru before", _wrapped(onnx_cells, "attributes_of", _turned)),
+    "no reset order": ("two resets", _wrapped(onnx_cells, "attributes_of", _without("linear_before_reset"))),
+    "no clip": ("peepholes and options", _wrapped(onnx_cells, "attributes_of", _without("clip"))),
+    "no input_forget": ("peepholes and options", _wrapped(onnx_cells, "attributes_of", _without("input_forget"))),
+    "no alpha": ("functions", _wrapped(onnx_cells, "attributes_of", _without("activation_alpha"))),
+    "no activations": ("functions", _wrapped(onnx_cells, "attributes_of", _without("activations"))),
     "merged otherwise": ("merge sum", _swap(onnx_giving, "_MERGES", _MERGES)),
     "merged otherwise at the end": ("merge ave at the end", _swap(onnx_giving, "_MERGES", _MERGES)),
     "halves swapped": ("merge None", _wrapped(onnx_giving, "_selected", _ways_swapped)),

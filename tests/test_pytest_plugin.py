@@ -492,6 +492,7 @@ def test_every_engine_can_be_asked_for() -> None:
 def test_the_backend_that_keras_would_take(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delitem(sys.modules, "keras", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
     (tmp_path / "keras.json").write_text('{"backend": "openvino"}')
     assert [one.got for one in missing(["keras"])] == ([] if installed("openvino") else ["no module named 'openvino'"])
     monkeypatch.setenv("KERAS_BACKEND", "torch")
