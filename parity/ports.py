@@ -11,7 +11,7 @@ from parity.diagnosis.sides import has_both_sides
 from parity.errors import ParityError, Problem, ShapeError, UnsupportedError
 from parity.files import weights_alone
 from parity.frameworks import owner
-from parity.graph.inputs import random_graph_inputs
+from parity.graph.inputs import input_of_chain, random_graph_inputs
 from parity.graph.lengths import lengths_for
 from parity.network import Network, Recurrent
 from parity.network.attaching import network_of_graph
@@ -106,11 +106,9 @@ def _check_features(reference: Opened, port: Opened) -> None:
 
 def _taken_shapes(source: Opened) -> dict[str, tuple[int | str, ...]]:
     """The shapes of what a model takes, by name."""
-    network = source.network
-    if network.graph is None:
-        features = () if network.tokens else (network.layers[0].input_size,)
-        return {"input": ("batch", "time", *features)}
-    return {one.name: tuple(one.shape) for one in network.graph.inputs}
+    graph = source.network.graph
+    taken = (input_of_chain(source.network),) if graph is None else graph.inputs
+    return {one.name: one.shape for one in taken}
 
 
 def _by_position(reference: Opened, inputs: Inputs | None) -> Inputs | None:

@@ -14,6 +14,8 @@ import pytest
 from nbclient import NotebookClient
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from tests.legibility import CONTRAST
+
 ROOT = Path(__file__).parents[1]
 
 SCRIPT = "</td><script>throw 'broken'</script>"
@@ -148,27 +150,14 @@ def show(drawn: dict[str, str], browser: Browser, tmp_path: Path) -> Iterator[Sh
         context.close()
 
 
-CONTRASTS = """() => {
-    const parse = colour => colour.match(/[\\d.]+/g).map(Number);
-    const light = colour => parse(colour).slice(0, 3)
-        .map(part => part / 255)
-        .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
-    const contrast = (one, other) => {
-        const [high, low] = [light(one), light(other)].sort((a, b) => b - a);
-        return (high + 0.05) / (low + 0.05);
-    };
-    const behind = element => {
-        for (let at = element; at; at = at.parentElement) {
-            const colour = getComputedStyle(at).backgroundColor;
-            if ((parse(colour)[3] ?? 1) > 0) return colour;
-        }
-    };
-    const ownText = element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+CONTRASTS = (
+    f"() => {{{CONTRAST}"
+    + """
     return [...document.querySelectorAll(".parity-view *")]
         .filter(element => ownText(element) && !element.closest("style") && element.getClientRects().length)
         .map(element => [contrast(getComputedStyle(element).color, behind(element)), element.textContent.trim().slice(0, 40)]);
 }"""
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -46,6 +46,7 @@ from parity.report.padding import mask_record
 from parity.report.page import embed
 from parity.running import runner
 from parity.sources import Opened
+from tests.legibility import CONTRAST
 
 ENGINES = ["torch", "onnxruntime"]
 MOST_BYTES = 150_000
@@ -318,23 +319,9 @@ def test_nothing_overflows(show: Any, case: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-CONTRASTS = """() => {
-    const parse = colour => colour.match(/[\\d.]+/g).map(Number);
-    const light = colour => parse(colour).slice(0, 3)
-        .map(part => part / 255)
-        .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
-    const contrast = (one, other) => {
-        const [high, low] = [light(one), light(other)].sort((a, b) => b - a);
-        return (high + 0.05) / (low + 0.05);
-    };
-    const behind = element => {
-        for (let at = element; at; at = at.parentElement) {
-            const colour = getComputedStyle(at).backgroundColor;
-            if ((parse(colour)[3] ?? 1) > 0) return colour;
-        }
-    };
-    const ownText = element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+CONTRASTS = (
+    f"() => {{{CONTRAST}"
+    + """
     const texts = [...document.querySelectorAll("body *")].filter(element =>
         ownText(element) && !element.closest("script, .unseen, .anchor, title, desc") && element.getClientRects().length);
     const found = texts.map(element => {
@@ -346,6 +333,7 @@ CONTRASTS = """() => {
     document.querySelectorAll("rect.gate:not(.pattern)").forEach(box => found.push([contrast(ink, fill(box)), "gate"]));
     return found;
 }"""
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

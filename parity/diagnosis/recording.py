@@ -18,6 +18,7 @@ from parity.diagnosis.suspects import RecordedSuspect
 from parity.errors import ParityError, ShapeError
 from parity.files.npz_file import read_inputs
 from parity.graph.graph import GraphInput
+from parity.graph.inputs import input_of_chain
 from parity.result import Inputs, as_numbers
 from parity.sources import Opened
 
@@ -75,12 +76,7 @@ class Recording:
         Args:
             first: the right model.
         """
-        if first.network.graph is not None:
-            wanted = first.graph.inputs
-        else:
-            network = first.network
-            features = () if network.tokens else (network.layers[0].input_size,)
-            wanted = (GraphInput("input", ("batch", "time", *features)),)
+        wanted = first.graph.inputs if first.network.graph is not None else (input_of_chain(first.network),)
         given = _by_shape(wanted, self.inputs)
         if len(wanted) != 1 or isinstance(given, Mapping):
             return replace(self, inputs=given)

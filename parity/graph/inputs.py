@@ -12,11 +12,18 @@ from parity.graph.graph import Graph, GraphInput, Node, Wire
 from parity.graph.lengths import shown
 from parity.graph.operations import Cast, Constant, Elementwise, ExpandDims, Range, Reduction, Reshape, Squeeze
 from parity.graph.reading_notes import beyond_limits
+from parity.network import Network
 from parity.recurrent import Array
 from parity.result import Inputs, as_numbers
 
 _KINDS = {"float32": "numbers", "int64": "integers", "bool": "truth values"}
 _USUAL_VOCABULARY = 10
+
+
+def input_of_chain(network: Network) -> GraphInput:
+    """What a chain of layers takes: (batch, time) tokens, or (batch, time, features)."""
+    features = () if network.tokens else (network.layers[0].input_size,)
+    return GraphInput("input", ("batch", "time", *features))
 
 
 def check_graph_inputs(graph: Graph, inputs: Inputs, dtype: str = "float32") -> dict[str, Array]:
@@ -272,4 +279,4 @@ def _input(graph: Graph, wire: Wire) -> GraphInput:
     return next(one for one in graph.inputs if one.name == wire.node)
 
 
-__all__ = ["check_graph_inputs", "masked_inputs", "random_graph_inputs", "step_counts"]
+__all__ = ["check_graph_inputs", "input_of_chain", "masked_inputs", "random_graph_inputs", "step_counts"]

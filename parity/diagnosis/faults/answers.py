@@ -230,21 +230,15 @@ def _last_for_mean(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
             continue
         code = f"y = output.{operation.function}(1)", f"y = keras.ops.{operation.function}(output, axis=1)"
         belongs = f"the {operation.function} over all steps belongs"
-        yield Fault(
-            f"last step in place of the {operation.function}",
-            f"takes the last step, where {belongs}",
-            Place(layer.name),
-            partial(_last_there, name=node.name, taker=taker.name),
-            (CallRepair(layer.name, "output", *code),),
-            rank=29,
-            shows=_STEPS,
-        )
+        ways = [("the last step", _last_there)]
         if layer.bidirectional and layer.merge_mode == "concat":
+            ways.append(("the final states of both directions", _final_there))
+        for taken, replay in ways:
             yield Fault(
                 f"last step in place of the {operation.function}",
-                f"takes the final states of both directions, where {belongs}",
+                f"takes {taken}, where {belongs}",
                 Place(layer.name),
-                partial(_final_there, name=node.name, taker=taker.name),
+                partial(replay, name=node.name, taker=taker.name),
                 (CallRepair(layer.name, "output", *code),),
                 rank=29,
                 shows=_STEPS,
