@@ -11,8 +11,8 @@ from typing import Any, Literal
 from parity.errors import FormatError
 from parity.judge import REFERENCE
 from parity.record_words import pair_name, row_name
-from parity.report.numbers import number, spell
 from parity.report.record import Record, read_record
+from parity.spelling import number, spell_ascii
 
 Kind = Literal["better", "worse", "new", "gone", "padding"]
 
@@ -330,14 +330,10 @@ def _told(change: Kind, then: Record | None, now: Record | None) -> Change:
             if old.verdict != new.verdict
             else f"{change}, {new.verdict} as before"
         )
-        what = f"{verdicts}: {_spelt(old)} floors then, {_spelt(new)} now, {row['limit']:g} allowed"
+        floors = [spell_ascii(value) for value in (old.times_floor, new.times_floor, row["limit"])]
+        what = f"{verdicts}: {floors[0]} floors then, {floors[1]} now, {floors[2]} allowed"
     text = f"{row_name(row)}, {pair_name(row)}: {what}"
     return Change(change, row["rule"], row["quantity"], row["left"], row["right"], old, new, text)
-
-
-def _spelt(measured: Measured) -> str:
-    """Its floors, in characters that every terminal has."""
-    return spell(measured.times_floor) if math.isfinite(number(measured.times_floor)) else str(measured.times_floor)
 
 
 def _versions(record: Record) -> dict[str, str]:

@@ -37,6 +37,7 @@ from parity.running import (
 )
 from parity.shown import html_of
 from parity.sources import Opened, Source, open_source
+from parity.spelling import named_apart
 from parity.weights_apart import weights_apart
 from parity.worker import ProcessRunner, warm
 
@@ -404,11 +405,7 @@ def _better_apart(source: Opened, engine: str) -> bool:
 
 
 def _label(source: Opened, engine: str, opened: tuple[Opened, ...], taken: Mapping[str, object]) -> str:
-    label = engine if len(opened) == 1 and engine != REFERENCE else f"{source.label} ({engine})"
-    number, unique = 2, label
-    while unique in taken:
-        number, unique = number + 1, f"{label} #{number}"
-    return unique
+    return named_apart(engine if len(opened) == 1 and engine != REFERENCE else f"{source.label} ({engine})", taken)
 
 
 class _Aligned:

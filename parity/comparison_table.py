@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,10 +14,11 @@ from parity.comparison import Comparison
 from parity.findings import describe
 from parity.judge import LIMIT, REFERENCE, Row
 from parity.record_words import cause_in_words
-from parity.report.numbers import TIMES, number, spell
+from parity.report.numbers import TIMES, number
 from parity.report.record import Record, make_record
 from parity.report.sections import what_ran
 from parity.sparkline import Marks, marks_for, spark
+from parity.spelling import spell_ascii
 from parity.terminal import console, plain
 
 _WIDE = 140
@@ -117,8 +117,9 @@ def _matrix(comparison: Comparison, width: int) -> Table:
 def _show_key(comparison: Comparison, out: Console) -> None:
     asked = comparison.asked["inputs"]
     own = "random inputs; your own: --inputs x.npz" if asked == "random" else f"inputs: {asked}"
+    limits = f"allowed {spell_ascii(LIMIT)} against the reference, {spell_ascii(2 * LIMIT)} between engines"
     out.print(
-        f"x: in units of the float32 floor; allowed {LIMIT:g} against the reference, {2 * LIMIT:g} between engines. {_shown(own)}",
+        f"x: in units of the float32 floor; {limits}. {_shown(own)}",
         soft_wrap=True,
         style="dim",
     )
@@ -142,7 +143,7 @@ def _cell(row: Row | None) -> str:
         return ""
     sign, style = _SIGNS[row.verdict]
     mark = "" if row.verdict == "agree" else f" {sign}"
-    return f"[{style}]{row.max_error:.1e} ({_floors(row.times_floor)}){mark}[/]"
+    return f"[{style}]{spell_ascii(row.max_error, 2)} ({_floors(row.times_floor)}){mark}[/]"
 
 
 def error_lines(record: Mapping[str, Any], width: int, marks: Marks) -> Iterator[str]:
@@ -210,7 +211,7 @@ def _floors(value: float) -> str:
         >>> _floors(0.1876), _floors(190.4), _floors(float("inf"))
         ('0.19x', '190x', 'infx')
     """
-    return "infx" if math.isinf(value) else f"{spell(value, 2)}x"
+    return f"{spell_ascii(value, 2)}x"
 
 
 def _value(value: Any) -> float | None:

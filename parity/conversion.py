@@ -1,8 +1,9 @@
-"""A model file to a model file of another format."""
+"""A model to a model file of a format."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +44,10 @@ def convert(
     inputs: Any = None,
     partial: bool = False,
 ) -> Path:
-    """Convert a file to another format, by suffix; no framework is imported. Or any source to code: a folder.
+    """Convert a source to a file, by its suffix; from a file to a file no framework is imported. Or any source to code: a folder.
 
     Args:
-        source_path: any model file that `read` opens; with `to` also a live model or module.
+        source_path: a model file, a live model or module, or a `Network`, which `read` and `Diagnosis.repaired` give.
         target_path: the file to write; its suffix says the format. With `to`, the folder to write.
         overwrite: whether an existing target may be replaced; in a folder, the files of the same names.
         verify: read the new file back before it gets its name: its network must be the source's, weights bit for bit, or the float64
@@ -69,13 +70,24 @@ def convert(
         >>> torch.save(torch.nn.GRU(3, 5).state_dict(), os.path.join(folder, "gru.pt"))
         >>> convert(os.path.join(folder, "gru.pt"), os.path.join(folder, "gru.safetensors")).name
         'gru.safetensors'
+        >>> convert(torch.nn.LSTM(3, 5), os.path.join(folder, "lstm.keras")).name
+        'lstm.keras'
     """
     if to is None:
-        return write_converted(read_file(source_path), source_path, target_path, overwrite, verify).path
+        network, label = _described(source_path, inputs)
+        return write_converted(network, label, target_path, overwrite, verify).path
     from parity.graph.folder import write_code  # the writers of code are not needed for files
 
     opened = open_source(source_path, partial=True, inputs=inputs)
     return write_code(opened, to, Path(target_path), partial, overwrite, verify).folder
+
+
+def _described(source: Source, inputs: Any) -> tuple[Network, str | Path]:
+    """What is written, and what it is called."""
+    if isinstance(source, (str, os.PathLike)):
+        return read_file(Path(source)), Path(source)
+    opened = open_source(source, partial=True, inputs=inputs)
+    return opened.network, opened.path or opened.label
 
 
 def write_converted(

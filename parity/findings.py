@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from parity.judge import REFERENCE, Judgement, Row, Verdict
 from parity.recurrent import Array
 from parity.result import Result, State
 from parity.sources import Opened
+from parity.spelling import named_apart, spell, spell_ascii
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,6 +40,11 @@ class Findings:
     notes: tuple[str, ...] = ()
     mask: Array | None = None
     states: Mapping[str, State] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each source is called: its label, and where several have one label, the framework that it belongs to, too."""
+        return _told_apart(self.sources)
 
     @property
     def verdict(self) -> Verdict:
@@ -78,7 +84,7 @@ class Findings:
                 differing.setdefault((row.left, row.right), []).append(row)
         return tuple(
             f"{left} and {right} differ in what padding holds, a convention that is not judged: "
-            + ", ".join(f"{row.quantity} by up to {row.padding_error:.3g}" for row in rows)
+            + ", ".join(f"{row.quantity} by up to {spell_ascii(row.padding_error)}" for row in rows)
             for (left, right), rows in differing.items()
         )
 
@@ -95,14 +101,26 @@ class Findings:
         return found.get("batch", 1), found.get("time")
 
     @property
+    def times(self) -> tuple[int, ...]:
+        """The steps of every time axis that the inputs have, each length once, in their order; none for a model without steps."""
+        if not isinstance(self.inputs, dict):
+            return self.inputs.shape[1:2]
+        graph = self.sources[0].graph
+        found = [
+            int(n)
+            for one in graph.inputs
+            for word, n in zip(one.shape, self.inputs[one.name].shape, strict=True)
+            if isinstance(word, str) and f"_{word}".endswith("_time")
+        ]
+        return tuple(dict.fromkeys(found))
+
+    @property
     def size(self) -> str:
         """Samples and steps in words."""
-        batch, time = self.sizes
-        return (
-            f"{batch} sample{'s' if batch > 1 else ''}"
-            if time is None
-            else f"{batch} x {time} step{'s' if time > 1 else ''}"
-        )
+        batch, times = self.sizes[0], self.times
+        if not times:
+            return f"{batch} sample{'s' if batch > 1 else ''}"
+        return f"{batch} x {' and '.join(map(str, times))} step{'s' if max(times) > 1 else ''}"
 
     @property
     def sentence(self) -> str:
@@ -119,11 +137,21 @@ class Findings:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
+def _told_apart(sources: Sequence[Opened]) -> tuple[str, ...]:
+    labels = [source.label for source in sources]
+    found: list[str] = []
+    for source in sources:
+        engine = source.engine or REFERENCE
+        name = f"{source.label} ({engine})" if labels.count(source.label) > 1 else source.label
+        found.append(named_apart(name, found))
+    return tuple(found)
+
+
 def _times(row: Row) -> str:
     """How far off, in floors; without measure where rounding makes no difference, or where a side is no number."""
     if np.isfinite(row.times_floor):
-        return f"{row.times_floor:.3g} times the float32 floor"
-    return f"a difference of {row.max_error:.3g}, beyond any multiple of the float32 floor"
+        return f"{spell_ascii(row.times_floor)} times the float32 floor"
+    return f"a difference of {spell_ascii(row.max_error)}, beyond any multiple of the float32 floor"
 
 
 _HOW = {"run": "over the run", "one step": "after one step", "layer": "on the inputs that it got"}
@@ -137,11 +165,10 @@ def describe(row: Row) -> str:
     place = ", ".join(f"{axis} {position}" for axis, position in row.place.items())
     worst = ", ".join(f"{axis} {position}" for axis, position in row.worst.items())
     since = "" if row.first_step is None else f", from step {row.first_step} on"
-    how = _HOW[row.rule]
+    values = " and ".join(spell_ascii(value, 6) for value in row.values)
     return (
-        f"{row.quantity} of {pair} {how}: largest difference {row.max_error:.3g} at {place} "
-        f"({row.values[0]:.6g} and {row.values[1]:.6g}); largest against the floor {row.times_floor:.3g}x at {worst}, "
-        f"where {row.limit:g}x is allowed{since}"
+        f"{row.quantity} of {pair} {_HOW[row.rule]}: largest difference {spell_ascii(row.max_error)} at {place} ({values}); "
+        f"largest against the floor {spell_ascii(row.times_floor)}x at {worst}, where {spell(row.limit)}x is allowed{since}"
     )
 
 
@@ -172,15 +199,15 @@ def _judged(findings: Findings, names: list[str]) -> str:
     if bad:
         worst = max(bad, key=lambda row: row.times_floor / row.limit)
         against = sorted({row.left for row in bad if row.right == REFERENCE}) or sorted({row.left for row in bad})
-        detail = worst.note or f"{_times(worst)} in {worst.quantity}, where {worst.limit:g} is allowed"
-        basis = f"the reference of {findings.sources[0].label}"
+        detail = worst.note or f"{_times(worst)} in {worst.quantity}, where {spell(worst.limit)} is allowed"
+        basis = f"the reference of {findings.names[0]}"
         judged = {row.left for row in rows if row.rule == "layer"}
         first = _first_layers(bad, [label for label in against if label in judged])
         return f"{', '.join(against)} {'disagrees' if len(against) == 1 else 'disagree'} with {basis}: {detail}.{first}"
     if all(row.rule != "run" for row in rows):
         return f"Undecided: all of {size} is padding, so there is nothing to compare."
     most = max((row.times_floor for row in rows if row.right == REFERENCE), default=0.0)
-    measured = f"at most {most:.2g} times the float32 floor, where {rows[0].limit:g} is allowed"
+    measured = f"at most {spell_ascii(most, 2)} times the float32 floor, where {spell(rows[0].limit)} is allowed"
     if verdict == "agree":
         padding = " They differ only in padding, by convention." if findings.padding else ""
         return f"{who} {verb} with the float64 reference on {size}: {measured}.{padding}"

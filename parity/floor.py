@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from parity.network import Bidirectional, Network, Output, Recurrent
 from parity.recurrent import Array, Direction
 from parity.reference import Float64, Mask, Trajectory
-from parity.result import LayerRun, Result, State
+from parity.result import Result, State
 
 UNIT = 2.0**-24
 """Half a unit in the last place of 1.0 in float32."""
@@ -125,6 +125,7 @@ def quantities(network: Network, result: Result) -> Iterator[tuple[Quantity, Arr
     Example:
         >>> from parity.network import Recurrent
         >>> from parity.recurrent import RecurrentSpec, Weights
+        >>> from parity.result import LayerRun
         >>> spec = RecurrentSpec("gru", 2, 5)
         >>> layer = Recurrent("gru", spec, (Weights(np.zeros((3, 5, 2)), np.zeros((3, 5, 5))),))
         >>> result = Result("x", {}, {"gru": LayerRun(State(np.zeros((1, 3, 5))), np.zeros((3, 4, 1, 5)))})
@@ -233,7 +234,7 @@ def one_step(network: Network, inputs: Array, floor: Floor, seed: int = 0, repli
     chosen = np.sort(np.random.default_rng(seed).choice(candidates, min(count, candidates.size), replace=False))
     single = inputs.reshape(batch * time, 1, *inputs.shape[2:])[chosen]
     states = {
-        name: State(*(array[:, chosen].astype(np.float32) for array in path.before().arrays()))
+        name: State(*(array.astype(np.float32) for array in path.before(chosen).arrays()))
         for name, path in floor.trajectories.items()
     }
     samples = np.stack(np.unravel_index(chosen, (batch, time)), axis=1)
@@ -249,11 +250,14 @@ def _valid_everywhere(floor: Floor, batch: int, time: int) -> Mask:
 
 def _starts_within_float32(floor: Floor) -> NDArray[np.bool_]:
     """Steps, row b*time + t, that every layer begins in a state within float32's range."""
-    befores = [array for path in floor.trajectories.values() for array in path.before().arrays()]
-    within: NDArray[np.bool_] = np.logical_and.reduce(
-        [(np.abs(array) <= np.finfo(np.float32).max).all(axis=(0, 2)) for array in befores]
-    )
-    return within
+    most = np.finfo(np.float32).max
+    within = [np.ones(0, bool)]
+    batch, time = next(iter(floor.trajectories.values())).h.shape[:2]
+    for sample in range(batch):  # one at a time: of a large run, all of these states would be a copy of it
+        steps = np.arange(sample * time, (sample + 1) * time)
+        befores = [array for path in floor.trajectories.values() for array in path.before(steps).arrays()]
+        within.append(np.logical_and.reduce([(np.abs(array) <= most).all(axis=(0, 2)) for array in befores]))
+    return np.concatenate(within)
 
 
 def _affordable(network: Network, batch: int, time: int) -> int:
@@ -314,10 +318,11 @@ def _measure_rows(
     with np.errstate(over="ignore", invalid="ignore"):
         outputs, paths = network.compute(tiled, tiled_states, rounding, tiled_mask)
     all_runs = Result("replicas", outputs, {name: path.run for name, path in paths.items()})
+    trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
     result = Result(
         "reference",
-        {name: array[:batch] for name, array in outputs.items()},
-        {name: _first_rows(run, batch) for name, run in all_runs.layers.items()},
+        {name: array[:batch].copy() for name, array in outputs.items()},
+        {name: path.run for name, path in trajectories.items()},
         settings={"numpy": np.__version__, "dtype": "float64", "device": "cpu"},
     )
     spreads = {}
@@ -328,21 +333,15 @@ def _measure_rows(
         with np.errstate(invalid="ignore"):
             shown = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
         spreads[quantity.name] = filled(shown, quantity) * widening(replicas * array.shape[-1])
-    trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
     return _bands(network, result, trajectories, spreads, replicas, one_signal)
 
 
-def _first_rows(run: LayerRun, batch: int) -> LayerRun:
-    sequence = None if run.sequence is None else run.sequence[:batch]
-    last = None if run.last is None else run.last[:, :batch]
-    return LayerRun(State(*(a[:, :batch] for a in run.final.arrays())), sequence, last)
-
-
 def _first_path(path: Trajectory, batch: int) -> Trajectory:
+    """The exact run by itself: a copy, so that the replicas beside it can go."""
     initial = State(*(a[:, :batch] for a in path.initial.arrays()))
-    c = None if path.c is None else path.c[:batch]
+    c = None if path.c is None else path.c[:batch].copy()
     mask = None if path.mask is None else path.mask[:batch]
-    return Trajectory(path.directions, path.h[:batch], c, initial, mask, path.fill)
+    return Trajectory(path.directions, path.h[:batch].copy(), c, initial, mask, path.fill)
 
 
 def _bands(
@@ -466,20 +465,21 @@ def _join(network: Network, parts: list[Floor]) -> Floor:
         mask = joined(masks, 0) if masks else None
         trajectories[name] = Trajectory(path.directions, h, c, State(*initials), mask, path.fill)
         layers[name] = trajectories[name].run
+    result = Result("reference", outputs, layers, settings=first.result.settings)
+    references = {quantity.name: array for quantity, array in quantities(network, result)}
     bands = {}
     for key, band in first.bands.items():
         axis = band.quantity.axes.index("batch")
         pieces = [part.bands[key] for part in parts]
         bands[key] = Band(
             band.quantity,
-            joined([piece.reference for piece in pieces], axis),
+            references[key],
             joined([piece.floor for piece in pieces], axis),
             joined([piece.comparable for piece in pieces], axis),
             _padded(network, band.quantity, joined([piece.floor for piece in pieces], axis), trajectories),
             _joined_flags([piece.overflowed for piece in pieces], [piece.floor for piece in pieces], axis),
         )
     horizon = min((part.horizon for part in parts if part.horizon is not None), default=None)
-    result = Result("reference", outputs, layers, settings=first.result.settings)
     return Floor(result, trajectories, bands, first.replicas, horizon)
 
 

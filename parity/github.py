@@ -18,6 +18,7 @@ from parity.judge import REFERENCE
 from parity.record_words import cause_in_words, row_name
 from parity.report.numbers import TIMES, spell
 from parity.report.sections import what_ran
+from parity.terminal import plain
 
 _LEVELS = {"agree": "notice", "undecided": "warning", "disagree": "error"}
 _SIGNS = {"agree": "✅", "undecided": "❔", "disagree": "❌"}
@@ -116,6 +117,23 @@ def show_in_actions(record: Mapping[str, Any], environ: Mapping[str, str] | None
     return lines
 
 
+def refusal_in_actions(message: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    """The annotation for what could not be done at all: a file that is missing, a model that is refused.
+
+    Args:
+        message: what the user is told.
+        environ: the environment; `os.environ` if None.
+
+    Returns:
+        Lines for standard output; none elsewhere than in Actions.
+
+    Example:
+        >>> refusal_in_actions("no such file", {"GITHUB_ACTIONS": "true"}), refusal_in_actions("no such file", {})
+        (['::error title=parity::no such file'], [])
+    """
+    return [_command("error", "parity", message)] if in_actions(environ) else []
+
+
 @contextmanager
 def commands_stopped(write: Callable[[str], None], environ: Mapping[str, str] | None = None) -> Iterator[None]:
     """In Actions, have nothing that is printed inside taken for a workflow command: a name from a file may look like one.
@@ -150,7 +168,8 @@ def data_of(text: str) -> str:
         >>> data_of("50 %\nand: more")
         '50 %25%0Aand: more'
     """
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    lines = "%0D".join(plain(part.replace("%", "%25")) for part in text.split("\r"))
+    return lines.replace("\n", "%0A")
 
 
 def property_of(text: str) -> str:
@@ -169,9 +188,12 @@ def markdown(text: str) -> str:
     Example:
         >>> markdown("a|b <i> *c*\n# d")
         'a\\|b &lt;i&gt; \\*c\\* # d'
+        >>> markdown("# no heading"), markdown("1. no list")
+        ('\\# no heading', '1\\. no list')
     """
-    line = " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
-    return re.sub(r"([\\`*_{}\[\]|~$@])", r"\\\1", line)
+    line = " ".join(plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
+    line = re.sub(r"([\\`*_{}\[\]|~$@])", r"\\\1", line)
+    return re.sub(r"^(\d*)([#+.-])", r"\1\\\2", line)
 
 
 def _table(record: Mapping[str, Any]) -> Iterator[str]:
@@ -213,12 +235,13 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 
 
 __all__ = [
-    "annotations",
+    "commands_of",
     "commands_stopped",
     "data_of",
     "in_actions",
     "markdown",
     "property_of",
+    "refusal_in_actions",
     "show_in_actions",
     "summary",
 ]

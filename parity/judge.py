@@ -8,10 +8,12 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.failed import noted
-from parity.floor import Band, Floor, OneStep, Quantity, in_floors, measure, one_step, quantities
+from parity.floor import Band, Floor, OneStep, in_floors, measure, one_step, quantities
 from parity.frameworks import Runner, call
+from parity.in_blocks import Block, blocks, part
 from parity.network.graph import Network
 from parity.recurrent import Array
 from parity.result import Result, State
@@ -199,41 +201,81 @@ def row_of(rule: Rule, band: Band, left: tuple[str, Array], right: tuple[str, Ar
             None,
             note,
         )
+    seen = _Seen(band, left[1], right[1], limit)
+    for block in blocks(left[1].shape):
+        seen.look(block)
+    place, worst = seen.place, seen.worst
     with np.errstate(invalid="ignore"):
-        error = np.abs(left[1].astype(np.float64) - right[1].astype(np.float64))
-    padded = np.broadcast_to(False if band.padded is None else band.padded, error.shape)
-    finite = np.isfinite(error)
-    ratio = in_floors(error, band.floor)
-    overflowed = np.broadcast_to(False if band.overflowed is None else band.overflowed, error.shape)
-    comparable = np.broadcast_to(band.comparable, ratio.shape) & ~padded
-    judged = np.where((comparable | (~finite & ~overflowed)) & ~padded, ratio, 0.0)
-    outside = ~(judged <= limit)
-    place = np.unravel_index(int(np.argmax(np.where(padded, -1.0, np.where(finite, error, np.inf)))), error.shape)
-    worst = np.unravel_index(int(np.argmax(judged)), judged.shape)
-    verdict: Verdict = "disagree" if outside.any() else "agree" if (comparable | padded).all() else "undecided"
+        largest = abs(np.float64(left[1][place]) - np.float64(right[1][place]))
+    verdict: Verdict = "disagree" if seen.outside else "agree" if seen.all_comparable else "undecided"
     return Row(
         rule,
         band.quantity.name,
         left[0],
         right[0],
         verdict,
-        float(error[place]),
+        float(largest),
         band.quantity.place(place),
         (float(left[1][place]), float(right[1][place])),
-        float(judged[worst]),
+        seen.times_floor,
         limit,
         band.quantity.place(worst),
-        int(outside.sum()),
-        int(comparable.sum()),
-        _first_step(band.quantity, outside),
-        padding_error=float(np.where(padded, error, 0.0).max()),
-        padding_outside=int((padded & ~(ratio <= limit)).sum()),
+        seen.outside,
+        seen.comparable,
+        seen.first_step,
+        padding_error=seen.padding_error,
+        padding_outside=seen.padding_outside,
     )
 
 
-def _first_step(quantity: Quantity, outside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> int | None:
-    if "time" not in quantity.axes or not outside.any():
-        return None
-    axis = quantity.axes.index("time")
-    steps = outside.any(axis=tuple(other for other in range(outside.ndim) if other != axis))
-    return int(steps.argmax())
+class _Seen:
+    """What two sides of a quantity differ in, found block by block: none of it ever stands in memory as a whole."""
+
+    def __init__(self, band: Band, left: Array, right: Array, limit: float) -> None:
+        self._band, self._left, self._right, self._limit = band, left, right, limit
+        self._time = band.quantity.axes.index("time") if "time" in band.quantity.axes else None
+        self._largest, self.times_floor = -np.inf, -np.inf
+        self.place = self.worst = (0,) * left.ndim
+        self.outside = self.comparable = self.padding_outside = 0
+        self.all_comparable = True
+        self.first_step: int | None = None
+        self.padding_error = 0.0
+
+    def look(self, block: Block) -> None:
+        """One more block, in the order of the elements."""
+        band = self._band
+        with np.errstate(invalid="ignore"):
+            error = np.abs(self._left[block].astype(np.float64) - self._right[block].astype(np.float64))
+        padded, overflowed = (
+            np.broadcast_to(False if flags is None else part(flags, block), error.shape)
+            for flags in (band.padded, band.overflowed)
+        )
+        finite = np.isfinite(error)
+        ratio = in_floors(error, part(band.floor, block))
+        comparable = np.broadcast_to(part(band.comparable, block), error.shape) & ~padded
+        judged = np.where((comparable | (~finite & ~overflowed)) & ~padded, ratio, 0.0)
+        outside = ~(judged <= self._limit)
+        self._largest, self.place = self._larger(
+            np.where(padded, -1.0, np.where(finite, error, np.inf)), block, self._largest, self.place
+        )
+        self.times_floor, self.worst = self._larger(judged, block, self.times_floor, self.worst)
+        self.outside += int(outside.sum())
+        self.comparable += int(comparable.sum())
+        self.all_comparable = self.all_comparable and bool((comparable | padded).all())
+        if outside.any() and self._time is not None:
+            steps = outside.any(axis=tuple(axis for axis in range(outside.ndim) if axis != self._time))
+            step = block[self._time].start + int(steps.argmax())
+            self.first_step = step if self.first_step is None else min(step, self.first_step)
+        if band.padded is not None:
+            self.padding_error = float(np.maximum(self.padding_error, np.where(padded, error, 0.0).max()))
+            self.padding_outside += int((padded & ~(ratio <= self._limit)).sum())
+
+    @staticmethod
+    def _larger(
+        values: NDArray[np.float64], block: Block, largest: float, place: tuple[int, ...]
+    ) -> tuple[float, tuple[int, ...]]:
+        """The largest value so far and where it stands; the first of several."""
+        inside = np.unravel_index(int(values.argmax()), values.shape)
+        if not values[inside] > largest:
+            return largest, place
+        return float(values[inside]), tuple(own.start + int(at) for own, at in zip(block, inside, strict=True))

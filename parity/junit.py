@@ -100,7 +100,9 @@ def _details(record: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _again(record: Mapping[str, Any]) -> str:
-    return f"run it again: {record['again']['command'] or record['again']['python']}"
+    again = record["again"]["command"] or record["again"]["python"]
+    separator = "\n" if "\n" in again else " "
+    return f"run it again:{separator}{again}"
 
 
 def _properties(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

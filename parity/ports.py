@@ -134,7 +134,7 @@ def layers_of_weights(reference: Opened, port: Opened) -> tuple[tuple[tuple[Open
         port: what was opened of the port; of a state dict of several modules, which does not say how they are connected.
 
     Returns:
-        The pairs, and what is to be said of what was left out. No pairs where the port says how it is connected.
+        The pairs, and which they are in words. No pairs where the port says how it is connected.
 
     Raises:
         UnsupportedError: which layer belongs to which cannot be told; the remedy is the command that names one of each.
@@ -149,11 +149,7 @@ def layers_of_weights(reference: Opened, port: Opened) -> tuple[tuple[tuple[Open
     words = ", ".join(
         f"layer '{one.name}' of {reference.label} with '{other.name}' of {port.label}" for one, other in chosen
     )
-    taken = {other.name for _, other in chosen}
-    left = [other.name for other in port.network.layers if other.name not in taken]
-    left += [f"{one.name}.{name}".lstrip(".") for one in port.network.opaque for name in one.tensors]
-    rest = f"; the rest of {port.label} ({_some(left)}) was not looked at" if left else ""
-    return pairs, f"compared: {words}{rest}"
+    return pairs, f"compared: {words}"
 
 
 def check_connected(reference: Opened, *ports: Opened) -> None:

@@ -120,10 +120,19 @@ class Trajectory:
         shown = np.where(self._shown(self.mask), self.h, 0.0)
         return LayerRun(final, shown, self._ends(shown))
 
-    def before(self) -> State:
-        """The state before every step, (direction, batch*time, features): row b*time + t belongs to input step t of sample b."""
+    def before(self, rows: NDArray[np.intp] | None = None) -> State:
+        """The state before steps, (direction, rows, features): row b*time + t belongs to input step t of sample b.
+
+        Args:
+            rows: which of them; None for all.
+        """
+        batch, time = self.h.shape[:2]
+        rows = np.arange(batch * time) if rows is None else rows
         return State(
-            *(self._shifted(states, start) for states, start in zip(self._states(), self.initial.arrays(), strict=True))
+            *(
+                self._shifted(states, start, rows)
+                for states, start in zip(self._states(), self.initial.arrays(), strict=True)
+            )
         )
 
     def _states(self) -> Iterator[Float64]:
@@ -142,12 +151,16 @@ class Trajectory:
         seen = [np.logical_or.accumulate(mask[:, turn], axis=1)[:, turn] for turn in map(_turn, self.directions)]
         return np.stack(seen, axis=2)[..., None]
 
-    def _shifted(self, states: Float64, start: Array) -> Float64:
+    def _shifted(self, states: Float64, start: Array, rows: NDArray[np.intp]) -> Float64:
+        time = states.shape[1]
+        samples, steps = np.divmod(rows, time)
         shifted = []
         for index, direction in enumerate(self.directions):
-            first, path = start[index][:, None], states[:, :, index]
-            steps = [first, path[:, :-1]] if direction == "forward" else [path[:, 1:], first]
-            shifted.append(np.concatenate(steps, axis=1).reshape(-1, states.shape[-1]))
+            earlier = steps - 1 if direction == "forward" else steps + 1
+            first = (earlier < 0) | (earlier == time)
+            found = states[samples, np.where(first, 0, earlier), index]
+            found[first] = start[index][samples[first]]
+            shifted.append(found)
         return np.stack(shifted)
 
 

@@ -1,9 +1,10 @@
-"""How an object shows itself in a notebook. What draws it stands above everything that can be drawn, and is loaded when something is."""
+"""How an object shows itself in a notebook, or as a page: what draws it stands above everything that can be drawn, and is loaded then."""
 
 from __future__ import annotations
 
 import importlib
 from html import escape
+from pathlib import Path
 
 _DRAWN_IN = "notebook"
 """The module, looked up by its name when it is needed, as those of the public names are."""
@@ -16,6 +17,10 @@ _DRAWN_BY = {
     "Transfer": "transfer_html",
 }
 """Kinds of objects, and the functions that draw them there."""
+
+
+_PAGES = {"Transfer": ("report.mapping", "transfer_page")}
+"""Kinds of objects that have a page, and where the function stands that draws it."""
 
 
 def html_of(shown: object) -> str:
@@ -35,4 +40,21 @@ def html_of(shown: object) -> str:
     return drawn
 
 
-__all__ = ["html_of"]
+def save_page(shown: object, path: Path, overwrite: bool = False) -> Path:
+    """Write an object as a page.
+
+    Args:
+        shown: of a kind that has a page.
+        path: of the file.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        ParityError: the file exists and `overwrite` is False, or cannot be written.
+    """
+    module, function = _PAGES[type(shown).__name__]
+    page: str = getattr(importlib.import_module(f"parity.{module}"), function)(shown)
+    written: Path = importlib.import_module("parity.report").write_text(path, page, overwrite)
+    return written
+
+
+__all__ = ["html_of", "save_page"]

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from parity.spelling import spell_ascii
+
 if TYPE_CHECKING:
     from parity.comparison import Comparison
     from parity.diagnosis import Diagnosis
@@ -180,9 +182,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     place, worst = (
         ", ".join(f"{axis} {position}" for axis, position in found.items()) for found in (row.place, row.worst)
     )
-    values = f"{row.values[0]:.6g} and {row.values[1]:.6g}"
-    floors = f"{row.times_floor:.3g}x, {row.limit:g}x allowed"
-    return (row.quantity, who, row.rule, f"{row.max_error:.3g}", place, values, floors, worst)
+    values = f"{spell_ascii(row.values[0], 6)} and {spell_ascii(row.values[1], 6)}"
+    floors = f"{spell_ascii(row.times_floor)}x, {spell_ascii(row.limit)}x allowed"
+    return (row.quantity, who, row.rule, spell_ascii(row.max_error), place, values, floors, worst)
 
 
 def _visible(text: str) -> str:

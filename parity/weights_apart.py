@@ -36,7 +36,7 @@ def weights_apart(first: Network, other: Network, label: str) -> str | None:
         for name, left, right in _pairs(mine, theirs):
             if np.array_equal(left, right):
                 equal += 1
-            elif _same_numbers(left, right):
+            elif same_numbers(left, right):
                 moved.append(f"{name} of layer '{theirs.name}'")
             else:
                 changed.append(f"{name} of layer '{theirs.name}'")
@@ -64,7 +64,7 @@ def _pairs(mine: Recurrent, theirs: Recurrent) -> Iterator[tuple[str, Array, Arr
             yield f"{way}.{name}", zeros if ours is None else ours, zeros if others is None else others
 
 
-def _same_numbers(left: Array, right: Array) -> bool:
+def same_numbers(left: Array, right: Array) -> bool:
     """Whether two arrays of one shape hold the same numbers, each as often, to a few roundings."""
     if left.size > _MOST_SORTED:
         return False

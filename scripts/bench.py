@@ -1,4 +1,4 @@
-"""Measures what the README states: python scripts/bench.py [copies] [compare] [help] [grid] [files] [large] [code]; all of them by default.
+"""Measures what the README states: python scripts/bench.py [copies] [compare] [help] [grid] [files] [large] [code] [page]; all by default.
 
 Every figure is a ratio of two things timed in turn, so that a machine whose speed drifts does no harm; medians of several rounds.
 """
@@ -23,6 +23,7 @@ import numpy as np
 import typer
 from benching.code import code
 from benching.diagnosing import diagnosing
+from benching.pages import pages
 from grid.cases import FRAMEWORKS, Config, configurations
 from grid.judging import CONVERTERS
 from rich.console import Console
@@ -305,6 +306,7 @@ PARTS = {
     "grid": cases,
     "files": files,
     "large": large,
+    "page": pages,
 }
 """The code comes first, while no framework is imported."""
 
@@ -312,7 +314,7 @@ PARTS = {
 def main(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(help="code, copies, diagnose, compare, help, grid, files, large; all by default."),
+        typer.Argument(help="code, copies, diagnose, compare, help, grid, files, large, page; all by default."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each whole process is run.")] = 5,
 ) -> None:

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from mutating.judging import BLIND_GOOD, GOOD, STATUSES, Verdict, judged
+from mutating.judging import BLIND_GOOD, GOOD, REPAIRS, STATUSES, Verdict, judged
 from mutating.planning import ENGINES, KINDS, Task, arounds, blind, healthy, pairs, reals, singles, wholes
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,29 +68,32 @@ def warm_up() -> None:
         importlib.import_module("keras")
 
 
-def judge(task: Task) -> Verdict:
+def judge(task: Task, repairs: bool = False) -> Verdict:
     """One task, from the models to the verdict."""
-    return judged(task.subject(), task.title, task.way, task.sort == "pair")
+    return judged(task.subject(), task.title, task.way, task.sort == "pair", repairs)
 
 
-def outcomes(tasks: Sequence[Task], jobs: int, seconds: float = float("inf")) -> Iterator[Judged]:
+def outcomes(
+    tasks: Sequence[Task], jobs: int, seconds: float = float("inf"), repairs: bool = False
+) -> Iterator[Judged]:
     """Every task with its verdict, as they get ready.
 
     Args:
         tasks: in any order.
         jobs: processes; with 1 all is done in this one.
         seconds: after which no more are begun, with one process.
+        repairs: whether the kinds of repairs are counted.
     """
     if jobs == 1:
         end = time.perf_counter() + seconds
         for task in tasks:
             if time.perf_counter() > end:
                 return
-            yield task, judge(task)
+            yield task, judge(task, repairs)
         return
     # A fork of a process in which TensorFlow or torch has run hangs.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), warm_up) as pool:
-        waiting = {pool.submit(judge, task): task for task in tasks}
+        waiting = {pool.submit(judge, task, repairs): task for task in tasks}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
 
@@ -122,6 +125,9 @@ def show(found: Sequence[Judged], console: Console) -> None:
         own = [(task, verdict) for task, verdict in found if task.sort == sort]
         if own:
             console.print(_table(sort, own))
+    kinds = Counter(verdict.repair for _, verdict in found if verdict.repair)
+    if kinds:
+        console.print(f"repairs: {', '.join(f'{kinds[kind]} {kind}' for kind in REPAIRS)}")
     for task, verdict in found:
         if verdict.status not in (BLIND_GOOD if task.sort == "blind" else GOOD):
             console.print(
@@ -173,6 +179,10 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="A sample of about a minute: one small model for each fault, few pairs.")
     ] = False,
+    repairs: Annotated[
+        bool,
+        typer.Option("--repairs", help="Count the repairs of live suspects: patches, and models that are replaced."),
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every verdict here.")] = None,
 ) -> None:
@@ -191,7 +201,7 @@ def main(
         bar = progress.add_task("faults", total=len(tasks))
         if jobs == 1:
             warm_up()
-        for pair in outcomes(tasks, jobs, QUICK_SECONDS if quick else float("inf")):
+        for pair in outcomes(tasks, jobs, QUICK_SECONDS if quick else float("inf"), repairs):
             found.append(pair)
             progress.update(bar, advance=1, description=pair[1].title[:40])
     show(found, console)

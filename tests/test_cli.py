@@ -415,15 +415,6 @@ def test_an_engine_that_is_not_installed(
     assert "torch left out" in out
 
 
-@pytest.mark.parametrize("command", ["", "inspect", "convert", "compare", "explain", "report"])
-def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, *([command] if command else []), "--help")
-    assert code == 0
-    assert "Usage: parity" in out
-    if not command:
-        assert "0 agree or done, 1 disagree, 2 bad input" in out
-
-
 def test_assert_parity_is_the_comparison_in_words() -> None:
     module, wrong = torch.nn.LSTM(3, 5), torch.nn.LSTM(3, 5)
     with pytest.raises(AssertionError, match=r"disagrees with the reference.*\n.*largest difference") as caught:

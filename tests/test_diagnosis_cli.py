@@ -49,10 +49,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     right = filled(keras.Sequential([keras.Input((None, FEATURES)), *layers]))
     right.save(made / "model.keras")
     np.savez(made / "weights.npz", *right.get_weights())
-    head = {"head.weight": torch.rand(OUT, UNITS), "head.bias": torch.rand(OUT)}
+    kernel, bias = right.get_weights()[-2:]
+    head = {"head.weight": torch.from_numpy(kernel.T.copy()), "head.bias": torch.from_numpy(bias)}
+    other = {**head, "head.weight": torch.rand(OUT, UNITS)}
     for name, wrong in (("good", False), ("port", True)):
         torch.save({**tensors(made / "model.keras", 0, "gru", wrong), **head}, made / f"{name}.pt")
-    save_file({**tensors(made / "model.keras", 0, "gru", wrong=True), **head}, made / "port.safetensors")
+    torch.save({**tensors(made / "model.keras", 0, "gru"), **other}, made / "head.pt")
+    torch.save({**tensors(made / "model.keras", 0, "gru"), **head, "more.weight": torch.rand(2, 2)}, made / "more.pt")
+    save_file({**tensors(made / "model.keras", 0, "gru", wrong=True), **other}, made / "port.safetensors")
     both = {f"{name}.gru.{key}": one for name in "ab" for key, one in nn.GRU(FEATURES, UNITS).state_dict().items()}
     torch.save(both, made / "both.pt")
     of_two_layers().save(made / "two.keras")
@@ -95,8 +99,21 @@ def test_the_only_recurrent_layer_of_a_state_dict_is_taken(suffix: str) -> None:
     done = run("diagnose", "model.keras", f"port.{suffix}", "--no-pairs")
     assert done.exit_code == 1
     assert "has the gates of its recurrent kernel in the order" in done.stdout
-    said = f"note: compared: layer 'enc' of model.keras with 'gru' of port.{suffix}; the rest of port.{suffix} (head."
-    assert said in done.stdout
+    assert f"note: compared: layer 'enc' of model.keras with 'gru' of port.{suffix}\n" in done.stdout
+    wrong = f"note: as well: port.{suffix} has other numbers in head.weight than the right model's only weight of these sizes"
+    assert (wrong in done.stdout) == (suffix == "safetensors"), done.stdout
+
+
+def test_the_tensors_around_a_layer_are_looked_up() -> None:
+    right = run("diagnose", "model.keras", "good.pt")
+    assert "note: the numbers of head.weight, head.bias are the right model's" in right.stdout
+    wrong = run("diagnose", "model.keras", "head.pt")
+    assert wrong.exit_code == 1
+    assert wrong.stdout.startswith("CAUSE head.pt has other numbers in head.weight than"), wrong.stdout
+    assert "(layer 'out', input kernel)" in wrong.stdout
+    untold = run("diagnose", "model.keras", "more.pt")
+    assert untold.exit_code == 3, "nobody knows what it is"
+    assert untold.stdout.splitlines()[0].endswith("there is nothing to explain; not compared: more.weight.")
 
 
 def test_a_right_state_dict_agrees_and_masks_are_not_spoken_of() -> None:
@@ -104,6 +121,16 @@ def test_a_right_state_dict_agrees_and_masks_are_not_spoken_of() -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("ok ")
     assert "masked by value" not in done.stdout
+
+
+def test_the_library_compares_the_layers_of_weights_too() -> None:
+    found = parity.diagnose("two.keras", "two.pt", pairs=False)
+    assert found.found
+    assert found.where[0].layer == "dec"
+    assert found.notes[0].startswith("compared: layer 'enc' of two.keras with 'a' of two.pt, layer 'dec'")
+    with pytest.raises(ParityError, match="these are for one layer"):
+        parity.diagnose("two.keras", "two.pt", lengths=[3, 2, 1, 1])
+    assert parity.diagnose("model.keras", "good.pt").agrees
 
 
 def test_several_layers_are_compared_in_order() -> None:

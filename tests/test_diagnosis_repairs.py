@@ -316,9 +316,8 @@ def test_what_only_the_own_code_can_mend() -> None:
     x = np.random.default_rng(1).normal(size=(4, 9, 3)).astype("float32")
     found = diagnose(right, wrong, inputs=x)
     assert found.found, found.cause
-    assert found.repair.startswith(
-        "# this replaces your model by one that parity writes from the reference; in your own code:"
-    )
+    assert found.replaces
+    assert found.repair.startswith("# This is to be changed in your own code; no lines do it from outside:")
     assert "torch.cat([h_n[-2], h_n[-1]], dim=-1)" in found.repair
     assert "copy.deepcopy(reference)" in found.repair
     assert parity.compare(right, found.repaired(), inputs=x).ok

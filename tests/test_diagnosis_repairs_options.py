@@ -206,7 +206,7 @@ def checked(found: Diagnosis, mistake: Mistake, reference: Any, suspect: Any) ->
     assert found.found, str(found)
     assert found.faults[0].name == mistake.fault, str(found)
     assert mistake.line in found.repair, found.repair
-    assert ("parity.to_" in found.repair or "deepcopy" in found.repair) == (not mistake.line), found.repair
+    assert found.replaces == (not mistake.line), found.repair
     assert parity.compare(reference, found.repaired(), inputs=X).ok, found.repair
     names = {"reference": reference, "suspect": suspect}
     exec(found.repair, names)
@@ -307,6 +307,43 @@ def test_code_of_ones_own_is_said_in_words_and_the_model_taken_anew() -> None:
     checked(found, Mistake(lambda: right, lambda: wrong, "step in place of the final state", ""), right, wrong)
 
 
+class Read(nn.Module):
+    """A layer, what is read of it, and how it begins."""
+
+    def __init__(self, read: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], begin: float = 0.0) -> None:
+        super().__init__()
+        self.gru = nn.GRU(FEATURES, UNITS, batch_first=True)
+        self.read, self.begin = read, begin
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, h = self.gru(x, torch.full((1, x.shape[0], UNITS), self.begin))
+        return self.read(y, h)
+
+
+def final(_: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    return h[0]
+
+
+WRAPPED = "suspect = Mended(suspect)"
+CODE = {
+    "mean over time": (lambda y, _: y.mean(1), ""),
+    "max over time": (lambda y, _: y.max(1).values, ""),
+    "output negated": (lambda _, h: -h[0], WRAPPED),
+    "output scaled": (lambda _, h: 2.5 * h[0], WRAPPED),
+    "units reversed": (lambda _, h: h[0].flip(-1), WRAPPED),
+    "initial state that is not zero": (final, ""),
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_mistakes_in_code_of_ones_own(name: str) -> None:
+    torch.manual_seed(3)
+    read, line = CODE[name]
+    right, wrong = Read(final).eval(), Read(read, float(read is final)).eval()
+    wrong.load_state_dict(right.state_dict())
+    checked(diagnose(right, wrong, X, pairs=False), Mistake(lambda: right, lambda: wrong, name, line), right, wrong)
+
+
 def test_places_of_layers_with_one_direction() -> None:
     right, wrong = (nn.GRU(FEATURES, UNITS, batch_first=True) for _ in range(2))
     state = dict(right.state_dict())
@@ -375,7 +412,10 @@ def test_an_exported_onnx_file_is_mended_and_named_in_its_own_letters(tmp_path: 
     assert parity.compare(kept, names["suspect"], inputs=X).ok
     assert "np.split" in found.repair
     assert found.repair.count("np.split") == 1, found.repair
-    assert found.repair.endswith(f"# check: parity compare {kept} {tmp_path / 'port-mended.onnx'}\n")
+    assert names["suspect"] == str(tmp_path / "port-mended.onnx")
+    assert found.repair.endswith(
+        f"# check: assert parity.diagnose({kept!r}, suspect, inputs=inputs).agrees  # with the inputs that you gave\n"
+    )
     with pytest.raises(FileExistsError):
         exec(found.repair, {})
 
@@ -444,7 +484,9 @@ def test_a_layer_inside_a_file_of_tensors(suffix: str, tmp_path: Path) -> None:
     exec(found.repair, names)
     mended = layer_named(open_source(names["suspect"], partial=True), "gru")
     assert parity.compare(layer_named(open_source(kept), "enc"), mended).ok
-    assert "--layer enc --layer gru" in found.repair
+    (check,) = (line for line in found.repair.splitlines() if line.startswith("# check: "))
+    assert "if one.name == 'gru')" in check
+    exec(check.removeprefix("# check: "), names | {"parity": parity})
 
 
 def test_a_state_dict_of_a_gru_that_torch_has_not(tmp_path: Path) -> None:
@@ -464,7 +506,7 @@ def test_a_state_dict_of_a_gru_that_torch_has_not(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "port.pt")
     found = diagnose(parity.read(right).recurrent[0], str(tmp_path / "port.pt"))
     assert "torch.nn.GRU has no reset_after=False" in found.repair
-    assert "suspect = parity.to_torch(reference)" in found.repair
+    assert "parity.convert(reference, suspect)" in found.repair
     assert parity.compare(parity.read(right).recurrent[0], found.repaired()).ok
 
 

@@ -183,6 +183,31 @@ class Loop(nn.Module):
         return torch.stack([self.rnn(row[None])[0][0] for row in rows])
 
 
+class InChunks(nn.Module):
+    """A layer that is right, called so that its state is lost every few steps."""
+
+    def __init__(self, inner: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.inner, self.steps = inner, steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.inner(part)[0] for part in x.split(self.steps, 1)], 1)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_module_around_a_right_layer_is_no_right_port(steps: int) -> None:
+    right = layer("lstm", return_sequences=True)
+    found = diagnose(right, InChunks(parity.to_torch(right), steps).eval(), pairs=False)
+    assert not found.agrees
+    assert diagnose(right, InChunks(parity.to_torch(right), 1000).eval(), pairs=False).agrees
+
+
+def test_a_recording_of_zeros_may_never_have_been_filled() -> None:
+    right = layer("gru", return_sequences=True)
+    found = diagnose(right, {"inputs": inputs(), "outputs": np.zeros((BATCH, TIME, UNITS), np.float32)}, pairs=False)
+    assert "the recording: every recorded output is zero, as an array is that was never filled" in " ".join(found.notes)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("turned", [True, False])

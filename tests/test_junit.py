@@ -12,7 +12,7 @@ import torch
 from parity.cli import main
 from parity.comparison import compare
 from parity.errors import ParityError
-from parity.github import commands_of, commands_stopped, markdown, show_in_actions, summary
+from parity.github import commands_of, commands_stopped, data_of, markdown, show_in_actions, summary
 from parity.junit import junit
 from parity.report import Record, make_record
 
@@ -82,7 +82,13 @@ def test_what_disagrees_is_a_failure_with_place_cause_and_how_to_run_it_again(di
     assert failure.attrib["type"] == "disagree"
     assert "times the float32 floor, where" in failure.attrib["message"]
     assert failure.text is not None
-    for part in (bad[0]["text"], "cause: ", "run it again: parity.compare(", "elements outside the limit"):
+    for part in (
+        bad[0]["text"],
+        "cause: ",
+        "run it again:\n# source_1 is ",
+        "\nparity.compare(",
+        "elements outside the limit",
+    ):
         assert part in failure.text
 
 
@@ -205,3 +211,23 @@ def test_commands_in_names_are_not_taken_for_commands() -> None:
     token = lines[0].removeprefix("::stop-commands::")
     assert len(token) == 32
     assert lines == [f"::stop-commands::{token}", "::error::a layer", f"::{token}::"]
+
+
+def test_what_could_not_be_compared_is_an_annotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for there in (True, False):
+        monkeypatch.setenv("GITHUB_ACTIONS", "true" if there else "")
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", "missing.keras", "missing.onnx"])
+        assert ended.value.code == 2
+        said = capsys.readouterr()
+        assert said.out.startswith("::error title=parity::no such file") == there, said.out
+        assert said.err.startswith("parity: no such file")
+
+
+def test_names_command_neither_the_log_nor_the_summary() -> None:
+    name = "e\x1b[31mred"
+    assert "\x1b" not in data_of(name) + markdown(name)
+    assert markdown("# title").startswith("\\#")

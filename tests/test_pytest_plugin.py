@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 from playwright.sync_api import Browser, sync_playwright
 
 import parity as package
@@ -23,11 +25,16 @@ from parity.errors import ParityError
 from parity.frameworks import ENGINES, KERAS_BACKENDS, framework
 from parity.pytest_plugin.recording import Entry, slug
 from parity.pytest_plugin.requirements import PACKAGES, installed, missing
-from parity.pytest_plugin.session import Session, render
+from parity.pytest_plugin.session import SCHEMA, Session, render
 from parity.report import make_record, read_record, render_record
+from parity.report.templating import visible
 from parity.testing import accepted, assert_parity, in_words
 
 pytest_plugins = ["pytester"]
+
+PUBLISHED = Draft202012Validator(
+    json.loads((resources.files("parity") / "pytest_plugin" / "index.schema.json").read_text(encoding="utf-8"))
+)
 
 # Whether the metadata of this checkout's installation know the plugin or not, it is there once.
 PLUGIN = ("-p", "no:parity", "-p", "parity.pytest_plugin", "-p", "no:cacheprovider")
@@ -80,8 +87,29 @@ def run(pytester: pytest.Pytester, source: str, *arguments: str) -> pytest.RunRe
 
 def listed(folder: Path) -> list[dict[str, object]]:
     """The comparisons that a session's list holds."""
-    comparisons: list[dict[str, object]] = json.loads((folder / "index.json").read_text())["comparisons"]
+    plain = json.loads((folder / "index.json").read_text())
+    PUBLISHED.validate(plain)
+    comparisons: list[dict[str, object]] = plain["comparisons"]
     return comparisons
+
+
+def test_the_published_schema_is_one_and_refuses_other_lists() -> None:
+    Draft202012Validator.check_schema(PUBLISHED.schema)
+    entry: dict[str, object] = {**asdict(Entry("test_a.py::test_b", 1, "agree", "They agree.")), "outcome": "passed"}
+    whole: dict[str, object] = {"schema": SCHEMA, "command": "pytest", "verdicts": {"agree": 1}, "comparisons": [entry]}
+    assert PUBLISHED.is_valid(whole)
+    assert PUBLISHED.schema["$id"] == f"urn:parity:session:{SCHEMA['version']}"
+    for wrong in (
+        {**whole, "schema": {"name": SCHEMA["name"], "version": 99}},
+        {**whole, "verdicts": {"fine": 1}},
+        {key: value for key, value in whole.items() if key != "command"},
+        *(
+            {**whole, "comparisons": [{**entry, **other}]}
+            for other in ({"verdict": "fine"}, {"page": "../a"}, {"more": 1})
+        ),
+        *({**whole, "comparisons": [{k: v for k, v in entry.items() if k != name}]} for name in entry),
+    ):
+        assert not PUBLISHED.is_valid(wrong)
 
 
 def test_what_agrees_passes_and_nothing_is_written(pytester: pytest.Pytester) -> None:
@@ -125,13 +153,15 @@ def test_by_the_module():
     assert page.is_file()
     result.stdout.fnmatch_lines(
         [
-            "E   *AssertionError: GRU 'gru' (torch) #2 disagrees with the reference of GRU 'gru': * times the float32 floor*",
+            "E   *AssertionError: GRU 'gru' (torch) #2 disagrees with the reference of GRU 'gru' (torch): * times the float32 floor*",
             "E  *quantity*of*rule*largest difference*at*values*largest against the floor*at",
             "E  *sequence*GRU 'gru' (torch) #2 and reference*run*batch *hidden * and *x, 2x allowed*batch *",
             "E  *sequence*one step*",
             "E  *Likely cause: GRU 'gru' has the gates of its weights in the order z r n *, where r z n belongs*layer 'gru'*",
             "E  *To mend it:",
             "E  *Run it again:",
+            "E  *# source_1 is GRU 'gru' (torch), the first that was given",
+            "E  *# source_2 is GRU 'gru' (torch) #2, the second that was given",
             "E  *parity.compare(source_1, source_2, batch=3, time=17, seed=0)",
             "E  *pytest test_port.py::test_bad",
             f"E  *Report: {page}",
@@ -326,6 +356,13 @@ def test_one(parity):
         f"{stem}.html",
     ]
     assert mine.read_text() == "mine"
+
+
+def test_a_file_that_cannot_be_collected_hides_no_comparisons(pytester: pytest.Pytester) -> None:
+    good = "import torch\n\ndef test_one(parity):\n    parity.assert_parity(torch.nn.GRU(3, 5), engines=['torch'])\n"
+    pytester.makepyfile(test_good=good, test_broken="raise ValueError")
+    pytester.runpytest_subprocess(*PLUGIN, "--parity-report", "compared", "--continue-on-collection-errors")
+    assert "1 agree" in (pytester.path / "compared" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "text"), [("index.html", "mine"), ("index.json", '{"schema": {"name": "x"}}')])
@@ -646,7 +683,7 @@ def test_nasty_names_are_text_in_a_quiet_page(browser: Browser, tmp_path: Path, 
     assert page.locator("tbody tr").count() == len(NASTY)
     shown = page.locator("tbody th bdi").all_text_contents()
     assert f"test_port.py::test[{NASTY[0]}]" in shown
-    assert f"test_port.py::test[{NASTY[2]}]" in shown
+    assert f"test_port.py::test[{visible(NASTY[2])}]" in shown
     assert page.locator("script, img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -671,7 +708,10 @@ def test_nasty(parity, name):
     page.on("console", lambda message: seen.append(message.text))
     page.goto((pytester.path / "out" / "index.html").as_uri())
     assert (
-        len(set(page.locator("tbody th bdi").all_text_contents()) & {f"test_port.py::test_nasty[{n}]" for n in NASTY})
+        len(
+            set(page.locator("tbody th bdi").all_text_contents())
+            & {f"test_port.py::test_nasty[{visible(n)}]" for n in NASTY}
+        )
         == 4
     )
     page.locator("tbody a").nth(0).click()

@@ -22,6 +22,7 @@ from parity.report import Record, make_record
 from parity.report.record import SCHEMA
 from parity.running import runner
 from parity.sources import Opened
+from tests.tagger import Tagger
 
 ENGINES = ["torch", "onnxruntime"]
 PUBLISHED = json.loads((resources.files("parity") / "report" / "record.schema.json").read_text(encoding="utf-8"))
@@ -35,25 +36,6 @@ def lstm(layers: int = 1, change: float = 0.0) -> torch.nn.LSTM:
     with torch.no_grad():
         dict(layer.named_parameters())["weight_hh_l0"][7, 2] += change
     return layer
-
-
-class Tagger(torch.nn.Module):
-    """A whole model, no chain: an embedding, a sum around a norm, two kinds of recurrent layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.embed = torch.nn.Embedding(30, 8)
-        self.first = torch.nn.LSTM(8, 6, batch_first=True)
-        self.norm = torch.nn.LayerNorm(6)
-        self.second = torch.nn.GRU(6, 5, batch_first=True)
-        self.out = torch.nn.Linear(5, 4)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        sequence, _ = self.first(self.embed(tokens))
-        sequence, _ = self.second(sequence + self.norm(sequence))
-        found: torch.Tensor = self.out(sequence[:, -1])
-        return found
 
 
 class Failing:
@@ -123,14 +105,16 @@ def other_shapes() -> Comparison:
 
 
 def whole_model() -> Comparison:
-    return compare(Tagger(), inputs=np.random.default_rng(0).integers(0, 30, (3, 11)), engines=ENGINES, layers=True)
+    return compare(
+        Tagger("last"), inputs=np.random.default_rng(0).integers(0, 30, (3, 11)), engines=ENGINES, layers=True
+    )
 
 
 def whole_model_disagreeing() -> Comparison:
-    bad = Tagger()
+    bad = Tagger("last")
     with torch.no_grad():
         dict(bad.named_parameters())["second.weight_hh_l0"][2, 3] += 0.05
-    return compare(Tagger(), bad, inputs=np.random.default_rng(0).integers(0, 30, (3, 11)), layers=True)
+    return compare(Tagger("last"), bad, inputs=np.random.default_rng(0).integers(0, 30, (3, 11)), layers=True)
 
 
 def failed() -> Comparison:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser
 
 import parity
 from parity.comparison import Comparison, compare
@@ -44,12 +42,15 @@ from parity.report.numbers import TIMES
 from parity.report.packing import unpacked
 from parity.report.padding import mask_record
 from parity.report.page import embed
+from parity.report.templating import visible
 from parity.running import runner
 from parity.sources import Opened
+from tests.browsing import LOOKS, WORDS, Shown, checked, launched, open_page
 from tests.legibility import CONTRAST
 
 ENGINES = ["torch", "onnxruntime"]
-MOST_BYTES = 150_000
+MOST_BYTES = {"disagree": 175_000}
+"""Three sources of two bidirectional layers, and the diagnosis, take more than the 150 kB of an ordinary page."""
 VERDICTS = ("agree", "disagree", "undecided")
 MEASURES = [
     {"title": "Forecast error", "rows": [{"label": "torch", "value": 23.25}, {"label": "years", "value": "29"}]}
@@ -246,47 +247,18 @@ CASES = [*VERDICTS, *OTHERS, "not finite", "large", "one engine, one step", "not
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next((path for name in names if (path := shutil.which(name))), None)
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"no browser: none of {', '.join(names)}")
-        pytest.skip(f"no browser: none of {', '.join(names)}")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu", *quiet]
-        )
-        yield launched
-        launched.close()
-
-
-@dataclass
-class Shown:
-    """A page in the browser, and what it did there."""
-
-    page: Page
-    context: BrowserContext
-    requests: list[str] = field(default_factory=list)
-    messages: list[str] = field(default_factory=list)
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture
 def show(browser: Browser, records: dict[str, Record], tmp_path: Path) -> Iterator[Any]:
     opened: list[Shown] = []
 
-    def shown(case: str, scheme: Any = "light", script: bool = True) -> Shown:
+    def shown(case: str, **options: Any) -> Shown:
         path = write_text(tmp_path / f"{len(opened)}.html", render_record(records[case]))
-        context = browser.new_context(
-            viewport={"width": 1400, "height": 900}, color_scheme=scheme, java_script_enabled=script
-        )
-        result = Shown(context.new_page(), context)
-        result.page.on("request", lambda request: result.requests.append(request.url))
-        result.page.on("console", lambda message: result.messages.append(message.text))
-        result.page.on("pageerror", lambda error: result.messages.append(str(error)))
-        result.page.goto(path.as_uri())
-        opened.append(result)
-        return result
+        opened.append(open_page(browser, path, **options))
+        return opened[-1]
 
     yield shown
     for result in opened:
@@ -297,51 +269,43 @@ def show(browser: Browser, records: dict[str, Record], tmp_path: Path) -> Iterat
 def test_a_page_is_whole_quiet_and_alone(show: Any, records: dict[str, Record], case: str) -> None:
     record, shown = records[case], show(case)
     assert shown.messages == []
-    assert [url for url in shown.requests if not url.startswith("data:")] == [shown.page.url]
+    assert shown.foreign == []
     assert shown.page.title().startswith(f"{record['verdict']}: ")
-    assert record["title"] in shown.page.title().replace("\ufffd", "\u0000")
+    assert visible(record["title"]) in shown.page.title().replace("\ufffd", "\u0000")
     embedded = json.loads(shown.page.locator("#record").text_content() or "")
-    assert {**embedded, "rows": unpacked(embedded["rows"])} == record
+    mapping = [{**table, "rows": unpacked(table["rows"])} for table in embedded["mapping"]]
+    assert {**embedded, "rows": unpacked(embedded["rows"]), "mapping": mapping} == record
     kinds = shown.page.eval_on_selector_all("script", "all => all.map(one => one.type)")
     assert kinds == ["application/json"]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "hostile" not in case])
 def test_an_ordinary_page_is_small(records: dict[str, Record], case: str) -> None:
-    assert len(render_record(records[case]).encode()) <= MOST_BYTES
+    assert len(render_record(records[case]).encode()) <= MOST_BYTES.get(case, 150_000)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_overflows(show: Any, case: str) -> None:
+def test_nothing_is_wrong_with_how_it_looks(show: Any, case: str) -> None:
     page = show(case).page
-    for width in (390, 800, 1400):
+    assert checked(page, WORDS) == []
+    for width, scheme in ((390, "light"), (800, "dark"), (1400, "light")):
         page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.emulate_media(color_scheme=scheme)
+        assert checked(page, LOOKS) == []
 
 
-CONTRASTS = (
-    f"() => {{{CONTRAST}"
-    + """
-    const texts = [...document.querySelectorAll("body *")].filter(element =>
-        ownText(element) && !element.closest("script, .unseen, .anchor, title, desc") && element.getClientRects().length);
-    const found = texts.map(element => {
-        const style = getComputedStyle(element);
-        return [contrast(element.closest("svg") ? style.fill : style.color, behind(element)), element.textContent.trim().slice(0, 40)];
-    });
-    const fill = element => getComputedStyle(element).fill;
-    const ink = fill(document.querySelector(".letter"));
-    document.querySelectorAll("rect.gate:not(.pattern)").forEach(box => found.push([contrast(ink, fill(box)), "gate"]));
-    return found;
-}"""
-)
-
-
+@pytest.mark.parametrize("case", [*VERDICTS, "composed"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("case", [*VERDICTS, "masked", "failed", "composed"])
-def test_every_text_is_legible(show: Any, case: str, scheme: str) -> None:
-    found = show(case, scheme=scheme).page.evaluate(CONTRASTS)
-    assert len(found) > 100
-    assert [(round(ratio, 2), text) for ratio, text in found if ratio < 4.5] == []
+def test_the_letters_of_the_gates_are_legible(show: Any, case: str, scheme: str) -> None:
+    """Before the colour of each gate, which is drawn and thus not seen as what is behind a text."""
+    found = show(case, scheme=scheme).page.evaluate(
+        f"""() => {{ {CONTRAST}
+            const fill = element => getComputedStyle(element).fill, ink = fill(document.querySelector(".letter"));
+            return [...document.querySelectorAll("rect.gate:not(.pattern)")].map(box => contrast(ink, fill(box)));
+        }}"""
+    )
+    assert len(found) >= 9
+    assert min(found) > 4.5
 
 
 def test_light_and_dark_differ(show: Any) -> None:
@@ -356,7 +320,7 @@ def test_hostile_names_are_text(show: Any) -> None:
     page = show("hostile").page
     body = page.locator("body").inner_text()
     for attack in HOSTILE.values():
-        assert attack.replace("\u0000", "\ufffd") in body
+        assert visible(attack).replace("\u0000", "\ufffd") in body
     assert page.locator("img, b b, script:not(#record)").count() == 0
     assert "<b>not</b>" in body
     assert "parity compare '</script>' --batch 3" in body
@@ -575,7 +539,7 @@ def test_hostile_names_around_a_mask_are_text(show: Any) -> None:
     page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true })")
     body = page.locator("body").inner_text()
     for attack in HOSTILE.values():
-        assert attack.replace("\u0000", "\ufffd") in body
+        assert visible(attack).replace("\u0000", "\ufffd") in body
     assert page.locator("img, b b, script:not(#record)").count() == 0
 
 

@@ -1,25 +1,16 @@
-"""The recipes, the demo and the README run as they stand."""
+"""The recipes and the demo run as they stand."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
-import keras
 import pytest
-import tf_keras
-import torch
-from safetensors.torch import save_file
-
-from parity.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def _run(*arguments: str, folder: Path) -> str:
@@ -54,48 +45,6 @@ def test_demo(tmp_path: Path) -> None:
     assert "<title>" in (tmp_path / "sunspots.html").read_text(encoding="utf-8")
     record = json.loads((tmp_path / "sunspots.json").read_text(encoding="utf-8"))
     assert len(record["measures"][0]["rows"]) == 4
-
-
-@pytest.fixture
-def model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files that the README speaks of: model.keras, its LSTM in torch, old.h5 of Keras 2, checkpoint.pt of several modules."""
-    model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(6), keras.layers.Dense(2)])
-    model.save(tmp_path / "model.keras")
-    kernel, recurrent, bias = (torch.from_numpy(weight.T.copy()) for weight in model.layers[0].get_weights())
-    port = {"weight_ih_l0": kernel, "weight_hh_l0": recurrent, "bias_ih_l0": bias, "bias_hh_l0": torch.zeros(24)}
-    save_file(port, tmp_path / "port.safetensors")
-    old = [tf_keras.Input((None, 3)), tf_keras.layers.LSTM(6), tf_keras.layers.Dense(2)]
-    with warnings.catch_warnings(action="ignore"):  # "this file format is considered legacy"
-        tf_keras.Sequential(old).save(tmp_path / "old.h5")
-    modules = {"encoder": torch.nn.LSTM(3, 6), "head": torch.nn.Linear(6, 2)}
-    torch.save({"epoch": 1, "state_dict": torch.nn.ModuleDict(modules).state_dict()}, tmp_path / "checkpoint.pt")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_readme_python(model_folder: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(block, names)
-    assert (model_folder / "report.html").exists()
-
-
-@pytest.mark.usefixtures("model_folder")
-def test_readme_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = "\n".join(re.findall(r"```(?:sh|yaml)\n(.*?)```", README, re.DOTALL))
-    commands = re.findall(r"^(?: *- run: )?(parity .*)$", blocks, re.MULTILINE)
-    assert len(commands) >= 15
-    for command in commands:
-        with pytest.raises(SystemExit) as stop:
-            main(shlex.split(command, comments=True)[1:])
-        assert not stop.value.code, (command, capsys.readouterr())
-
-
-def test_readme_names_files_that_exist() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert "://" in link or (ROOT / link).exists(), link
 
 
 def test_sunspots_are_whole() -> None:

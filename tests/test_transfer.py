@@ -387,6 +387,24 @@ def test_cells_and_directions_by_hand(random: np.random.Generator) -> None:
         assert np.array_equal(one.numpy(), two.numpy())
 
 
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [({}, {"reset_after": False}), ({"reset_after": False}, {}), ({"use_bias": False}, {"reset_after": False})],
+)
+def test_directions_whose_resets_are_unlike(
+    random: np.random.Generator, forward: dict[str, bool], backward: dict[str, bool]
+) -> None:
+    layers = keras.layers
+    ahead, back = (layers.GRU(5, return_sequences=True, go_backwards=g, **o) for g, o in enumerate((forward, backward)))
+    both = layers.Bidirectional(ahead, backward_layer=back, name="both")
+    source = shaken(keras.Sequential([keras.Input((None, 3)), both]), random)
+    target = keras.models.clone_model(source)
+    done = parity.transfer(source, target)
+    assert len(done.rows) == len(source.weights)
+    x = random.normal(size=(2, 7, 3)).astype(np.float32)
+    assert np.array_equal(outputs(target, x), outputs(source, x))
+
+
 def test_projection(random: np.random.Generator) -> None:
     source, target = shaken(nn.LSTM(3, 5, proj_size=2), random), nn.LSTM(3, 5, proj_size=2)
     parity.transfer(source, target)

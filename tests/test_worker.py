@@ -192,7 +192,7 @@ def test_an_engine_that_crashes_is_a_failure_of_that_engine_alone(
     assert list(record["failures"]) == ["onnxruntime"]
     assert read_record(save_record(compared, tmp_path / "r.json"))["verdict"] == "undecided"
     page = render_record(record)
-    assert "failed: the engine &#39;onnxruntime&#39; ended unexpectedly" in page
+    assert "failed: <bdi>the engine &#39;onnxruntime&#39; ended unexpectedly" in page
     show_comparison(compared)
     assert "FAILED onnxruntime: the engine 'onnxruntime' ended unexpectedly" in capsys.readouterr().out
     with pytest.raises(AssertionError, match="onnxruntime failed"):

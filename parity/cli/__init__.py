@@ -5,8 +5,9 @@ Exit codes: 0 agree or done, 1 disagree, 2 bad input, unsupported or missing fra
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Annotated
@@ -18,10 +19,20 @@ from parity.cli.diagnosing import diagnose
 from parity.cli.explaining import explain
 from parity.cli.files import convert, inspect
 from parity.cli.options import BAD_INPUT, app
+from parity.cli.page import PageCommand
+from parity.cli.pages import PAGES
 from parity.errors import ParityError
 
-for _command in (inspect, convert, compare, diagnose, explain, report):
-    app.command()(_command)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "inspect": inspect,
+    "convert": convert,
+    "compare": compare,
+    "diagnose": diagnose,
+    "explain": explain,
+    "report": report,
+}
+for _name, _page in PAGES.items():
+    app.command(_name, cls=PageCommand, help=_page)(_COMMANDS[_name])
 
 
 def _version(wanted: bool) -> None:
@@ -38,7 +49,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options of the command as a whole."""
+    """Options of the command as a whole; its page is `parity.cli.pages.WHOLE`."""
 
 
 @contextmanager
@@ -48,6 +59,11 @@ def _told() -> Iterator[None]:
         yield
     except ParityError as error:
         sys.stderr.write(f"parity: {error}\n")
+        if "GITHUB_ACTIONS" in os.environ:
+            from parity import github, terminal
+
+            for line in github.refusal_in_actions(str(error)):
+                terminal.say(line)
         raise SystemExit(BAD_INPUT) from None
 
 

@@ -3,127 +3,148 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parity.cli.options import (
     EXIT_CODES,
+    INPUTS,
+    JUDGING,
+    READING,
+    RUNNING,
+    WRITING,
     Config,
     Custom,
     Device,
+    InputFile,
+    Lengths,
     Overwrite,
+    Tf32,
     check_drawn,
     chosen,
-    given_on_the_line,
+    file_to_write,
+    flag,
     integers,
+    number,
     run_custom,
 )
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
+    from parity.comparison import Comparison
     from parity.report import Record
+
+Engines = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Of keras, torch, onnxruntime, keras:tensorflow, keras:torch, keras:jax; the installed ones of the first three without it.",
+        rich_help_panel=RUNNING,
+    ),
+]
 
 
 def compare(
     context: typer.Context,
     sources: Annotated[
-        list[Path], typer.Argument(help="One file to compare with its conversions, or several with each other.")
+        list[Path],
+        typer.Argument(metavar="SOURCE", help="One file to compare with its conversions, or several with each other."),
     ],
-    engines: Annotated[
-        str | None,
-        typer.Option(
-            help="Of keras, torch, onnxruntime, keras:tensorflow, keras:torch, keras:jax; comma-separated.",
-            show_default="the installed ones of the first three",
-        ),
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where to run.")] = Device.cpu,
-    inputs: Annotated[
-        Path | None, typer.Option(help="An .npz file with one array, batch first.", show_default="random")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Samples of random inputs.", show_default="3, or as many as lengths")
-    ] = None,
-    time: Annotated[
-        int | None, typer.Option(min=1, help="Steps of random inputs.", show_default="17, or the largest length")
-    ] = None,
-    lengths: Annotated[
-        str | None, typer.Option(help="Valid steps of each sample, the rest being padding: 7,3,1.", show_default="all")
-    ] = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="Compare this recurrent layer alone, by name or number; repeat it to name one in each file."),
+        typer.Option(
+            metavar="NAME",
+            help="This recurrent layer alone, by name or number; repeat it to name one in each file.",
+            rich_help_panel=READING,
+        ),
     ] = None,
     config: Config = None,
     custom: Custom = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random inputs and of the rounding that is tried.")] = 0,
-    tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
+    inputs: InputFile = None,
+    batch: Annotated[int | None, number("Samples of random inputs; 3, or as many as lengths.", INPUTS)] = None,
+    time: Annotated[int | None, number("Steps of random inputs; 17, or the largest length.", INPUTS)] = None,
+    lengths: Lengths = None,
+    seed: Annotated[int, number("Of random inputs, and of the rounding that is tried.", INPUTS, least=0)] = 0,
+    engines: Engines = None,
+    device: Annotated[Device, typer.Option(help="Where to run.", rich_help_panel=RUNNING)] = Device.cpu,
+    tf32: Tf32 = False,
     layers: Annotated[
-        bool,
-        typer.Option("--layers", help="Judge every layer of a whole model, even where its outputs agree."),
+        bool, flag("--layers", "Judge every layer of a whole model, even where its outputs agree.", JUDGING)
     ] = False,
     baseline: Annotated[
         Path | None,
-        typer.Option(help="An earlier JSON record: say what changed since, as after an upgrade of a framework."),
+        typer.Option(
+            metavar="FILE.json",
+            help="An earlier record: say what changed since, as after an upgrade of a framework.",
+            rich_help_panel=JUDGING,
+        ),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the HTML report here.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the JSON record here.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML for a CI server here.")] = None,
+    report: Annotated[Path | None, file_to_write(".html", "The report, a page to open.")] = None,
+    json: Annotated[Path | None, file_to_write(".json", "The record: every number, by a published schema.")] = None,
+    junit: Annotated[Path | None, file_to_write(".xml", "JUnit XML for a CI server.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run models in every engine on the same inputs and judge whether they compute the same.
-
-    In GitHub Actions the verdict is an annotation, too, and stands in the summary of the job.
-
-    Examples: parity compare model.keras --report report.html
-    / parity compare model.keras port.safetensors
-    / parity compare model.keras --baseline earlier.json --junit results.xml
-    """
-    from parity import comparison, comparison_table, github, terminal
+    """Run models in every engine on the same inputs and judge whether they compute the same."""
     from parity.baseline import read_baseline
-    from parity.ports import check_connected, check_no_recording
-    from parity.report import make_record
 
-    drawn = [f"--{name}" for name in ("batch", "time") if inputs is not None and given_on_the_line(context, name)]
-    check_drawn(drawn)
+    check_drawn(context, inputs)
     targets = {"report": report, "record": json, "tests": junit}
     _check_targets(targets, overwrite)
     earlier = None if baseline is None else read_baseline(baseline)
     run_custom(context, custom)
-    for source in sources:
-        check_no_recording(source, f"parity diagnose MODEL {shlex.quote(str(source))}")
-    with terminal.progress() as progress:
-        opened = chosen(sources, layer or [], config)
-        check_connected(*opened)
-        compared = comparison.compare(
-            *opened,
-            inputs=inputs,
-            engines=None if engines is None else _names(engines),
-            lengths=None if lengths is None else integers(lengths),
-            batch=batch,
-            time=time,
-            seed=seed,
-            device=device.value,
-            tf32=tf32,
-            layers=layers or None,
-            progress=progress,
-        )
-        if progress is not None and not compared.ok:
-            progress("the likely cause")
-        record = make_record(compared)
+    options = {"inputs": inputs, "batch": batch, "time": time, "seed": seed, "tf32": tf32, "device": device.value}
+    asked = {"engines": _names(engines), "lengths": integers(lengths), "layers": layers or None}
+    compared, record = _compared(sources, layer or [], config, {**options, **asked})
     if earlier is not None:
         record["baseline"] = compared.against(earlier, record).as_json()
-    with github.commands_stopped(terminal.say):
-        comparison_table.show_comparison(compared, record)
-    for line in github.show_in_actions(record):
-        terminal.say(line)
+    _show(compared, record)
     _write(record, targets, overwrite)
     raise typer.Exit(EXIT_CODES[compared.verdict])
 
 
-def _names(text: str) -> list[str]:
+def _compared(
+    sources: Sequence[Path], layers: Sequence[str], config: Path | None, options: Mapping[str, Any]
+) -> tuple[Comparison, Record]:
+    """The comparison and its record, while a line on the terminal says what is running.
+
+    Args:
+        sources: files.
+        layers: what `--layer` said.
+        config: of the first file.
+        options: of `parity.compare`.
+    """
+    from parity import comparison, terminal
+    from parity.ports import check_connected, check_no_recording
+    from parity.report import make_record
+
+    for source in sources:
+        check_no_recording(source, f"parity diagnose MODEL {shlex.quote(str(source))}")
+    with terminal.progress() as progress:
+        opened = chosen(sources, layers, config)
+        check_connected(*opened)
+        compared = comparison.compare(*opened, **options, progress=progress)
+        if progress is not None and not compared.ok:
+            progress("the likely cause")
+        return compared, make_record(compared)
+
+
+def _show(compared: Comparison, record: Record) -> None:
+    """The verdict and the table; in GitHub Actions annotations and the summary, too."""
+    from parity import comparison_table, github, terminal
+
+    with github.commands_stopped(terminal.say):
+        comparison_table.show_comparison(compared, record)
+    for line in github.show_in_actions(record):
+        terminal.say(line)
+
+
+def _names(text: str | None) -> list[str] | None:
+    """The engines of --engines; None without the option."""
+    if text is None:
+        return None
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         remedy = "commas stand between names, as in --engines keras,torch; without the option, the installed ones run"
@@ -162,14 +183,14 @@ def _write(record: Record, targets: Mapping[str, Path | None], overwrite: bool) 
 
 
 def report(
-    record: Annotated[Path, typer.Argument(help="A record written by parity compare --json.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
+    record: Annotated[Path, typer.Argument(metavar="RECORD.json", help="What parity compare --json wrote.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE.html", help="The page to write.", rich_help_panel=WRITING),
+    ],
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw the report of a record that was saved.
-
-    Example: parity report record.json -o report.html
-    """
+    """Draw the page of a comparison that was saved as JSON."""
     from parity import terminal
     from parity.report import render_record, write_text
     from parity.report.record import read_record

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parity.cli.options import (
+    INPUTS,
+    JUDGING,
+    READING,
+    RUNNING,
     Custom,
     Device,
+    InputFile,
+    Lengths,
     Overwrite,
+    Tf32,
     check_drawn,
     chosen,
+    file_to_write,
     given_on_the_line,
     integers,
+    number,
     run_custom,
 )
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
+    from parity.diagnosis import Diagnosis
     from parity.sources import Opened
 
 
@@ -42,28 +51,14 @@ def _check_reference(reference: Path) -> None:
         raise ParityError("a recording cannot be the reference", str(reference), "a model file", got, remedy)
 
 
-def _sides(
-    reference: Path, suspect: Path, layers: Sequence[str], of_recording: bool
-) -> tuple[tuple[tuple[Opened, Any], ...], str]:
-    """What is laid beside what, one after the other, and what is to be said of what was left out."""
-    from parity.ports import check_no_recording, layers_of_weights
+def _sides(reference: Path, suspect: Path, layers: Sequence[str], of_recording: bool) -> tuple[Opened, Any]:
+    """What is laid beside what."""
+    from parity.ports import check_no_recording
 
     if not of_recording:
         check_no_recording(suspect, "give it alone")
     first, *others = chosen([reference] if of_recording else [reference, suspect], layers, None)
-    by_layer, note = layers_of_weights(first, others[0]) if others and not layers else ((), "")
-    return by_layer or ((first, others[0] if others else suspect),), note
-
-
-def _check_one(layers: int, options: Mapping[str, object]) -> None:
-    """Several layers are each run on inputs of their own sizes."""
-    given = [name for name, value in options.items() if value is not None]
-    if layers > 1 and given:
-        what, expected = (
-            "these options are for one layer, and several are compared",
-            "--layer twice, the reference's layer first",
-        )
-        raise ParityError(what, ", ".join(given), expected, f"{layers} layers")
+    return first, others[0] if others else suspect
 
 
 def _ran(reference: Opened, file: Path | None, sizes: tuple[int | None, int | None, int], lengths: str | None) -> str:
@@ -89,53 +84,44 @@ def _ran(reference: Opened, file: Path | None, sizes: tuple[int | None, int | No
 
 def diagnose(
     context: typer.Context,
-    reference: Annotated[Path, typer.Argument(help="The model file that is right.")],
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="The model file that is right.")],
     suspect: Annotated[
         Path,
-        typer.Argument(
-            help="The model file to be explained; or an .npz file of what it gave once: np.savez(path, inputs=x, outputs=y), batch first."
-        ),
+        typer.Argument(metavar="SUSPECT", help="The model file to be explained, or an .npz file of what it gave once."),
     ],
-    inputs: Annotated[
-        Path | None, typer.Option(help="An .npz file with one array, batch first. [default: random]")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples of random inputs. [default: 4]")] = None,
-    time: Annotated[int | None, typer.Option(min=1, help="Steps of random inputs. [default: 17]")] = None,
-    lengths: Annotated[
-        str | None, typer.Option(help="Valid steps of each sample, the rest being padding: 7,3,1. [default: all]")
-    ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            help="This recurrent layer alone, by name or number; twice, one in each file: the reference's, then the suspect's."
+            metavar="NAME",
+            help="This recurrent layer alone, by name or number; twice, one in each file: the reference's, then the suspect's.",
+            rich_help_panel=READING,
         ),
     ] = None,
     custom: Custom = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random inputs.")] = 0,
-    device: Annotated[Device, typer.Option(help="Where the suspect runs.")] = Device.cpu,
-    tf32: Annotated[bool, typer.Option("--tf32", help="On CUDA, allow products to be truncated to TF32.")] = False,
+    inputs: InputFile = None,
+    batch: Annotated[int | None, number("Samples of random inputs; 4 without it.", INPUTS)] = None,
+    time: Annotated[int | None, number("Steps of random inputs; 17 without it.", INPUTS)] = None,
+    lengths: Lengths = None,
+    seed: Annotated[int, number("Of random inputs.", INPUTS, least=0)] = 0,
+    device: Annotated[Device, typer.Option(help="Where the suspect runs.", rich_help_panel=RUNNING)] = Device.cpu,
+    tf32: Tf32 = False,
     pairs: Annotated[
-        bool, typer.Option("--pairs/--no-pairs", help="Try pairs of mistakes where no single one explains it.")
+        bool,
+        typer.Option(
+            "--pairs/--no-pairs",
+            help="Try pairs of mistakes where no single one explains it.",
+            rich_help_panel=JUDGING,
+        ),
     ] = True,
-    json: Annotated[Path | None, typer.Option(help="Write the diagnosis as JSON here.")] = None,
+    json: Annotated[Path | None, file_to_write(".json", "The diagnosis with its evidence.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say why a suspect differs from a reference: the likely cause, where, the evidence, and the lines that repair it.
-
-    Every mistake that parity knows is made in the reference; the one that gives what the suspect gives is the cause. Exits with 0 if there
-    is nothing to explain, with 1 if they differ, with 2 if they cannot be laid beside each other.
-
-    Examples: parity diagnose model.keras port.safetensors
-    / parity diagnose model.keras recorded.npz --no-pairs
-    / parity diagnose model.keras port.onnx --layer encoder --layer lstm_1 --lengths 17,9,4,1
-    """
-    from parity import diagnosis
+    """Say why a suspect differs from a reference: the likely cause, where, the evidence, and the lines that repair it."""
     from parity.diagnosis import showing, written
-    from parity.diagnosis.recording import is_recording, recorded
-    from parity.diagnosis.sides import has_both_sides
+    from parity.diagnosis.recording import is_recording
     from parity.files.target import check_target
 
-    check_drawn([f"--{name}" for name in ("batch", "time") if inputs is not None and given_on_the_line(context, name)])
+    check_drawn(context, inputs)
     if json is not None:
         check_target(json, overwrite)
     run_custom(context, custom)
@@ -144,28 +130,31 @@ def diagnose(
     if of_recording:
         names = ("batch", "time", "seed", "device", "tf32")
         _check_recorded([f"--{name}" for name in names if given_on_the_line(context, name)])
-    sides, note = _sides(reference, suspect, layer or [], of_recording)
-    _check_one(len(sides), {"--inputs": inputs, "--lengths": lengths})
-    array = recorded(inputs).inputs if inputs is not None and has_both_sides(inputs) else inputs
-    with showing.progress() as progress:
-        for one, other in sides:
-            found = diagnosis.diagnose(
-                one,
-                other,
-                inputs=array,
-                lengths=None if lengths is None else integers(lengths),
-                batch=batch,
-                time=time,
-                seed=seed,
-                device=device.value,
-                tf32=tf32,
-                pairs=pairs,
-                progress=progress,
-            )
-            if not found.agrees:
-                break
-    found = replace(found, notes=(*filter(None, [note]), *found.notes))
-    showing.show(found, _ran(one, suspect if of_recording else inputs, (batch, time, seed), lengths))
+    sides = _sides(reference, suspect, layer or [], of_recording)
+    sizes = {"batch": batch, "time": time, "seed": seed, "lengths": integers(lengths)}
+    found = _diagnosed(sides, inputs, {**sizes, "device": device.value, "tf32": tf32, "pairs": pairs})
+    showing.show(found, _ran(sides[0], suspect if of_recording else inputs, (batch, time, seed), lengths))
     if json is not None:
         written.save_json(found, json, overwrite)
-    raise typer.Exit(0 if found.agrees else 1)
+    raise typer.Exit(_UNDECIDED if found.agrees and found.left_out else 0 if found.agrees else 1)
+
+
+_UNDECIDED = 3
+
+
+def _diagnosed(sides: tuple[Opened, Any], inputs: Path | None, options: Mapping[str, Any]) -> Diagnosis:
+    """The diagnosis, with bars of what is running.
+
+    Args:
+        sides: the right model, and the suspect or the path of its recording.
+        inputs: what `--inputs` said.
+        options: of `parity.diagnose`.
+    """
+    from parity import diagnosis
+    from parity.diagnosis import showing
+    from parity.diagnosis.recording import recorded
+    from parity.diagnosis.sides import has_both_sides
+
+    array = recorded(inputs).inputs if inputs is not None and has_both_sides(inputs) else inputs
+    with showing.progress() as progress:
+        return diagnosis.diagnose(*sides, inputs=array, **options, progress=progress)

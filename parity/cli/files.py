@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parity.cli.options import EXIT_CODES, Config, Custom, Overwrite, run_custom
+from parity.cli.options import EXIT_CODES, READING, SHOWING, WRITING, Config, Custom, Overwrite, flag, run_custom
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
@@ -24,18 +24,17 @@ class Target(str, Enum):
     onnx = "onnx"
 
 
+_ANY_FILE = "A model file: .keras, .h5, .pt, .safetensors, .onnx, ..."
+
+
 def inspect(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=_ANY_FILE)],
     config: Config = None,
     custom: Custom = None,
+    json: Annotated[bool, flag("--json", "JSON in place of tables.", SHOWING)] = False,
 ) -> None:
-    """Show what a model file holds: layers in order, the recurrent ones in full.
-
-    Examples: parity inspect model.keras
-    / parity inspect weights.h5 --config model.json
-    """
+    """Show what a model file holds: layers in order, the recurrent ones in full."""
     from parity import inspection, terminal
     from parity.inspection import tables
     from parity.sources import open_source
@@ -47,35 +46,36 @@ def inspect(
 
 def convert(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .pt, .safetensors, .onnx, ...")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help=_ANY_FILE)],
     target: Annotated[
-        Path, typer.Argument(help="The file to write; its suffix says the format. With --to, the folder to write.")
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="The file to write; its suffix says the format. With --to, the folder to write."
+        ),
     ],
-    to: Annotated[
-        Target | None,
-        typer.Option(help="Write the whole model as source code and weights, run it, and write the report beside it."),
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="This recurrent layer alone, by name or number.", rich_help_panel=READING),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Convert this recurrent layer alone: its name or number.")] = None,
     config: Config = None,
     custom: Custom = None,
+    to: Annotated[
+        Target | None,
+        typer.Option(
+            help="Write the whole model as source code and weights, run it, and write the report beside it.",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="With --to: a layer that is not known becomes a stub to be filled in.")
+        bool, flag("--partial", "With --to: a layer that is not known becomes a stub to be filled in.", WRITING)
     ] = False,
-    overwrite: Overwrite = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Prove that what was written is the same.")
+        bool,
+        typer.Option("--verify/--no-verify", help="Prove that what was written is the same.", rich_help_panel=WRITING),
     ] = True,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Convert a model file to another format, or to code, whole or not at all.
-
-    .safetensors, .pt and .npz hold tensors under torch's names and, beside them, parity's description of the network.
-
-    Examples: parity convert old.h5 new.keras
-    / parity convert model.keras model.onnx
-    / parity convert model.keras out/ --to torch
-    / parity convert checkpoint.pt encoder.onnx --layer encoder.lstm
-    / parity convert weights.h5 model.keras --config model.json
-    """
+    """Convert a model file to another format, or to code, whole or not at all."""
     from parity import conversion, terminal
     from parity.sources import layer_named, open_source
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from parity.cli.page import PageGroup
+from parity.cli.pages import WHOLE
 from parity.errors import ParityError
 
 EXIT_CODES = {"agree": 0, "disagree": 1, "undecided": 3}
@@ -16,19 +18,42 @@ BAD_INPUT = 2
 
 app = typer.Typer(
     name="parity",
-    help="Move LSTM/GRU models between Keras, PyTorch and ONNX, and prove that they still compute the same.",
-    epilog="Exit codes: 0 agree or done, 1 disagree, 2 bad input, unsupported or missing framework, 3 undecided.",
+    cls=PageGroup,
+    help=WHOLE,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
 )
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+# The groups in which a command's help shows its options.
+READING = "What is read"
+RUNNING = "Where it runs"
+INPUTS = "Inputs"
+JUDGING = "What is judged"
+WRITING = "What is written"
+DESCRIBING = "A layer without a file"
+SHOWING = "How it is shown"
+
+
+class Device(str, Enum):
+    """Where an engine runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=WRITING, show_default=False)
+]
 
 Config = Annotated[
     Path | None,
     typer.Option(
-        help="The model's JSON (model.to_json()), where the file, the first one, holds weights of Keras alone."
+        metavar="FILE.json",
+        help="The model's JSON, as model.to_json() gives it, where the file (the first one) holds weights of Keras alone.",
+        rich_help_panel=READING,
     ),
 ]
 
@@ -37,15 +62,54 @@ Custom = Annotated[
     typer.Option(
         metavar="FILE.py",
         help="A file of Python that says with parity.register what layers of your own compute. It is executed. May be repeated.",
+        rich_help_panel=READING,
+    ),
+]
+
+InputFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.npz", help="One array, batch first; random numbers without it.", rich_help_panel=INPUTS),
+]
+
+Lengths = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,...",
+        help="Valid steps of each sample, the rest being padding: 7,3,1. All are valid without it.",
+        rich_help_panel=INPUTS,
+    ),
+]
+
+Tf32 = Annotated[
+    bool,
+    typer.Option(
+        "--tf32",
+        help="On CUDA, allow products to be truncated to TF32.",
+        rich_help_panel=RUNNING,
+        show_default=False,
     ),
 ]
 
 
-class Device(str, Enum):
-    """Where an engine runs."""
+def flag(name: str, words: str, group: str) -> Any:
+    """An option that is there or not."""
+    return typer.Option(name, help=words, rich_help_panel=group, show_default=False)
 
-    cpu = "cpu"
-    cuda = "cuda"
+
+def file_to_write(suffix: str, words: str) -> Any:
+    """An option that names a file to write."""
+    return typer.Option(metavar=f"FILE{suffix}", help=words, rich_help_panel=WRITING)
+
+
+def number(words: str, group: str, least: int = 1) -> Any:
+    """An option with a whole number.
+
+    Args:
+        words: what it is.
+        group: of the help.
+        least: that it may be.
+    """
+    return typer.Option(min=least, metavar="N", help=words, rich_help_panel=group)
 
 
 def run_custom(context: typer.Context, files: Sequence[Path] | None) -> None:
@@ -62,8 +126,13 @@ def given_on_the_line(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def check_drawn(drawn: Sequence[str]) -> None:
-    """Options of random inputs have no meaning beside given ones."""
+def check_drawn(context: typer.Context, inputs: Path | None) -> None:
+    """Options of random inputs have no meaning beside given ones.
+
+    Raises:
+        ParityError: there are both.
+    """
+    drawn = [f"--{name}" for name in ("batch", "time") if inputs is not None and given_on_the_line(context, name)]
     if drawn:
         raise ParityError(
             "these options are for random inputs",
@@ -89,12 +158,14 @@ def chosen(sources: Sequence[Path], layers: Sequence[str], config: Path | None) 
     return [layer_named(one, name) for one, name in zip(opened, names, strict=True)]
 
 
-def integers(text: str) -> list[int]:
-    """The numbers of --lengths.
+def integers(text: str | None) -> list[int] | None:
+    """The numbers of --lengths; None without the option.
 
     Raises:
         ParityError: no integers.
     """
+    if text is None:
+        return None
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:

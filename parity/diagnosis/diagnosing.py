@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
+from parity.diagnosis.agreeing import ASKED
+from parity.diagnosis.beside import tensors_beside
 from parity.diagnosis.case import Case
 from parity.diagnosis.cases import (
     BATCH,
@@ -21,7 +23,7 @@ from parity.diagnosis.cases import (
     shorter,
     with_other_padding,
 )
-from parity.diagnosis.diagnosis import Diagnosis
+from parity.diagnosis.diagnosis import Diagnosis, said
 from parity.diagnosis.investigating import Progress, investigate
 from parity.diagnosis.mending import framework_of, mending
 from parity.diagnosis.probes import notes_of_mode
@@ -30,7 +32,7 @@ from parity.diagnosis.replay import confirmed, stage_of
 from parity.diagnosis.suspects import ChainSuspect, GraphSuspect, RecordedSuspect, Suspect
 from parity.errors import ParityError, ShapeError
 from parity.frameworks import Settings
-from parity.ports import open_port
+from parity.ports import layers_of_weights, open_port
 from parity.result import Inputs
 from parity.sources import Opened, Source, open_source
 
@@ -72,7 +74,7 @@ def diagnose(
 
     Raises:
         ShapeError: inputs that do not fit, or models that cannot be compared at all.
-        UnsupportedError: a model that cannot be read.
+        UnsupportedError: a model that cannot be read; weights that do not say how their layers are connected.
 
     Example:
         >>> import torch
@@ -83,30 +85,106 @@ def diagnose(
         >>> found.found, found.where[0].tensor
         (True, 'recurrent')
     """
-    settings = Settings(device, "float32", tf32)
-    sizes = (batch or BATCH, time or TIME, seed)
+    asked = _Asked(inputs, initial_state, lengths, mask, (batch or BATCH, time or TIME, seed))
     if is_recording(suspect):
-        recording = recorded(suspect)
-        given = recording.inputs if inputs is None else inputs
-        first = open_source(reference, partial=True, inputs=_example(given))
-        recording = recording.for_inputs_of(first)
-        given = recording.inputs if inputs is None else inputs
-        cases = asked_cases(first, given, initial_state, lengths, mask, (*sizes[:2], None))
-        readings = list(interpretations(recording, cases))
-        return diagnosed(first, readings[-1:] if gives_last_step(first) else readings, pairs, progress)
+        return _of_recording(reference, suspect, asked, pairs, progress)
     if isinstance(suspect, Mapping):
-        expected = "a model, or a dict of inputs and outputs"
-        remedy = (
-            "load them into their module, or save them to a file and give its path: torch.save(state, 'suspect.pt')"
-        )
-        raise ParityError(
-            "weights alone cannot be run", "the suspect", expected, f"a dict of {len(suspect)} weights", remedy
-        )
+        raise _weights_alone(len(suspect))
     first = open_source(reference, partial=True, inputs=_example(inputs))
     other = open_port(suspect, first, _example(inputs), as_they_are=("torch", "keras"))
+    settings = Settings(device, "float32", tf32)
+    layers, note = layers_of_weights(first, other)
+    if not layers:
+        return _of_port(first, other, asked, settings, pairs, progress)
+    asked.check_for(len(layers))
+    each = [_of_port(*sides, asked, settings, pairs, progress) for sides in layers]
+    return _of_state_dict(first, other, note, each)
+
+
+def _of_state_dict(first: Opened, other: Opened, note: str, each: Sequence[Diagnosis]) -> Diagnosis:
+    """The diagnoses of the recurrent layers of a state dict as one: of the first that differs, with what is to be said of the rest.
+
+    Args:
+        first, other: the right model, and the state dict.
+        note: which layer was laid beside which.
+        each: their diagnoses, in the order of the layers.
+    """
+    differing = [one for one in each if not one.agrees]
+    rest = tensors_beside(first.network, other.network)
+    found = differing[0] if differing else replace(each[0], reference=first.label, suspect=other.label)
+    notes = [
+        note,
+        *found.notes,
+        *(f"as well: {one.cause} Mend the first, then diagnose again" for one in differing[1:]),
+    ]
+    if not differing and rest.wrong:
+        found = replace(found, agrees=False, faults=rest.wrong, evidence=())
+    elif rest.wrong:
+        notes.append(f"as well: {other.label} {said(rest.wrong)}")
+    if rest.right:
+        notes.append(f"the numbers of {', '.join(rest.right)} are the right model's")
+    notes.append(
+        "how its modules are connected, a state dict does not say: give the live module to have that judged, too"
+    )
+    return replace(found, left_out=", ".join(rest.untold), notes=tuple(notes))
+
+
+class _Asked(NamedTuple):
+    """On what a suspect is laid beside the right model, as `diagnose` takes it."""
+
+    inputs: Inputs | str | Path | None
+    initial_state: object
+    lengths: ArrayLike | None
+    mask: ArrayLike | None
+    sizes: tuple[int, int, int | None]
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was given, by its name."""
+        return {name: value for name in ASKED if (value := getattr(self, name)) is not None}
+
+    def check_for(self, layers: int) -> None:
+        """Refuse what is meant for one layer where several, each with sizes of its own, are compared.
+
+        Raises:
+            ParityError: inputs, states, lengths or a mask for several layers.
+        """
+        given = self.given
+        if layers > 1 and given:
+            what = "these are for one layer, and of a state dict several are compared"
+            expected = (
+                "none of them, or one layer of each: parity.read(path).recurrent[0]; on the command line --layer twice"
+            )
+            raise ParityError(what, ", ".join(given), expected, f"{layers} layers")
+
+
+def _weights_alone(count: int) -> ParityError:
+    """That a dict of weights says nothing of what is computed with them."""
+    expected = "a model, or a dict of inputs and outputs"
+    remedy = "load them into their module, or save them to a file and give its path: torch.save(state, 'suspect.pt')"
+    return ParityError("weights alone cannot be run", "the suspect", expected, f"a dict of {count} weights", remedy)
+
+
+def _of_recording(reference: Source, suspect: Any, asked: _Asked, pairs: bool, progress: Progress | None) -> Diagnosis:
+    """The diagnosis of what a suspect gave once."""
+    recording = recorded(suspect)
+    given = recording.inputs if asked.inputs is None else asked.inputs
+    first = open_source(reference, partial=True, inputs=_example(given))
+    recording = recording.for_inputs_of(first)
+    given = recording.inputs if asked.inputs is None else asked.inputs
+    sizes = (*asked.sizes[:2], None)
+    cases = asked_cases(first, given, asked.initial_state, asked.lengths, asked.mask, sizes)
+    readings = list(interpretations(recording, cases))
+    return diagnosed(first, readings[-1:] if gives_last_step(first) else readings, pairs, progress)
+
+
+def _of_port(
+    first: Opened, other: Opened, asked: _Asked, settings: Settings, pairs: bool, progress: Progress | None
+) -> Diagnosis:
+    """The diagnosis of a suspect that can be run."""
     sides = of_one_form(first, other)
     chains = is_chain(*sides)
-    cases = asked_cases(sides[0], inputs, initial_state, lengths, mask, sizes, chains)
+    cases = asked_cases(sides[0], *asked, chains)
     observer: Suspect
     if chains:
         observer, case = ChainSuspect(sides[1], sides[0].network, settings), next(cases)
@@ -114,9 +192,13 @@ def diagnose(
         observer, case = _taking(GraphSuspect(sides[1], settings), cases)
     found = investigate(first.label, observer, [*shorter(case), case], pairs, progress)
     notes = [*found.notes, *observer.notes, *notes_of_form((first, other), sides)]
-    if found.agrees and inputs is None and not chains:
-        notes += padding_elsewhere(observer, with_other_padding(case, seed))
-    return with_repair(replace(found, notes=tuple(notes)), *sides)
+    if chains and sides[0].network.bare and asked.initial_state is None and found.first_step is not None:
+        notes.append(
+            "the initial states were random, as zeros hide mistakes: in your own run the first step that is off may be a later one"
+        )
+    if found.agrees and asked.inputs is None and not chains:
+        notes += padding_elsewhere(observer, with_other_padding(case, asked.sizes[2] or 0))
+    return with_repair(replace(found, notes=tuple(notes)), *sides, asked.given)
 
 
 def _taking(suspect: GraphSuspect, cases: Iterator[Case]) -> tuple[GraphSuspect, Case]:
@@ -186,11 +268,17 @@ def padding_elsewhere(suspect: Suspect, case: Case | None) -> Iterator[str]:
         )
 
 
-def with_repair(found: Diagnosis, first: Opened, other: Opened) -> Diagnosis:
-    """A diagnosis with how the suspect is mended, and what is to be said of the modes in which the sources were handed over."""
+def with_repair(found: Diagnosis, first: Opened, other: Opened, given: Mapping[str, Any] | None = None) -> Diagnosis:
+    """A diagnosis with how the suspect is mended, and what is to be said of the modes in which the sources were handed over.
+
+    Args:
+        found: the diagnosis.
+        first, other: the right model and the suspect.
+        given: on what they ran, where that was given, by the names of `diagnose`.
+    """
     notes = (*found.notes, *notes_of_mode(first, other))
     found = found.told_for(framework_of(other))
-    return replace(found, mending=mending(first, other, found.faults) if found.found else None, notes=notes)
+    return replace(found, mending=mending(first, other, found.faults, given) if found.found else None, notes=notes)
 
 
 def _example(inputs: Inputs | str | Path | None) -> Inputs | None:

@@ -68,6 +68,7 @@ class Diagnosis:
             every call of the same inputs, which cannot be replayed, what shows it.
         paired: whether pairs of mistakes were among them.
         notes: what these inputs and weights cannot show, and what would tell alternatives apart.
+        left_out: what was not compared, in words; "" where everything was.
         mending: how the suspect is mended; None where there is no suspect, or no mistake was found.
     """
 
@@ -85,6 +86,7 @@ class Diagnosis:
     paired: bool = True
     probes: tuple[Probe, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: str = ""
     mending: Mending | None = None
 
     @property
@@ -101,7 +103,8 @@ class Diagnosis:
     def cause(self) -> str:
         """The answer in a sentence."""
         if self.agrees:
-            return f"{self.suspect} computes what {self.reference} computes: there is nothing to explain."
+            but = f"; not compared: {self.left_out}" if self.left_out else ""
+            return f"{self.suspect} computes what {self.reference} computes: there is nothing to explain{but}."
         if self.kernel is not None:
             return f"{self.suspect} {self.kernel}."
         if self.found:
@@ -120,6 +123,12 @@ class Diagnosis:
     def repair(self) -> str:
         """Source code that mends what is called `suspect` there, with what is right as `reference`; "" where nothing is to be mended."""
         return self.mending.text if self.found and self.mending is not None else ""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether `repair` ends with another model in the place of the suspect, for it cannot be patched where it is; else it is a patch,
+        or words where nothing runs."""
+        return self.found and self.mending is not None and self.mending.replaces
 
     def repaired(self) -> Any:
         """The suspect mended, which then agrees with the reference: a copy of a live object, or a description for a file.
@@ -200,7 +209,8 @@ def _in_words(diagnosis: Diagnosis) -> str:
     if diagnosis.repair:
         lines += ["", "To mend it:", "", diagnosis.repair.rstrip(), ""]
     if not diagnosis.faults and diagnosis.ruled_out:
-        lines.append(f"  Ruled out, {diagnosis.tried} hypotheses: {', '.join(diagnosis.ruled_out)}.")
+        where = "wherever parity can make them in the reference"
+        lines.append(f"  Ruled out, {where}, {diagnosis.tried} hypotheses: {', '.join(diagnosis.ruled_out)}.")
     return "\n".join([*lines, *(f"note: {note}" for note in diagnosis.notes)])
 
 
@@ -220,7 +230,10 @@ def _evidence(diagnosis: Diagnosis) -> list[str]:
     ]
     if others and best.after > 0:
         apart = others[0].after / best.after
-        lines.append(f"The next best explanation is {apart:.1g} times further away: it {others[0].hypothesis}.")
+        next_best = f"it {others[0].hypothesis} ({others[0].place})"
+        lines.append(f"The next best explanation is {apart:.1g} times further away: {next_best}.")
+    if not rows[1:]:
+        lines.append("No other mistake that was tried brings it nearer.")
     return lines
 
 

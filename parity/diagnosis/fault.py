@@ -75,7 +75,7 @@ class Fault:
         place: where.
         replay: the same mistake made in a right model; looks everything up by name, so that it can follow another fault's replay.
         repair: how a suspect that has made it is mended; None where that takes another model.
-        rank: how often people make it: 1 for the most frequent, as PITFALLS' order; ties are broken by the order of the families.
+        rank: how often people make it: 1 for the most frequent; ties are broken by the order of the families.
         shows: what the inputs need so that it can show, as a clause: "needs more than one step".
         alone: whether it is only tried by itself: one of so many of its kind, and so rare, that pairs with it would take too long.
         moves: whether it takes weights or values to another place, so that a mistake made there before shows elsewhere.

@@ -61,7 +61,7 @@ def looks_fresh(layer: Layered, told: Mapping[str, Any], name: str, right: Array
     array, member = told[name], name.rpartition(".")[2]
     if not array.any():
         return "they are zero"
-    if words := _constant(layer, array, member):
+    if words := initial_constants(layer, array, member):
         return f"{words}, as {_MAKES}"
     if right is not None and is_related(right, array):
         return ""
@@ -78,8 +78,17 @@ _MAKES_ONE = "makes a layer into which nothing was loaded"
 _MAKES = f"every framework {_MAKES_ONE}"
 
 
-def _constant(layer: Layered, array: Array, member: str) -> str:
-    """Ones of a normalization, ones of the forget gate."""
+def initial_constants(layer: Layered, array: Array, member: str) -> str:
+    """The constants that a weight holds in a layer that was just made, in words: ones of a normalization, ones of the forget gate.
+
+    Args:
+        layer: of the right model.
+        array: the suspect's weight.
+        member: its name without its direction.
+
+    Returns:
+        "" for any other numbers, and for zeros, which a mistake may have put there as well.
+    """
     normalizes = isinstance(layer, BatchNormalization | LayerNormalization | GroupNormalization)
     if normalizes and member in ("gamma", "variance") and (array == 1).all():
         return "they are ones"
@@ -196,4 +205,4 @@ def _is_orthogonal(recurrent: Array) -> bool:
     return bool(np.abs(rows @ rows.T - np.eye(len(rows))).max() < 1e-4)
 
 
-__all__ = ["looks_fresh"]
+__all__ = ["initial_constants", "looks_fresh"]

@@ -37,13 +37,16 @@ from parity.diagnosis.replay import (
 )
 from parity.diagnosis.suspects import Suspect
 from parity.diagnosis.unlike import other_numbers
-from parity.diagnosis.weighing import Weighed, weigh
+from parity.diagnosis.weighing import UNEXPLAINED, Weighed, weigh
 from parity.errors import ParityError
 
 Progress: TypeAlias = Callable[[str, int], None]
 
-_CANDIDATES, _NEAREST = 12, 3
-"""So many near hypotheses are measured in their own floors; so many others are shown as evidence."""
+_CANDIDATES, _NEAREST, _BESIDE = 12, 3, 60
+"""So many near hypotheses are measured in their own floors; so many others are shown as evidence; so many are tried for that alone."""
+
+_NEARER = 0.9
+"""A mistake after which more than this share of the difference is left explains nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +165,12 @@ def _coarse(reference: str, suspect: Suspect, asked: Stage, found: Precision) ->
 
 
 def _searched(search: Search, pairs: bool) -> Diagnosis:
-    singles = _ranked(search, [(fault,) for fault in search.faults], "single mistakes")
     seen = _seen(search)
-    found = _by_looking(search, seen) or _fitting(search, singles) or _fitting(search, _beside_weights(search, seen))
+    found = _by_looking(search, seen)
+    # What is read off the weights is no guess: the likeliest others show how far away they are.
+    tried_alone = search.faults[:_BESIDE] if found else search.faults
+    singles = _ranked(search, [(fault,) for fault in tried_alone], "single mistakes")
+    found = found or _fitting(search, singles) or _fitting(search, _beside_weights(search, seen))
     found = found or _fitting(search, _estimated(search))
     tried = singles
     if not found and (coarse := precision_of(search.asked)):
@@ -180,21 +186,20 @@ def _searched(search: Search, pairs: bool) -> Diagnosis:
     )
     if not found:
         kinds = tuple(dict.fromkeys(fault.name for fault in search.faults))
-        # A mistake that comes no nearer than the right model is no explanation, however near that is.
-        nearest = [one for one in _in_the_run(search, tried) if one.error < before][:_NEAREST]
+        # A mistake that hardly comes nearer than the right model is no explanation, however near that is.
+        nearest = [one for one in _in_the_run(search, tried) if one.error < _NEARER * before][:_NEAREST]
         return replace(
             blank, evidence=tuple(evidence_of(one, before) for one in nearest), ruled_out=kinds, paired=pairs
         )
     best, *rest = _told_apart(search, found)
     fitting = {frozenset(one.faults) for one in found}
-    others = _in_the_run(
-        search, [one for one in tried if frozenset(one.faults) not in fitting and not one.floors <= NEAR]
-    )
+    others = [one for one in tried if frozenset(one.faults) not in fitting and not one.floors <= NEAR]
+    further = [one for one in _in_the_run(search, others) if one.error < _NEARER * before]
     return replace(
         blank,
         faults=best.faults,
         alternatives=tuple(one.faults for one in rest),
-        evidence=tuple(evidence_of(one, before) for one in (best, *rest, *others[:_NEAREST])),
+        evidence=tuple(evidence_of(one, before) for one in (best, *rest, *further[:_NEAREST])),
         notes=tuple(telling(search.asked.case, best.faults, one.faults) for one in rest),
     )
 
@@ -202,10 +207,10 @@ def _searched(search: Search, pairs: bool) -> Diagnosis:
 def _in_the_run(search: Search, ranked: Sequence[Hypothesis]) -> list[Hypothesis]:
     """The nearest hypotheses as they do in the run that is asked about: a short run had shown that they are far away."""
     found = []
-    for one in ranked[:_CANDIDATES]:
+    for one in {frozenset(one.faults): one for one in reversed(ranked[:_CANDIDATES])}.values():
         outputs = outputs_of(replayed(search.asked.case, one.faults))
         if outputs is not None:
-            found.append(Hypothesis(one.faults, search.asked.error(outputs), search.asked.floors(outputs)))
+            found.append(Hypothesis(one.faults, search.asked.error(outputs), search.asked.nearness(outputs)))
     return sorted(found, key=_nearness)
 
 
@@ -220,8 +225,9 @@ def _seen(search: Search) -> tuple[Fault, ...]:
     weighed = search.weighed
     if weighed is None:
         return ()
-    others = other_numbers(search.asked.case, weighed)
-    return weighed.explained(search.faults) or weighed.explained((*search.faults, *others)) or ()
+    others = list(other_numbers(search.asked.case, weighed))
+    known = (*search.faults, *(one for one in others if one.name not in UNEXPLAINED))
+    return weighed.explained(known) or weighed.explained((*search.faults, *others)) or ()
 
 
 def _beside_weights(search: Search, seen: tuple[Fault, ...]) -> list[Hypothesis]:

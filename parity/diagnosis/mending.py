@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from parity.diagnosis.agreeing import computes_the_same
@@ -15,26 +17,35 @@ from parity.diagnosis.repair import CallRepair, OptionRepair
 from parity.diagnosis.repairs import code_of
 from parity.diagnosis.repairs.around import in_words
 from parity.diagnosis.repairs.cells import of_cell
-from parity.diagnosis.repairs.framing import framed
+from parity.diagnosis.repairs.framing import framed, gathered
 from parity.diagnosis.repairs.opening import file_of, form_of, verbs, with_engine
-from parity.diagnosis.repairs.resolving import Resolved, resolve
+from parity.diagnosis.repairs.partly import Around, parts
+from parity.diagnosis.repairs.replacing import COPY, replacements
+from parity.diagnosis.repairs.resolving import Resolved, repair_of, resolve
 from parity.diagnosis.repairs.slots import same
-from parity.diagnosis.repairs.writing import NAMED, Written, written
+from parity.diagnosis.repairs.writing import Written, titles, written
 from parity.errors import ParityError
 from parity.network import Bidirectional, Network, Recurrent
-from parity.sources import Opened, open_source
-
-_ANEW = {"torch": "to_torch", "keras": "to_keras", "onnxruntime": "to_onnx"}
-
-_COPY = "import copy\n\nsuspect = copy.deepcopy(reference)"
-
-_REPLACES = "# this replaces your model by one that parity writes from the reference;"
+from parity.sources import Opened, layer_named, open_source
 
 NO_LINES = (AttributeError, KeyError, IndexError, TypeError, ValueError, ParityError)
 """What writing a repair for a suspect of a form that nobody thought of can come to: it is said in words then."""
 
-_STEPS = {"batch": 3, "time": 11}
-"""Lengths of an example input by which a module of torch is traced; any other word has that of time."""
+_IN_PLACE = "# This is mended in place:"
+
+_BY_HAND = "# This is to be changed in your own code; no lines do it from outside:"
+
+_LAST_RESORT = (
+    "# The last resort, if you cannot change your code: another model, which parity writes from the reference."
+)
+
+_NO_PATCH = "# No lines mend this from outside; in its place, another model, which parity writes from the reference:"
+
+_LAYER_ALONE = "# The new file holds this layer alone."
+
+_DESCRIBED = (
+    "# The suspect is a description that was read; diagnose the model or the file itself for lines that change that."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +56,16 @@ class Mending:
         reference, suspect: as they were opened.
         resolved: the changes.
         written: their source code.
+        faults: that are mended.
+        given: on what both ran, where that was given, by the names of `parity.diagnose`.
     """
 
     reference: Opened
     suspect: Opened
     resolved: Resolved
     written: Written
+    faults: tuple[Fault, ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def made(self) -> Any:
         """The suspect mended: a copy of a live object on which the source code was run, else a description; it was seen to agree.
@@ -66,43 +81,38 @@ class Mending:
         for make in self._ways:
             with contextlib.suppress(*NO_LINES, RuntimeError):
                 made = make()
-                if computes_the_same(self.reference, made):
+                if self._agrees(made):
                     return made
         if self.anew and self.suspect.live is None:
             return self.reference.network
-        if self.anew == _COPY:
+        if self.anew == COPY:
             return copy.deepcopy(self.reference.live)
         raise self._by_hand()
 
     @property
-    def _ways(self) -> Iterator[Callable[[], Any]]:
-        """How a mended suspect may be made, the way that changes least first."""
-        if self.in_place:
-            yield self._described if self._by_numbers else self._run
-        elif not (
-            self.anew or self.resolved.unsaid or any(isinstance(one, CallRepair) for one in self.resolved.around)
-        ):
-            yield self._described
-        if self.anew and self.suspect.live is not None:
-            yield self._run_anew
-
-    def _run_anew(self) -> Any:
-        names = {"reference": self._right}
-        exec(compile(self.anew, "<repair>", "exec"), names)
-        return names["suspect"]
+    def replaces(self) -> bool:
+        """Whether the lines end with another model in the place of the suspect, since they cannot patch all of it."""
+        return bool(self.anew) if not self.in_place else "suspect = parity.to_" in self.written.text
 
     @cached_property
     def text(self) -> str:
-        """The source code, with what it begins and ends with: where it changes the suspect itself, that; else what is to be edited by
-        hand, in words, and then lines that take the reference in the suspect's framework."""
-        if self.in_place or not self.anew:
-            return framed(self.written.text, self.suspect, self.reference)
-        lines = self.written.text.splitlines()
-        engine = (self.suspect.engine or "").partition(":")[0]
-        said = "\n".join(in_words(one, engine).text for one in self.resolved.around) if self.written.whole else ""
-        words = said.splitlines() or [line for line in lines if line.startswith("#")]
-        first = [_REPLACES + (" in your own code:" if words else ""), *words]
-        return framed("\n".join([*first, "", self.anew, ""]), self.suspect, self.reference)
+        """The source code, with what it begins and ends with: where it changes the suspect itself, that; else what can be changed, what is
+        to be edited by hand, in words, and as the last resort lines that take the reference in the suspect's framework."""
+        if self.in_place:
+            return framed(self.written.text, self.suspect, self.reference, self.given)
+        if self._is_description and self._description_agrees:
+            lines = [_DESCRIBED, *(f"# {one}" for one in titles(self.resolved, self.suspect.network.recurrent))]
+            again = "".join(f", {name}={name}" for name in self.given)
+            lines += ["import parity", "", f"suspect = parity.diagnose(reference, suspect{again}).repaired()"]
+            return framed("\n".join(lines), self.suspect, self.reference, self.given)
+        patch, left = self._patch
+        words = self._words(left, bool(patch))
+        if not self.anew:
+            return self.written.text if not self.written.whole else "\n".join([*words, ""])
+        alone = "" if self.suspect.inside is None else f"\n{_LAYER_ALONE}"
+        said, last = "\n".join(words), f"{_LAST_RESORT if words else _NO_PATCH}{alone}\n{self.anew}"
+        text = gathered(f"{_IN_PLACE}\n{patch}", said, last) if patch else f"{said}\n\n{gathered(last)}"
+        return framed(text, self.suspect, self.reference, self.given, anew=True)
 
     @cached_property
     def in_place(self) -> bool:
@@ -114,9 +124,93 @@ class Mending:
         if "torch.backends" in self.written.text:
             return True  # a setting of the whole process is not tried
         try:
-            return self._by_numbers or computes_the_same(self.reference, self._run())
+            return self._by_numbers or self._agrees(self._run(self.written))
         except Exception:  # whatever a framework raises: these lines are not for this suspect
             return False
+
+    @cached_property
+    def anew(self) -> str:
+        """Lines that take the reference in the framework of the suspect, which were run; "" where parity writes no such."""
+        word = "anew" if self._patch[0] else "mended"
+        return next((text for text in replacements(self.reference, self.suspect, word) if self._is_made(text)), "")
+
+    @cached_property
+    def _patch(self) -> tuple[str, Around]:
+        """Lines that mend in place what can be, where they do not mend everything, and what is left; "" where nothing can be."""
+        for part, left in () if self.in_place else parts(self.resolved, lambda one: self._said(one) is not None):
+            said = self._said(part)
+            if said is not None and (not part.around or self._leaves(said, left)):
+                return said.text, left
+        return "", self.resolved.around
+
+    def _said(self, part: Resolved) -> Written | None:
+        """The lines of a part of the repair; None where they do not make all of it, or make a model anew."""
+        try:
+            said = code_of(part, self.suspect, self.reference)
+        except NO_LINES:
+            return None
+        return said if said.whole and "suspect = parity.to_" not in said.text else None
+
+    def _leaves(self, said: Written, left: Around) -> bool:
+        """Whether lines leave a suspect that is known to do nothing but what is left."""
+        right = self.reference.network.recurrent
+        faults = [one for one in self.faults if set(left) & set(repair_of(one, right))]
+        try:
+            return self._agrees(self._run(said), faults)
+        except Exception:  # whatever a framework raises: these lines are not for this suspect
+            return False
+
+    def _words(self, left: Around, patched: bool) -> list[str]:
+        """What is to be edited by hand, as comments."""
+        engine = (self.suspect.engine or "").partition(":")[0]
+        said = [line for one in left for line in in_words(one, engine).text.splitlines()]
+        if not patched and not self.written.whole:
+            said = [line for line in self.written.text.splitlines() if line.startswith("#")]
+        elif patched and self.resolved.unsaid:
+            said += [f"#     {line}" for line in self.resolved.own_code or self.resolved.unsaid]
+        return [_BY_HAND, *said] if said else []
+
+    @property
+    def _ways(self) -> Iterator[Callable[[], Any]]:
+        """How a mended suspect may be made, the way that changes least first."""
+        if self.in_place:
+            yield self._described if self._by_numbers else lambda: self._run(self.written)
+        elif not (
+            self.anew or self.resolved.unsaid or any(isinstance(one, CallRepair) for one in self.resolved.around)
+        ):
+            yield self._described
+        if self.anew and self.suspect.live is not None:
+            yield lambda: self._made_of(self.anew, None)
+
+    def _agrees(self, made: Any, faults: Sequence[Fault] = ()) -> bool:
+        return computes_the_same(self.reference, made, self.given, faults)
+
+    def _is_made(self, text: str) -> bool:
+        """Whether lines that make the suspect anew run."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = file_of(self.suspect)
+            try:
+                self._made_of(text, None if path is None else Path(folder) / path.name)
+            except Exception:  # whatever a framework raises: these lines are not for this suspect
+                return False
+        return True
+
+    def _made_of(self, text: str, path: Path | None) -> Any:
+        """What is called `suspect` after lines that take it from the reference alone."""
+        names = {"reference": self._right, **({} if path is None else {"suspect": str(path)})}
+        exec(compile(text, "<repair>", "exec"), names)
+        return names["suspect"]
+
+    @property
+    def _is_description(self) -> bool:
+        """Whether the suspect is neither live nor a file: something that was read."""
+        return self.suspect.live is None and file_of(self.suspect) is None
+
+    @property
+    def _description_agrees(self) -> bool:
+        with contextlib.suppress(*NO_LINES, RuntimeError):
+            return not self.resolved.unsaid and self._agrees(self._described())
+        return False
 
     @property
     def _by_numbers(self) -> bool:
@@ -127,50 +221,17 @@ class Mending:
     def _right(self) -> Any:
         return self.reference.path or self.reference.live or self.reference.network
 
-    def _run(self) -> Any:
-        """What the lines make of a copy of the suspect; the description of what they make of its file."""
+    def _run(self, said: Written) -> Any:
+        """What lines make of a copy of the suspect; the description of what they make of its file."""
         live = self.suspect.live is not None and self.suspect.engine is not None
         wrong = verbs(str(self.suspect.engine)).copied(self.suspect.live) if live else str(file_of(self.suspect))
         names = {"suspect": wrong, "reference": self._right}
-        exec(compile(self.written.text if live else self.written.core, "<repair>", "exec"), names)
-        return names["suspect"] if live else open_source(names["model"], partial=True).network
-
-    @cached_property
-    def anew(self) -> str:
-        """Lines that take the reference in the framework of the suspect; "" where parity writes no such."""
-        verb = _ANEW.get((self.suspect.engine or "").partition(":")[0])
-        states = self.suspect.live is None and self.suspect.engine == "torch"
-        if states and "parity.to_torch(reference)" in self.written.text:
-            return "import parity\n\nsuspect = parity.to_torch(reference)"
-        if verb is None or states:
-            return ""
-        if self.reference.live is not None and self.reference.engine == self.suspect.engine == "torch":
-            return _COPY
-        inputs = self._example
-        made = f"parity.{verb}(reference{', inputs=' if inputs else ''}{inputs})"
-        imports = ["import numpy as np", "import parity"] if inputs else ["import parity"]
-        if self.suspect.live is not None:
-            return "\n".join([*imports, "", f"suspect = {made}"])
-        saved = f"{made}.save(suspect)" if verb == "to_keras" else f"onnx.save({made}, suspect)"
-        imports = [
-            "from pathlib import Path",
-            *imports[:-1],
-            *(["import onnx"] if verb == "to_onnx" else []),
-            imports[-1],
-        ]
-        return "\n".join([*imports, "", *NAMED, saved])
-
-    @property
-    def _example(self) -> str:
-        """Python for inputs by which a live module of torch is traced; "" where nothing has to be."""
-        graph = self.reference.network.graph
-        if self.reference.live is None or self.reference.engine != "torch" or graph is None:
-            return ""
-        shapes = [
-            [_STEPS.get(n, _STEPS["time"]) if isinstance(n, str) else n for n in one.shape] for one in graph.inputs
-        ]
-        arrays = [f'np.ones({tuple(shape)}, "{one.dtype}")' for shape, one in zip(shapes, graph.inputs, strict=True)]
-        return arrays[0] if len(arrays) == 1 else f"({', '.join(arrays)})"
+        exec(compile(said.text if live else said.core, "<repair>", "exec"), names)
+        if live:
+            return names["suspect"]
+        opened, layers = open_source(names["model"], partial=True), self.suspect.network.recurrent
+        one_of_several = self.suspect.inside is not None and len(layers) == 1
+        return (layer_named(opened, layers[0].name) if one_of_several else opened).network
 
     def _described(self) -> Network:
         """The description of the suspect with other weights and options."""
@@ -207,12 +268,15 @@ def framework_of(suspect: Opened) -> str:
     return {"onnxruntime": "onnx"}.get(engine, engine or str(suspect.network.origin or ""))
 
 
-def mending(reference: Opened, suspect: Opened, faults: Sequence[Fault]) -> Mending | None:
+def mending(
+    reference: Opened, suspect: Opened, faults: Sequence[Fault], given: Mapping[str, Any] | None = None
+) -> Mending | None:
     """How a suspect is mended; None where no fault was found.
 
     Args:
         reference, suspect: as they were opened.
         faults: that explain the suspect.
+        given: on what both ran, where that was given, by the names of `parity.diagnose`.
     """
     if not faults:
         return None
@@ -226,7 +290,7 @@ def mending(reference: Opened, suspect: Opened, faults: Sequence[Fault]) -> Mend
         said = code_of(resolved, suspect, reference)
     except NO_LINES:
         said = written(None, resolved, {}, own, [in_words(one, "") for one in resolved.around])
-    return Mending(reference, suspect, resolved, said)
+    return Mending(reference, suspect, resolved, said, tuple(faults), given or {})
 
 
 def _with_layers(network: Network, made: dict[int, Recurrent]) -> Network:

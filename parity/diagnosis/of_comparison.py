@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from parity.diagnosis.case import Case, chain_case
 from parity.diagnosis.cases import is_chain, of_one_form, shorter
@@ -56,7 +56,21 @@ def _diagnosed(findings: Findings, label: str) -> Diagnosis:
         case = Case(first.graph, {first.graph.inputs[0].name: findings.inputs})
         suspect = GraphSuspect(source, settings, engine)
     found = investigate(first.label, suspect, [*shorter(case), case], pairs=False)
-    return with_repair(found, first, source)
+    return with_repair(found, first, source, _given(findings))
+
+
+def _given(findings: Findings) -> dict[str, Any]:
+    """On what the sources were compared, where that was given, by the names of `parity.diagnose`."""
+    asked, found = findings.asked, {}
+    if asked.get("inputs", "random") != "random":
+        found["inputs"] = findings.inputs if asked["inputs"] == "given" else asked["inputs"]
+    if asked.get("initial_state") == "given":
+        found["initial_state"] = findings.states
+    if asked.get("lengths") is not None:
+        found["lengths"] = asked["lengths"]
+    elif asked.get("mask") is not None:
+        found["mask"] = findings.mask
+    return found
 
 
 __all__ = ["diagnosis_of"]

@@ -19,8 +19,8 @@ Pair = tuple[Fault, Fault]
 _VALUES = 64
 """So many values of every output are looked at, spread over it."""
 
-_MOST = 3000
-"""Of pairs for which nothing speaks that each of two does alone so many are tried, the likeliest first."""
+_MOST, _MOST_POSSIBLE = 3000, 40_000
+"""Of pairs that what each of two does alone contradicts, and of those that it allows, so many are tried, the likeliest first."""
 
 _NEAR, _LARGER = 1e-2, 100.0
 """Of a suspect within this share of the right model's largest value, mistakes that change it so many times more are not one of two."""
@@ -100,8 +100,8 @@ def likely_pairs(stages: Sequence[Stage], faults: Sequence[Fault]) -> Iterator[l
 
     possible = [pair for pair in every if not contradicted[pair]]
     groups = (
-        (pair for pair in possible if supported[pair]),
-        (pair for pair in possible if not supported[pair]),
+        islice((pair for pair in possible if supported[pair]), _MOST_POSSIBLE),
+        islice((pair for pair in possible if not supported[pair]), _MOST_POSSIBLE),
         islice((pair for pair in every if contradicted[pair] and entangled(pair)), _MOST),
         islice((pair[::-1] for pair in every if entangled(pair)), _MOST),
     )

@@ -44,8 +44,12 @@ _ALIKE = 0.05
 """Formats whose correlations are no further apart than this are not told apart."""
 
 
-Extent: TypeAlias = Literal["factors", "stored", "everything"]
-"""What is rounded: what products of matrices take; what is stored between operations, biases and outputs among it; every value."""
+Extent: TypeAlias = Literal["factors", "stored", "everything", "all but states"]
+"""What is rounded: what products of matrices take; what is stored between operations, biases and outputs among it; every value; every value
+but the states of recurrent layers, and what they are summed up of, as torch's autocast computes a GRU on the CPU."""
+
+_STATES = ("kept", "added", "h")
+"""Ends of the places in the computation at which a GRU sums up its state."""
 
 
 class Coarse:
@@ -71,6 +75,10 @@ class Coarse:
         if inputs.shape[-1] != matrix.shape[0]:
             return self.product(value, site)
         product = rounded(inputs, self._kind) @ rounded(matrix, self._kind)
+        if self._extent == "all but states" and site.endswith(".input"):
+            product = rounded(
+                product, self._kind
+            )  # of all steps at once; measured: the bias is added to what is rounded already
         found: Float64 = value + (product - inputs @ matrix)
         if self._extent != "factors":
             found = found + (rounded(bias, self._kind) - bias)
@@ -82,11 +90,15 @@ class Coarse:
 
     def product(self, value: Float64, site: str) -> Float64:
         """Any value in between."""
-        return rounded(value, self._kind) if self._extent == "everything" and not self.is_fine(site) else value
+        coarse = self._extent == "everything" or (
+            self._extent == "all but states" and site.rpartition(".")[2] not in _STATES
+        )
+        return rounded(value, self._kind) if coarse and not self.is_fine(site) else value
 
     def kept(self, value: Array) -> Array:
         """An output of the model."""
-        return value if self._extent == "factors" or value.dtype.kind != "f" else rounded(value, self._kind)
+        fine = self._extent in ("factors", "all but states") or value.dtype.kind != "f"
+        return value if fine else rounded(value, self._kind)
 
     sigmoid = product
     tanh = product
@@ -136,6 +148,8 @@ class Precision:
     after: float
 
 
+_KEPT = " and keeps its states in float32, as torch.autocast does"
+
 _WAYS: tuple[tuple[str, Extent, str], ...] = (
     ("TF32", "factors", "multiplies matrices in TF32"),
     ("TF32 cut", "factors", "multiplies matrices in TF32"),
@@ -144,6 +158,8 @@ _WAYS: tuple[tuple[str, Extent, str], ...] = (
     ("bfloat16", "factors", "multiplies matrices in bfloat16"),
     ("bfloat16", "stored", "computes in bfloat16"),
     ("bfloat16", "everything", "computes in bfloat16"),
+    ("float16", "all but states", f"computes in float16{_KEPT}"),
+    ("bfloat16", "all but states", f"computes in bfloat16{_KEPT}"),
 )
 """Format, what is rounded to it, and the clause; factors alone in float16 are those in TF32."""
 
@@ -165,7 +181,7 @@ def precision_of(stage: Stage) -> Precision | None:
     found: list[_Emulated] = []
     for part in (_Part(), *_parts(stage.case)):
         for kind, extent, clause in _WAYS:
-            if part.fine and extent == "factors":
+            if part.fine and extent in ("factors", "all but states"):
                 continue
             emulated = outputs_of(_coarse(stage.case, kind, extent, part))
             if emulated is None:

@@ -189,11 +189,18 @@ def recorded(suspect: Any) -> Recording:
         where = label if isinstance(suspect, Mapping) else str(suspect)
         raise ShapeError(what, where, "arrays named inputs and outputs", ", ".join(arrays) or "nothing", _REMEDY)
     inputs, outputs = sides[INPUTS], sides[OUTPUTS]
-    notes: tuple[str, ...] = ()
+    notes = tuple(_unfilled(label, outputs))
     if not all(name.partition("/")[0] in (INPUTS, OUTPUTS) for name in arrays):
         taken = (" and ".join(map(repr, filter(None, side))) or "the rest" for side in (inputs, outputs))
-        notes = (f"{label}: of the arrays {' was taken for the inputs, '.join(taken)} for the outputs",)
+        notes += (f"{label}: of the arrays {' was taken for the inputs, '.join(taken)} for the outputs",)
     return Recording(_alone(inputs), outputs[""] if list(outputs) == [""] else outputs, label, notes)
+
+
+def _unfilled(label: str, outputs: Mapping[str, Any]) -> Iterator[str]:
+    """What is to be said of outputs that are all zero: nobody can tell them from buffers that were never filled."""
+    arrays = [np.asarray(array) for _, array in _flat("", outputs)]
+    if arrays and all(array.dtype.kind in "fiub" and array.size and not array.any() for array in arrays):
+        yield f"{label}: every recorded output is zero, as an array is that was never filled: look whether the model ran at all"
 
 
 def _alone(arrays: dict[str, Any]) -> Any:

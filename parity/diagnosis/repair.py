@@ -225,10 +225,25 @@ class CallRepair:
     keras: str = ""
 
 
+FLIPPED = "flipped along its window"
+EXCHANGED = "with its channels exchanged"
+SIDES_EXCHANGED = "with height and width exchanged"
+TRANSPOSED = "transposed"
+ROLLED_UP = "moved up by one row, the first one last"
+ROLLED_DOWN = "moved down by one row, the last one first"
+"""What belongs in the place of a kernel or a table that holds the right numbers in other places, as values of an `OptionRepair`."""
+
+
 Repair: TypeAlias = tuple[WeightRepair | SwapRepair | OptionRepair | CallRepair, ...]
 """All of them, in order."""
 
 __all__ = [
+    "EXCHANGED",
+    "FLIPPED",
+    "ROLLED_DOWN",
+    "ROLLED_UP",
+    "SIDES_EXCHANGED",
+    "TRANSPOSED",
     "BlockTranspose",
     "CallRepair",
     "CudnnOrder",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault
 from parity.errors import ParityError
-from parity.floor import Floor, in_floors
+from parity.floor import UNIT, Band, Floor, in_floors
 from parity.graph.calls import Layered
 from parity.graph.floors import REPLICAS, keeps_samples_apart, measure
 from parity.judge import LIMIT
@@ -20,6 +21,9 @@ from parity.recurrent import DIRECTIONS
 
 NEAR = 1000.0
 """A fault stays in the choice while what it computes is within so many floors of the reference: its own floor may be larger."""
+
+_LEAST = 0.01
+"""While hypotheses are screened, no floor counts as less than so much of the largest one of its sample."""
 
 SAME = 1e-9
 """Two hypotheses whose outputs are nowhere further apart than this, as a share of the largest number, compute the same."""
@@ -49,6 +53,20 @@ class Stage:
         """The same in floors: of the right model, or of the one whose floor is given."""
         apart = self.apart_in_floors(outputs, floor)
         return max((float(one.max(initial=0.0)) for one in apart.values()), default=0.0)
+
+    def nearness(self, outputs: Mapping[str, Array]) -> float:
+        """The same in floors that tell near from far.
+
+        Where the right model gives exact zeros, as at padded steps, it has no floor; a model with a mistake gives numbers there and rounds
+        them. No floor counts as less than a share of its sample's largest one, and than what rounding makes of the suspect's numbers.
+        """
+        return self.floors(outputs, self._bounded)
+
+    @cached_property
+    def _bounded(self) -> Floor:
+        bands = self.floor.bands
+        made = {name: _bounded(bands[name], seen) for name, seen in self.observed.items() if name in bands}
+        return replace(self.floor, bands={**bands, **made})
 
     def apart_in_floors(self, outputs: Mapping[str, Array], floor: Floor | None = None) -> dict[str, Array]:
         """Every value's difference from what the suspect gave, in floors, by output; infinite for other shapes."""
@@ -86,6 +104,16 @@ class Stage:
             apart = np.where(np.isfinite(apart), apart, np.inf)
             found[name] = np.where(self.case.ignored[name], 0.0, apart) if name in self.case.ignored else apart
         return found
+
+
+def _bounded(band: Band, seen: Array) -> Band:
+    """A band whose floor is no less than rounding makes of what a suspect gave; integers are right or wrong."""
+    if not band.floor.any() or seen.shape != band.reference.shape or seen.dtype.kind != "f":
+        return band
+    others = tuple(axis for axis, name in enumerate(band.quantity.axes) if name != "batch")
+    size = np.where(np.isfinite(seen), np.abs(np.asarray(seen, np.float64)), 0.0).max(axis=others, keepdims=True)
+    largest = np.where(band.comparable, band.floor, 0.0).max(axis=others, keepdims=True)
+    return replace(band, floor=np.maximum(band.floor, np.maximum(_LEAST * largest, UNIT * size)))
 
 
 def beginning(stage: Stage, steps: int) -> Stage | None:
@@ -143,7 +171,7 @@ class Hypothesis:
     Args:
         faults: none for the right model itself.
         error: the largest absolute difference, in the last stage that it reached.
-        floors: the same in floors; in its own floors where it is `measured`, else in those of the right model.
+        floors: the same in floors; in its own floors where it is `measured`, else in those of the right model, see `Stage.nearness`.
         measured: whether its own floor was measured, in the run that is asked about.
     """
 
@@ -187,7 +215,7 @@ def outputs_of(case: Case | None) -> dict[str, Array] | None:
 def screened(
     stages: Sequence[Stage], hypotheses: Iterable[tuple[Fault, ...]], said: Callable[[], None] = lambda: None
 ) -> Iterator[Hypothesis]:
-    """How near every hypothesis comes, in floors of the right model: of the first stage at which it is far away, or of the last.
+    """How near every hypothesis comes, as `Stage.nearness` has it: of the first stage at which it is far away, or of the last.
 
     Args:
         stages: the runs of the suspect, short ones first: what is far away in one need not be run in the next.
@@ -205,7 +233,7 @@ def screened(
             if outputs is None:
                 found = Hypothesis(faults, float("inf"), float("inf"))
                 break
-            found = Hypothesis(faults, stage.error(outputs), stage.floors(outputs))
+            found = Hypothesis(faults, stage.error(outputs), stage.nearness(outputs))
             if found.floors > NEAR:
                 break
         said()

@@ -45,7 +45,10 @@ def show(diagnosis: Diagnosis, ran: str = "") -> None:
     for line in probes_in_words(diagnosis):
         out.print(_shown(line), soft_wrap=True)
     if not diagnosis.faults and diagnosis.ruled_out:
-        out.print(_shown(f"ruled out: {', '.join(diagnosis.ruled_out)}"), soft_wrap=True)
+        out.print(
+            _shown(f"ruled out, wherever parity can make them in the reference: {', '.join(diagnosis.ruled_out)}"),
+            soft_wrap=True,
+        )
     for line in _ran(diagnosis, ran):
         out.print(_shown(line), style="dim", soft_wrap=True)
     if diagnosis.repair:

@@ -12,7 +12,7 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.differing import are_few, as_after, differences, is_near, is_reordered
 from parity.diagnosis.fault import Fault, Place
-from parity.diagnosis.fresh import looks_fresh
+from parity.diagnosis.fresh import initial_constants, looks_fresh
 from parity.diagnosis.putting import all_put, in_words, place_of, putting, right_put, told_in
 from parity.diagnosis.roundings import rounded_parts
 from parity.diagnosis.told import Key, alike
@@ -80,9 +80,8 @@ def _explained(operation: Layered, key: Key, mine: Mapping[str, Any], told: Mapp
     fresh = looks_fresh(operation, told, key[1], right)
     drawn_alike = fresh and right.any() and looks_fresh(operation, mine, key[1]) == fresh
     if fresh and not drawn_alike:
-        return _fault(
-            operation, key, "never loaded", f"has other numbers in its {what}: {fresh}", replay, "other ones"
-        ), ""
+        loaded = "initial constants" if initial_constants(operation, theirs, member) else "never loaded"
+        return _fault(operation, key, loaded, f"has other numbers in its {what}: {fresh}", replay, "other ones"), ""
     apart = differences(right, theirs, partial(index_in_words, operation, member))
     if drawn_alike:
         cause = (

@@ -35,6 +35,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "probes": [asdict(probe) for probe in diagnosis.probes],
         "repair": diagnosis.repair,
         "notes": list(diagnosis.notes),
+        "left_out": diagnosis.left_out,
     }
 
 

@@ -21,6 +21,7 @@ from parity.judge import REFERENCE, Judgement
 from parity.recurrent import Array
 from parity.result import Inputs, Result
 from parity.sources import Opened
+from parity.spelling import named_apart
 
 Progress = Callable[[str], None]
 
@@ -83,9 +84,7 @@ def compare_graphs(
                 raise
             notes.append(f"{engine} left out: {error.problems[0].what}")
             continue
-        label = engine if len(opened) == 1 else f"{source.label} ({engine})"
-        while label in participants:
-            label += "'"
+        label = named_apart(engine if len(opened) == 1 else f"{source.label} ({engine})", participants)
         participants[label] = (source, engine)
         runners[label] = made if graph is first else _Renamed(made, first, graph)
     if not runners:
@@ -151,7 +150,13 @@ class _Renamed:
 
     def seen(self, inputs: Mapping[str, Array]) -> dict[Wire, Array]:
         """The values of those of its layers that are matched to the first model's, in that one's axes."""
-        seen = self._inner.seen(self._under_own_names(inputs))
+        given = self._under_own_names(inputs)
+        seen = dict(self._inner.seen(given))
+        wanted = set(matched_layers(self._first, self._own).values())
+        hidden = {name: wire for name, wire in self._own.outputs.items() if wire in wanted and wire not in seen}
+        if seen and hidden:  # a function behind the last layer, which is no module that an engine could show
+            outputs = self._inner(given).outputs
+            seen |= {wire: outputs[name] for name, wire in hidden.items() if name in outputs}
         return values_as(self._first, self._own, seen, self._first.values(inputs))
 
     def _under_own_names(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

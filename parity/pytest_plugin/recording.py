@@ -245,7 +245,7 @@ class Parity:
 
 def _entry(test: str, comparison: Comparison) -> Entry:
     entry = Entry(test, 0, comparison.verdict, comparison.sentence)
-    entry.title = " and ".join(source.label for source in comparison.sources)
+    entry.title = " and ".join(comparison.names)
     for row in comparison.table:
         floors = float(row.times_floor)
         one = Entry(

@@ -37,7 +37,8 @@ class Reporting:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Tests are about to run: the report of an earlier session makes room."""
-        if not session.config.option.collectonly and not session.testsfailed:
+        option = session.config.option
+        if not option.collectonly and (not session.testsfailed or option.continue_on_collection_errors):
             self._gathered.begin()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

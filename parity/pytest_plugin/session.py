@@ -12,6 +12,7 @@ from parity.errors import ParityError
 from parity.pytest_plugin.recording import NAMES, REFUSED, Entry
 
 SCHEMA = {"name": "parity.session", "version": 1}
+"""Name and version of the list; the file `index.schema.json` beside this one describes it."""
 
 _INDEX, _LIST = "index.html", "index.json"
 _SEVERITY = ("disagree", REFUSED, "undecided", "agree")
@@ -144,24 +145,21 @@ def render(entries: list[Entry], counts: dict[str, int], command: str) -> str:
         counts: of every verdict.
         command: how the session was started.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from parity.report.numbers import aligned, spell
+    from parity.report.templating import environment_with, page_of, style
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"aligned": aligned, "spell": spell}
-    worst = next(iter(counts), "empty")
-    tests = len({entry.test for entry in entries})
-    page = environment.get_template(_INDEX).render(
-        entries=entries, words=in_words(counts), worst=worst, tests=tests, command=command, failed=_FAILED
-    )
-    return page.encode("utf-8", "replace").decode("utf-8")
+    environment = environment_with(Path(__file__).parent, aligned=aligned, spell=spell)
+    view = {
+        "css": style("style.css", "mapping.css"),
+        "pattern_count": 0,
+        "entries": entries,
+        "words": in_words(counts),
+        "worst": next(iter(counts), "empty"),
+        "tests": len({entry.test for entry in entries}),
+        "command": command,
+        "failed": _FAILED,
+    }
+    return page_of(environment, _INDEX, view)
 
 
 def _outcome(report: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,16 @@ def isolated(text: str, labels: Iterable[str]) -> Markup:
     return Markup("").join(
         Markup("<bdi>{}</bdi>").format(piece) if index % 2 else escape(piece) for index, piece in enumerate(pieces)
     )
+
+
+def turns(name: str) -> bool:
+    """Whether a name has letters that are written from right to left, which can turn what stands beside it.
+
+    Example:
+        >>> turns("lstm_1"), turns("\N{HEBREW LETTER ALEF}lef")
+        (False, True)
+    """
+    return any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in name)
 
 
 def breakable(name: str) -> Markup:
@@ -58,4 +69,4 @@ def value_in_words(value: Any) -> str:
     return DASH if value is None else str(value)
 
 
-__all__ = ["breakable", "isolated", "place_in_words", "shape_in_words", "value_in_words"]
+__all__ = ["breakable", "isolated", "place_in_words", "shape_in_words", "turns", "value_in_words"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parity.findings import Findings
+from parity.in_blocks import BLOCK_SIZE, blocks
 from parity.judge import LIMIT
 from parity.recurrent import Array, Direction
 from parity.reference import Float64, Mask
@@ -86,14 +88,24 @@ def _processed(array: Array, direction: Direction) -> Array:
 
 
 def _zero(own: Array, valid: Mask) -> bool:
-    return not own[~valid].any()
+    return all(not own[rows][~valid[rows]].any() for rows in _samples(own))
 
 
 def _repeats(own: Array, valid: Mask) -> bool:
     """Whether padded steps hold the output of the last valid step processed before, and zero before the first."""
+    return all(_repeat(own[rows], valid[rows]) for rows in _samples(own))
+
+
+def _repeat(own: Array, valid: Mask) -> bool:
     last = _last_valid(valid)
     kept = np.where((last >= 0)[..., None], np.take_along_axis(own, np.maximum(last, 0)[..., None], axis=1), 0.0)
     return bool(np.array_equal(own[~valid], kept[~valid]))
+
+
+def _samples(own: Array) -> Iterator[slice]:
+    """Samples of (batch, time, features), so many at a time as memory is no matter."""
+    batch, time, features = own.shape
+    return (rows for rows, _ in blocks((batch, time * features), max(BLOCK_SIZE, time * features)))
 
 
 def _last_valid(valid: Mask) -> NDArray[np.intp]:

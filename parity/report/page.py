@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -12,13 +11,17 @@ from jinja2 import Environment, UndefinedError
 from markupsafe import Markup
 
 from parity.errors import FormatError
-from parity.report import plots
+from parity.report.cause import cause_view
 from parity.report.decisions import decisions_view
 from parity.report.distribution import distribution_view
-from parity.report.in_words import breakable, isolated, place_in_words, shape_in_words, value_in_words
+from parity.report.in_words import breakable, isolated, place_in_words, shape_in_words, turns, value_in_words
+from parity.report.inside import inside_view, weight_legend
+from parity.report.map_chart import map_chart, map_legend, pooled_peaks
+from parity.report.mapping import mapping_view
 from parity.report.matrix import Record, against_reference, columns_of, limits_of, tables_of, worst_places
 from parity.report.numbers import aligned, spell
 from parity.report.packing import TABLES, packed
+from parity.report.plots import STYLES
 from parity.report.sections import (
     FILLS,
     FORMS,
@@ -31,9 +34,9 @@ from parity.report.sections import (
     what_ran,
 )
 from parity.report.strip import strip_view
-from parity.report.templating import FOLDER, environment_with
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+from parity.report.templating import environment_with, page_of, style
+from parity.report.time_chart import profile_chart
+from parity.transferring.answer import DIGITS
 
 
 def render(record: Record) -> str:
@@ -79,6 +82,8 @@ def embed(record: Record) -> Markup:
         Markup('{"title":"\\u003c/script\\u003e"}')
     """
     compact = {**record, **{key: packed(record[key]) for key in TABLES if key in record}}
+    if "mapping" in record:
+        compact["mapping"] = [{**table, "rows": packed(table["rows"])} for table in record["mapping"]]
     text = json.dumps(compact, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -99,22 +104,18 @@ def _environment() -> Environment:
 
 def _render(template: str, record: Record) -> str:
     try:
-        labels = [part["label"] for part in (*record["engines"], *record["sources"])]
+        layers = [
+            layer["name"] for source in record["sources"] for layer in (*source["layers"], *record["architecture"])
+        ]
+        labels = [part["label"] for part in (*record["engines"], *record["sources"])] + list(filter(turns, layers))
+        labels += [cause[side] for cause in (record["diagnosis"],) if cause for side in ("reference", "suspect")]
         environment = _environment().overlay()
         environment.filters = {**environment.filters, "isolated": lambda text: isolated(str(text), labels)}
-        page = environment.get_template(template).render(_view(record))
+        return page_of(environment, template, _view(record))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
         raise FormatError(
             "this record does not hold what a page needs", got=f"{type(error).__name__}: {error}"
         ) from error
-    # Names may hold what HTML drops, and those from a file lone surrogates, which no encoding can write.
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", page).encode("utf-8", "replace").decode("utf-8")
-
-
-def _style(*names: str) -> Markup:
-    """Style sheets without the spaces that are there for people."""
-    text = "".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
-    return Markup(re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r": +", ":", text)))
 
 
 def _view(record: Record) -> dict[str, Any]:
@@ -127,7 +128,13 @@ def _view(record: Record) -> dict[str, Any]:
     others = [row for row in record["rows"] if row["rule"] != "layer"] if strip else record["rows"]
     return {
         "record": record,
-        "css": _style("style.css", "whole.css", *(["strip.css"] if strip else [])),
+        "css": style(
+            "style.css",
+            "whole.css",
+            "mapping.css",
+            *(["strip.css"] if strip else []),
+            *(["inside.css"] if record.get("inside") else []),
+        ),
         "embedded": embed(record),
         "styles": styles,
         "tables": tables_of(record, columns),
@@ -144,8 +151,9 @@ def _view(record: Record) -> dict[str, Any]:
             if label not in {**(record["profile"] or {"engines": styles})["engines"], **record["failures"]}
         ],
         "map": _map(record),
-        "map_legend": plots.map_legend(record["judging"]["limit"]),
+        "map_legend": map_legend(record["judging"]["limit"]),
         "places": worst_places(record, columns),
+        "peaks": pooled_peaks(record["map"], record["judging"]["limit"]),
         "bad": [row for row in bad if against_reference(row, columns)],
         "bad_pairs": [row for row in bad if not against_reference(row, columns)],
         "gates": [gates_view(record, kind) for kind in record["gates"]],
@@ -157,14 +165,18 @@ def _view(record: Record) -> dict[str, Any]:
         "sources": sources,
         "inputs": inputs_view(record),
         "failures": record["failures"],
-        "cause": record.get("diagnosis"),
-        "pattern_count": plots.STYLES,
+        "cause": cause_view(record.get("diagnosis")),
+        "mapping": mapping_view(record),
+        "inside": inside_view(record),
+        "weight_legend": weight_legend(),
+        "digits": DIGITS,
+        "pattern_count": STYLES,
     }
 
 
 def _styles(record: Record) -> dict[str, int]:
     """A line style for every participant, in order; the reference, which stands last, has none."""
-    return {engine["label"]: index % plots.STYLES for index, engine in enumerate(record["engines"][:-1])}
+    return {engine["label"]: index % STYLES for index, engine in enumerate(record["engines"][:-1])}
 
 
 def _profile(record: Record, styles: Mapping[str, int]) -> Markup | None:
@@ -176,7 +188,7 @@ def _profile(record: Record, styles: Mapping[str, int]) -> Markup | None:
     )
     # The horizon counts in processing order, which is the order of the axis for the forward direction alone.
     horizon = judging["horizon"] if directions == ["forward"] else None
-    return plots.profile_chart(profile, judging["limit"], horizon, styles)
+    return profile_chart(profile, judging["limit"], horizon, styles)
 
 
 def _map(record: Record) -> Markup | None:
@@ -188,7 +200,7 @@ def _map(record: Record) -> Markup | None:
         for r in record["rows"]
         if (r["rule"], r["left"], r["quantity"]) == ("run", where["engine"], where["quantity"])
     ]
-    return plots.map_chart(where, record["judging"]["limit"], rows[0]["worst"] if rows else None)
+    return map_chart(where, record["judging"]["limit"], rows[0]["worst"] if rows else None)
 
 
 __all__ = ["Record", "embed", "isolated", "render", "render_snippet"]

@@ -8,14 +8,13 @@ import math
 import os
 import platform
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parity.conventions import PADDING
 from parity.custom_files import LOADED
@@ -23,7 +22,7 @@ from parity.diagnosis.written import as_json
 from parity.errors import FormatError, ParityError
 from parity.explaining import explain_network
 from parity.findings import Findings, describe
-from parity.floor import LOST, Band, in_floors
+from parity.floor import LOST
 from parity.frameworks import family
 from parity.graph.facts import graph_facts
 from parity.identity import weights_digest
@@ -31,12 +30,14 @@ from parity.judge import LIMIT, REFERENCE, Judgement, Row
 from parity.layouts import GATE_MEANINGS, KINDS, LAYOUTS, Kind, Layout, keras_layout
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
 from parity.recurrent import Array
-from parity.reference import Float64
 from parity.report.packing import TABLES, unpacked
 from parity.report.padding import mask_record
 from parity.report.record_decisions import decisions_record
 from parity.report.record_distribution import distribution_record
+from parity.report.record_inside import inside_record
 from parity.report.record_layers import architecture_record
+from parity.report.record_mapping import mapping_record
+from parity.report.record_over_time import over_time
 from parity.returns import Returns
 from parity.sources import Opened
 
@@ -47,7 +48,6 @@ and what changed since an earlier record. The file `record.schema.json` beside t
 Record = dict[str, Any]
 
 _FIRST, _SECOND = ({**SCHEMA, "version": version} for version in (1, 2))
-_BINS, _MAP_ROWS, _MAP_COLUMNS = 240, 24, 96
 _PACKAGES = ("keras-torch-parity", "numpy", "keras", "tensorflow", "jax", "torch", "onnx", "onnxruntime")
 
 
@@ -65,6 +65,7 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
     network = findings.sources[0].network
     batch, time = findings.sizes
     diagnosis = getattr(findings, "diagnosis", None)  # a comparison can say why it disagrees, bare findings cannot
+    profile, where = over_time(findings)
     said = {*findings.padding, *(f"{label} failed: {text}" for label, text in findings.judgement.failures.items())}
     record: Record = {
         "schema": SCHEMA,
@@ -72,18 +73,19 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "sentence": findings.sentence,
         "diagnosis": None if diagnosis is None else as_json(diagnosis),
         "baseline": None,
-        "title": " and ".join(source.label for source in findings.sources),
-        "sources": [_source(source) for source in findings.sources],
+        "title": " and ".join(findings.names),
+        "sources": [_source(source, name) for source, name in zip(findings.sources, findings.names, strict=True)],
         "engines": [_engine(findings, label) for label in (*findings.participants, REFERENCE)],
         "inputs": _inputs(findings),
         "mask": mask_record(findings),
         "judging": _judging(findings.judgement),
         "rows": [_row(findings, row) for row in findings.table],
-        "profile": _profile(findings),
-        "map": _map(findings),
+        "profile": profile,
+        "map": where,
         "architecture": architecture_record(findings),
         "distribution": distribution_record(findings),
         "decisions": decisions_record(findings),
+        "mapping": mapping_record(findings),
         "gates": _gates(network),
         "conventions": list(_conventions(network, batch, time or 1)),
         "padding": [asdict(padding) for padding in PADDING],
@@ -93,6 +95,8 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "failures": dict(findings.judgement.failures),
         "measures": [dict(table) for table in measures],
     }
+    if inside := inside_record(findings):
+        record["inside"] = inside
     plain: Record = _plain(record)
     return plain
 
@@ -118,7 +122,8 @@ def read_record(path: Path) -> Record:
         )
     try:
         record = {**record, **{key: unpacked(record.get(key, [])) for key in TABLES}}
-    except (KeyError, TypeError, ValueError) as error:
+        record["mapping"] = [{**table, "rows": unpacked(table["rows"])} for table in record.get("mapping", [])]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise FormatError(
             "the record's rows are no table", str(path), got=f"{type(error).__name__}: {error}"
         ) from error
@@ -170,13 +175,13 @@ def to_json(record: Record) -> str:
     return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _source(source: Opened) -> Record:
+def _source(source: Opened, name: str) -> Record:
     if source.network.graph is None:
         layers = [facts for layer in source.network.layers for facts in _facts(layer)]
     else:
         layers = list(graph_facts(source.graph))
     return {
-        "label": source.label,
+        "label": name,
         "origin": source.network.origin,
         "details": source.network.details,
         "weights": weights_digest(source.network),
@@ -201,7 +206,7 @@ def _engine(findings: Findings, label: str) -> Record:
     return {
         "label": label,
         "engine": engine if result is None else result.engine,
-        "source": source.label,
+        "source": next(name for one, name in zip(findings.sources, findings.names, strict=True) if one is source),
         "form": _form(findings, label, engine),
         "settings": {} if result is None else result.settings,
         "returned": [] if result is None else [asdict(value) for value in result.returned],
@@ -233,13 +238,21 @@ def _row(findings: Findings, row: Row) -> Record:
 def _inputs(findings: Findings) -> Record:
     if isinstance(findings.inputs, dict):
         batch, steps = findings.sizes
-        content = b"".join(np.ascontiguousarray(array).tobytes() for array in findings.inputs.values())
         shapes = {name: array.shape for name, array in findings.inputs.items()}
-        digest = hashlib.sha256(content).hexdigest()
-        return {"batch": batch, "time": steps, "features": [], "shapes": shapes, "sha256": digest, **findings.asked}
+        digest = _digest(findings.inputs.values())
+        sizes = {"batch": batch, "time": steps, "times": list(findings.times), "features": [], "shapes": shapes}
+        return {**sizes, "sha256": digest, **findings.asked}
     batch, time, *features = findings.inputs.shape
-    digest = hashlib.sha256(np.ascontiguousarray(findings.inputs).tobytes()).hexdigest()
+    digest = _digest([findings.inputs])
     return {"batch": batch, "time": time, "features": features, "sha256": digest, **findings.asked}
+
+
+def _digest(arrays: Iterable[Array]) -> str:
+    """SHA-256 of arrays one after the other, without a copy of large ones."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def _judging(judgement: Judgement) -> Record:
@@ -250,102 +263,6 @@ def _judging(judgement: Judgement) -> Record:
         "horizon": judgement.floor.horizon,
         "lost": LOST,
     }
-
-
-def _profile(findings: Findings) -> Record | None:
-    """Error over time of every participant against the floor, in the last recurrent layer's sequence.
-
-    Every bin holds the largest value in it; "comparable" is the share of it that lies before the horizon, "padded" the share that a
-    mask leaves out, "times_floor" the largest error in floors there, which is what the verdict rests on. Padded steps are not drawn.
-    """
-    band = _sequence_band(findings)
-    if band is None:
-        return None
-    time = band.reference.shape[1]
-    starts = np.unique(np.linspace(0, time, min(time, _BINS), endpoint=False, dtype=int))
-    padded = _padded(band)
-    floor = np.where(padded, 0.0, band.floor).max(axis=(0, 2, 3))
-    comparable = np.broadcast_to(band.comparable, (*band.reference.shape[:-1], 1)).mean(axis=(0, 2, 3))
-    engines, ratios = {}, {}
-    for label, sequence in _sequences(findings, band).items():
-        error = np.abs(sequence.astype(np.float64) - band.reference)
-        judged = np.where(padded, np.nan, np.where(np.isnan(error), np.inf, error))
-        engines[label] = _short(np.fmax.reduceat(np.fmax.reduce(judged, axis=(0, 2, 3)), starts))
-        ratios[label] = _short(np.fmax.reduceat(np.fmax.reduce(_floors(sequence, band), axis=(0, 2, 3)), starts))
-    widths = np.diff(starts, append=time)
-    return {
-        "quantity": band.quantity.name,
-        "time": time,
-        "steps": starts.tolist(),
-        "floor": _short(np.maximum.reduceat(floor, starts)),
-        "comparable": _short(np.add.reduceat(comparable, starts) / widths),
-        "padded": _short(np.add.reduceat(padded.mean(axis=(0, 2, 3)), starts) / widths),
-        "engines": engines,
-        "times_floor": ratios,
-    }
-
-
-def _map(findings: Findings) -> Record | None:
-    """Where in batch x time: error in floors, of the participant that is furthest off; None where nothing is comparable.
-
-    A cell holds None where nothing in it is comparable, and "padding" where a mask leaves all of it out.
-    """
-    band = _sequence_band(findings)
-    if band is None:
-        return None
-    sequences = _sequences(findings, band)
-    if not sequences:
-        return None
-    ratios = {label: np.fmax.reduce(_floors(sequence, band), axis=(2, 3)) for label, sequence in sequences.items()}
-    label = max(ratios, key=lambda name: float(np.fmax.reduce(ratios[name], axis=None, initial=-1.0)))
-    ratio = ratios[label]
-    rows, columns = (
-        np.unique(np.linspace(0, length, min(length, most), endpoint=False, dtype=int))
-        for length, most in zip(ratio.shape, (_MAP_ROWS, _MAP_COLUMNS), strict=True)
-    )
-    pooled = np.fmax.reduceat(np.fmax.reduceat(ratio, rows, axis=0), columns, axis=1)
-    padded = _padded(band).all(axis=(2, 3))
-    left_out = np.logical_and.reduceat(np.logical_and.reduceat(padded, rows, axis=0), columns, axis=1)
-    cells = zip(map(_short, pooled), left_out.tolist(), strict=True)
-    return {
-        "engine": label,
-        "quantity": band.quantity.name,
-        "rows": rows.tolist(),
-        "steps": columns.tolist(),
-        "batch": ratio.shape[0],
-        "time": ratio.shape[1],
-        "times_floor": [["padding" if out else value for value, out in zip(*row, strict=True)] for row in cells],
-    }
-
-
-def _floors(sequence: Array, band: Band) -> Float64:
-    """Error in floors as it is judged: infinite where not finite, NaN where it is not comparable or padding."""
-    error = np.abs(sequence.astype(np.float64) - band.reference)
-    finite = np.isfinite(error)
-    ratio = in_floors(error, band.floor)
-    judged: Float64 = np.where((band.comparable | ~finite) & ~_padded(band), ratio, np.nan)
-    return judged
-
-
-def _padded(band: Band) -> NDArray[np.bool_]:
-    """Where a sequence is padding, with the axes of the floor."""
-    return np.broadcast_to(False if band.padded is None else band.padded, (*band.reference.shape[:-1], 1))
-
-
-def _short(values: Float64) -> list[float | None]:
-    """Four digits, as a drawing needs; None for NaN."""
-    return [None if math.isnan(value) else float(f"{value:.4g}") for value in values.tolist()]
-
-
-def _sequence_band(findings: Findings) -> Band | None:
-    bands = [band for name, band in findings.judgement.floor.bands.items() if name.endswith("sequence")]
-    return bands[-1] if bands else None
-
-
-def _sequences(findings: Findings, band: Band) -> dict[str, Array]:
-    last = findings.sources[0].network.recurrent[-1].name
-    found = {label: result.layers[last].sequence for label, result in findings.judgement.results.items()}
-    return {label: array for label, array in found.items() if array is not None and array.shape == band.reference.shape}
 
 
 def _gates(network: Network) -> Record:
@@ -471,7 +388,25 @@ def _again(findings: Findings) -> Record:
     arguments += ["mask=mask"] if masked else []
     arguments += [] if zeros else ["initial_state=initial_state"]
     before = [f"runpy.run_path({str(file)!r})  # registers layers\n" for file in LOADED]
-    return {"command": command, "python": f"{''.join(before)}parity.compare({', '.join(arguments)})"}
+    told = [
+        f"# {argument} is {name}, {'which' if len(paths) == 1 else f'the {_ordinal(index)} that'} was given"
+        for index, (argument, name, path) in enumerate(zip(arguments, findings.names, paths, strict=False), 1)
+        if not path
+    ]
+    given = [name for name, own in (("inputs", in_memory), ("mask", masked), ("initial_state", not zeros)) if own]
+    told += [f"# {' and '.join(given)}: as given"] if given else []
+    call = f"parity.compare({', '.join(arguments)})"
+    return {"command": command, "python": "".join((*before, *map(_one_line, told), call))}
+
+
+def _ordinal(number: int) -> str:
+    words = ("first", "second", "third", "fourth", "fifth")
+    return words[number - 1] if number <= len(words) else f"{number}th"
+
+
+def _one_line(comment: str) -> str:
+    """A comment whose names cannot end it early, and begin a line of code."""
+    return " ".join(comment.split()) + "\n"
 
 
 def _plain(value: Any) -> Any:

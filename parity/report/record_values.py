@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from parity.findings import Findings
 from parity.floor import Band, in_floors, quantities
+from parity.in_blocks import Block, part
 from parity.recurrent import Array
 from parity.reference import Float64
 
@@ -25,16 +26,21 @@ class Shown:
     band: Band
     array: Array
 
-    def errors(self) -> tuple[Float64, Float64, NDArray[np.bool_]]:
-        """Absolute errors, the same in floors (infinite where not finite), and which of them are judged: see `parity.judge.row_of`."""
-        band = self.band
+    def errors(self, block: Block | None = None) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+        """Absolute errors, the same in floors (infinite where not finite), and which of them are judged: see `parity.judge.row_of`.
+
+        Args:
+            block: of the array, from `parity.in_blocks.blocks`; None for all of it.
+        """
+        band, everywhere = self.band, tuple(slice(None) for _ in self.array.shape)
+        block = everywhere if block is None else block
         with np.errstate(invalid="ignore"):
-            error = np.abs(self.array.astype(np.float64) - band.reference)
+            error = np.abs(self.array[block].astype(np.float64) - band.reference[block])
         finite = np.isfinite(error)
-        padded = np.broadcast_to(False if band.padded is None else band.padded, error.shape)
-        overflowed = np.broadcast_to(False if band.overflowed is None else band.overflowed, error.shape)
-        judged = (np.broadcast_to(band.comparable, error.shape) | (~finite & ~overflowed)) & ~padded
-        return np.where(finite, error, np.inf), in_floors(error, band.floor), judged
+        padded = False if band.padded is None else part(band.padded, block)
+        overflowed = False if band.overflowed is None else part(band.overflowed, block)
+        judged = (part(band.comparable, block) | (~finite & ~np.asarray(overflowed))) & ~np.asarray(padded)
+        return np.where(finite, error, np.inf), in_floors(error, part(band.floor, block)), judged
 
 
 def shown_by(findings: Findings) -> dict[str, list[Shown]]:

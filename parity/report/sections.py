@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parity.report import plots
+from parity.report.gate_chart import gate_diagram
 from parity.report.in_words import shape_in_words, value_in_words
 from parity.report.matrix import Column, Record, against_reference
 from parity.report.numbers import TIMES, spell
@@ -47,7 +47,8 @@ def what_ran(record: Record) -> list[str]:
     """One line: engines with versions, sizes, seed."""
     inputs = record["inputs"]
     versions = dict.fromkeys(_version(engine) for engine in record["engines"] if engine["settings"])
-    sizes = [f"{inputs['batch']} samples", *([] if inputs["time"] is None else [f"{inputs['time']} steps"])]
+    times = inputs.get("times") or ([] if inputs["time"] is None else [inputs["time"]])
+    sizes = [f"{inputs['batch']} samples", *([f"{' and '.join(map(str, times))} steps"] if times else [])]
     sizes += [f"{f' {TIMES} '.join(map(str, inputs['features']))} features"] if inputs["features"] else []
     origin = f"inputs: {inputs.get('inputs')}, seed {inputs.get('seed')}"
     return [", ".join(versions), f" {TIMES} ".join(sizes), origin, str(inputs.get("device", ""))]
@@ -90,7 +91,7 @@ def gates_view(record: Record, kind: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "layer": layer["name"] if layer else None,
-        "drawing": plots.gate_diagram(kind.upper(), gates, layer["units"] if layer else None),
+        "drawing": gate_diagram(kind.upper(), gates, layer["units"] if layer else None),
         "tensors": tensors,
         "rows": {name: sum(t["framework"] == name for t in tensors) for name in gates["frameworks"]},
     }

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from parity.report.map_chart import shade
 from parity.report.matrix import Record
 from parity.report.numbers import MINUS, TIMES, number, spell
-from parity.report.plots import shade
 
 _SEVERITY = ("agree", "undecided", "disagree")
 

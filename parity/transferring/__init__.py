@@ -22,7 +22,6 @@ from parity.transferring.planning import Plan, planned, written
 from parity.transferring.units import Unit
 
 _LIVE = ("torch", "keras")
-_DIGITS = 12
 
 
 def transfer(source: Source, target: Any, names: Mapping[str, str | None] | None = None) -> Transfer:
@@ -72,7 +71,7 @@ def transfer(source: Source, target: Any, names: Mapping[str, str | None] | None
             "the target is no live model", "transfer", "a torch module or a built Keras layer", kind, remedy
         )
     tensors = _tensors(engine)
-    given = _given(source)
+    given = given_units(source)
     theirs = distinct(tensors.units(target))
     found = matched(given.units, theirs, names, (given.ordered, tensors.in_order(target)), given.named)
     plan = planned(found.matches, found.left)
@@ -81,7 +80,7 @@ def transfer(source: Source, target: Any, names: Mapping[str, str | None] | None
         raise _refused(problems, names, found, plan)
     if not plan.writes:
         raise ParityError("there is nothing to transfer", "transfer", "layers with weights on both sides", "none")
-    hashes = written(plan.writes, lambda raw: hashlib.sha256(raw).hexdigest()[:_DIGITS])
+    hashes = written(plan.writes, lambda raw: hashlib.sha256(raw).hexdigest())
     rows = tuple(
         Row(write.source, write.transform, write.leaf.name, tuple(write.leaf.handle.shape), hashes[at], write.how)
         for at, write in enumerate(plan.writes)
@@ -123,7 +122,7 @@ def _checked(names: Any) -> dict[str, str | None]:
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """A source: its units, whether they stand in the order of the data, whether their names are names, and what it does not say."""
 
     units: list[Unit]
@@ -132,15 +131,25 @@ class _Given:
     warnings: tuple[str, ...] = ()
 
 
-def _given(source: Source) -> _Given:
+def given_units(source: Source) -> Given:
+    """What the weights of a source are: of a live object its own layers and tensors, of a file those that it says.
+
+    Args:
+        source: anything that `parity.read` takes.
+
+    Example:
+        >>> import torch
+        >>> [(unit.name, unit.described) for unit in given_units(torch.nn.GRU(3, 2)).units]
+        [('gru', 'gru 3->2')]
+    """
     live = source.live if isinstance(source, Opened) else source
     if live is not None and not isinstance(live, (str, os.PathLike)) and owner(live) in _LIVE:
         tensors = _tensors(str(owner(live)))
-        return _Given(distinct(tensors.units(live, reading=True)), tensors.in_order(live))
+        return Given(distinct(tensors.units(live, reading=True)), tensors.in_order(live))
     network = open_source(source, partial=True).network
     assumed = network.details.get("assumed")
     configured = "producer" in network.details and not assumed and all(one.class_name for one in network.opaque)
-    return _Given(
+    return Given(
         distinct(units_of(network)),
         bool(network.outputs) or (network.origin == "keras" and configured),
         network.details.get("names") != "positions",
@@ -170,4 +179,4 @@ def _value(value: str | None) -> str:
     return "None" if value is None else json.dumps(value)
 
 
-__all__ = ["Row", "Transfer", "transfer"]
+__all__ = ["Given", "Row", "Transfer", "given_units", "transfer"]

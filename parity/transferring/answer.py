@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from parity.shown import html_of
+from parity.shown import html_of, save_page
 
 HEADS = ("source", "transform", "target", "shape", "sha256", "matched by")
 """Of `Row.cells`."""
+
+DIGITS = 12
+"""So many digits of a hash are shown."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Row:
         transform: what was done to them, in words.
         target: its name.
         shape: its shape.
-        sha256: the first 12 digits of the hash of the bytes that the target holds now.
+        sha256: of the bytes that the target holds now, 64 hexadecimal digits.
         how: how its layer was matched.
     """
 
@@ -35,7 +39,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """As shown."""
         shape = " x ".join(map(str, self.shape)) or "scalar"
-        return self.source or "-", self.transform, self.target, shape, self.sha256, self.how
+        return self.source or "-", self.transform, self.target, shape, self.sha256[:DIGITS], self.how
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,57 @@ class Transfer:
         return f"{self._written}, {len(self.unused) or 'none'} unused, {len(self.untouched) or 'none'} untouched"
 
     @property
+    def sentence(self) -> str:
+        """What went over and what did not, in a sentence.
+
+        Example:
+            >>> Transfer((), ("gru/bias",), ("rnn.extra",)).sentence
+            'Of the source gru/bias is unused; of the target rnn.extra is unwritten.'
+        """
+        parts = (("source", self.unused, "unused"), ("target", self.untouched, "unwritten"))
+        said = [
+            f"of the {side} {_few(names)} {'is' if len(names) == 1 else 'are'} {word}"
+            for side, names, word in parts
+            if names
+        ]
+        if not said:
+            return "Every tensor of the source is used, and every tensor of the target is written."
+        text = "; ".join(said)
+        return f"{text[0].upper()}{text[1:]}."
+
+    @property
     def _written(self) -> str:
         return f"{len(self.rows)} tensor{'s' if len(self.rows) != 1 else ''} written"
 
+    def save_html(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write the table as a page: one HTML file that needs no network.
+
+        Args:
+            path: of the file.
+            overwrite: whether an existing file may be replaced.
+
+        Raises:
+            ParityError: the file exists and `overwrite` is False, or cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> row = Row("gru/kernel", "transposed", "rnn.weight_ih_l0", (6, 3), "0123456789ab", "equal name")
+            >>> Transfer((row,)).save_html(Path(tempfile.mkdtemp()) / "transfer.html").name
+            'transfer.html'
+        """
+        return save_page(self, Path(path), overwrite)
+
     def _repr_html_(self) -> str:
         return html_of(self)
+
+
+_FEW = 3
+
+
+def _few(names: tuple[str, ...]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return f"{', '.join(names[:_FEW])}{more}"
 
 
 def _names(names: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ def units_of(network: Network) -> list[Unit]:
             units = []
             context["masked"] = layer.name
         else:
-            units = list(_computed(layer, network.origin))
+            units = list(computed(layer, network.origin))
         found += [replace(unit, context={**unit.context, **context}) for unit in units]
         if isinstance(layer, (Recurrent, Bidirectional, Dense, Embedding)):
             spatial = False
@@ -54,7 +54,13 @@ def _all_layers(network: Network) -> Iterator[Layer | Opaque]:
     yield from rest
 
 
-def _computed(layer: Layer, origin: str) -> Iterator[Unit]:
+def computed(layer: Layer, origin: str) -> Iterator[Unit]:
+    """The units of one layer of a network: of a `Bidirectional` those inside it, of a layer without weights none.
+
+    Args:
+        layer: of the network.
+        origin: the framework of its source.
+    """
     for part in layer.recurrent if isinstance(layer, Bidirectional) else (layer,):
         if isinstance(part, Recurrent):
             yield _recurrent(part, origin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,8 +57,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Value:
-    """A target tensor's numbers, where they come from and how."""
+class Value:
+    """A target tensor's numbers, where they come from and how.
+
+    Args:
+        leaf: of the target.
+        array: the numbers, laid out as the target keeps them.
+        source: names of the tensors they are made of, joined by " + "; "" for a constant.
+        transform: how, in words.
+    """
 
     leaf: Leaf
     array: Array
@@ -90,11 +97,34 @@ def planned(matches: list[Match], left: Left) -> Plan:
             continue
         for value in values:
             _add(plan, value, match)
-        used = {name for value in values for name in value.source.split(" + ")}
-        rest = [leaf.name for leaf in match.source.leaves if leaf.name not in used and leaf.name not in plan.unused]
-        plan.unused += [name for name in rest if ("source", name) not in left]
+        plan.unused += [name for name in _rest(match, values, plan) if ("source", name) not in left]
     _check_tied(plan)
     return plan
+
+
+def laid_out(match: Match) -> tuple[tuple[Value, ...], tuple[str, ...]]:
+    """What every tensor of a target gets, and the tensors of the source that go nowhere; nothing is written or checked.
+
+    Raises:
+        ParityError: tensors of the source that cannot be read as its layer.
+
+    Example:
+        >>> import torch
+        >>> from parity.frameworks.torch.tensors import units
+        >>> (one,), (other,) = units(torch.nn.GRU(3, 2)), units(torch.nn.GRU(3, 2))
+        >>> values, unused = laid_out(Match(one, other, "equal name"))
+        >>> [(value.source, value.transform) for value in values][0], unused
+        (('weight_ih_l0', 'as it is'), ())
+    """
+    plan = Plan()
+    values = tuple(_values(match, set(), plan))
+    return values, (*plan.unused, *_rest(match, values, plan))
+
+
+def _rest(match: Match, values: Sequence[Value], plan: Plan) -> list[str]:
+    """Tensors of a source that nothing was made of, and that are not called unused yet."""
+    used = {name for value in values for name in value.source.split(" + ")}
+    return [leaf.name for leaf in match.source.leaves if leaf.name not in used and leaf.name not in plan.unused]
 
 
 def _said(problem: Problem) -> str:
@@ -102,7 +132,7 @@ def _said(problem: Problem) -> str:
     return f"{problem.where}: {problem.what} ({'; '.join(facts)}){': ' + problem.remedy if problem.remedy else ''}"
 
 
-def _values(match: Match, left: Left, plan: Plan) -> Iterator[_Value]:
+def _values(match: Match, left: Left, plan: Plan) -> Iterator[Value]:
     source, target = match.source, match.target
     if target.spec is not None:
         for index, weights in enumerate(source.canonical()):
@@ -115,7 +145,7 @@ def _values(match: Match, left: Left, plan: Plan) -> Iterator[_Value]:
             if len(own.handle.shape) > 1:
                 told = f"{own.name} -> {leaf.name}: written as it stands in the source, not transposed"
                 plan.warnings.append(f"{told}{_axes_told(source)}")
-        yield _Value(leaf, own.handle.read(), own.name, words)
+        yield Value(leaf, own.handle.read(), own.name, words)
     else:
         yield from _leaf_values(source, target, left, plan)
 
@@ -129,7 +159,7 @@ def _axes_told(unit: Unit) -> str:
 # ---- recurrent layers
 
 
-def _recurrent(source: Unit, target: Unit, index: int, weights: Weights, left: Left, plan: Plan) -> Iterator[_Value]:
+def _recurrent(source: Unit, target: Unit, index: int, weights: Weights, left: Left, plan: Plan) -> Iterator[Value]:
     assert target.spec is not None
     assert target.layout is not None
     leaves = {leaf.role: leaf for leaf in target.leaves if leaf.direction == index}
@@ -148,18 +178,18 @@ def _recurrent(source: Unit, target: Unit, index: int, weights: Weights, left: L
         ready = ready.with_held(**{name: value.astype(np.float64) for name, value in wide.items() if value is not None})
     packed = pack(target.layout, single, [ready])
     for role, array in packed.items():
-        names = _sources(source, rows[role], index)
+        names = sources_of(source, rows[role], index)
         if role in leaves and ("target", leaves[role].name) not in left:
             if gone := [name for name in names.split(" + ") if ("source", name) in left]:
                 plan.problems.append(_halved(gone[0], leaves[role]))
                 continue
-            words = _words(source, target.layout, rows[role], weights)
-            yield _Value(leaves[role], array, "" if words == ZEROS else names, words)
+            words = words_of(source, target.layout, rows[role], weights)
+            yield Value(leaves[role], array, "" if words == ZEROS else names, words)
         elif role not in leaves and array.any():
             _unused(plan, names.split(" + "), left, f"'{target.name}' has no {role}")
 
 
-def _sources(source: Unit, row: Tensor, index: int) -> str:
+def sources_of(source: Unit, row: Tensor, index: int) -> str:
     """The source's tensors that a tensor of the target is made of."""
     assert source.layout is not None
     rows = {tensor.name: tensor for tensor in source.layout.tensors}
@@ -171,7 +201,7 @@ def _sources(source: Unit, row: Tensor, index: int) -> str:
     return " + ".join(found)
 
 
-def _words(source: Unit, layout: Layout, row: Tensor, weights: Weights) -> str:
+def words_of(source: Unit, layout: Layout, row: Tensor, weights: Weights) -> str:
     """How a tensor of a recurrent layer is made, in words."""
     assert source.layout is not None
     assert source.spec is not None
@@ -219,7 +249,7 @@ def _turned(before: str, after: str) -> bool:
 # ---- layers of the other table
 
 
-def _leaf_values(source: Unit, target: Unit, left: Left, plan: Plan) -> Iterator[_Value]:
+def _leaf_values(source: Unit, target: Unit, left: Left, plan: Plan) -> Iterator[Value]:
     assert source.leaf_layout is not None
     assert target.leaf_layout is not None
     ours = {leaf.role: leaf for leaf in source.leaves}
@@ -240,7 +270,7 @@ def _leaf_values(source: Unit, target: Unit, left: Left, plan: Plan) -> Iterator
         elif row.member in FILLED:
             value = FILLED[row.member]
             words = f"{value:g} everywhere: the source has no {row.member}"
-            yield _Value(leaf, np.full(leaf.handle.shape or shape, value, np.float32), "", words)
+            yield Value(leaf, np.full(leaf.handle.shape or shape, value, np.float32), "", words)
         elif row.member == COUNTER:
             plan.untouched.append(leaf.name)
             plan.warnings.append(f"{leaf.name} stays as it is: it counts training steps, the source has no such number")
@@ -284,19 +314,19 @@ def _unused(plan: Plan, names: list[str], left: Left, got: str) -> None:
         plan.problems.append(Problem(f"unused: '{name}' of the source", expected="a place", got=got, remedy=remedy))
 
 
-def _moved(given: Leaf, own: LeafTensor, leaf: Leaf, row: LeafTensor) -> _Value:
+def _moved(given: Leaf, own: LeafTensor, leaf: Leaf, row: LeafTensor) -> Value:
     array = given.handle.read()
     words = "as it is"
     if own.axes not in (row.axes, ANY) and own.axes.split() != row.axes.split() and row.axes:
         array = rearrange(array, f"{own.axes} -> {row.axes}")
         words = "transposed" if array.ndim == 2 else f"axes {own.axes} -> {row.axes}"
-    return _Value(leaf, array, given.name, words)
+    return Value(leaf, array, given.name, words)
 
 
 # ---- checks
 
 
-def _add(plan: Plan, value: _Value, match: Match) -> None:
+def _add(plan: Plan, value: Value, match: Match) -> None:
     handle: Writable = value.leaf.handle
     array = value.array
     where = f"{value.source or 'constant'} -> {value.leaf.name}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from parity.report.templating import environment_with, page_of, style
 
 Record: TypeAlias = dict[str, Any]
 
@@ -47,25 +47,20 @@ class Family:
 
 def render(record: Record) -> str:
     """The page of a record made by scripts/matrix.py."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = short
+    environment = environment_with(Path(__file__).parent, short=short)
     statuses = Counter(one["status"] for row in record["configurations"] for one in row["outcomes"])
-    return environment.get_template("page.html").render(
-        record=record,
-        names=NAMES,
-        statuses={name: text for name, text in STATUSES.items() if statuses[name] or name not in BAD},
-        totals={name: statuses[name] for name in STATUSES},
-        bad=sum(statuses[name] for name in BAD),
-        padded=sum(one["padding"] for row in record["configurations"] for one in row["outcomes"]),
-        families=tuple(_families(record)),
-        reasons=tuple(_reasons(record)),
-    )
+    view = {
+        "css": style("style.css", "mapping.css"),
+        "record": record,
+        "names": NAMES,
+        "statuses": {name: text for name, text in STATUSES.items() if statuses[name] or name not in BAD},
+        "totals": {name: statuses[name] for name in STATUSES},
+        "bad": sum(statuses[name] for name in BAD),
+        "padded": sum(one["padding"] for row in record["configurations"] for one in row["outcomes"]),
+        "families": tuple(_families(record)),
+        "reasons": tuple(_reasons(record)),
+    }
+    return page_of(environment, "page.html", view)
 
 
 def short(text: str) -> str:

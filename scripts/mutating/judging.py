@@ -22,6 +22,8 @@ STATUSES = ("named", "equivalent", "ambiguous", "told", "missed", "wrong", "cras
 """In `told` no output shows the fault on these inputs, and the diagnosis says so of this kind of fault."""
 
 GOOD = ("named", "equivalent")
+REPAIRS = ("patched", "replaced", "in words")
+
 BLIND_GOOD = (*GOOD, "told")
 """Of faults that cannot show."""
 AnySubject: TypeAlias = Subject | WholeSubject
@@ -40,6 +42,7 @@ class Verdict:
         way: whether the suspect was handed over live, or only what it computed.
         said: the diagnosis in a sentence, and its notes.
         seconds: that it took.
+        repair: of a live suspect, where it was asked: one of `REPAIRS`; "" where nothing was found.
     """
 
     status: str
@@ -48,9 +51,10 @@ class Verdict:
     way: str
     said: str
     seconds: float
+    repair: str = ""
 
 
-def judged(subject: AnySubject, title: str, way: str, pairs: bool) -> Verdict:
+def judged(subject: AnySubject, title: str, way: str, pairs: bool, repairs: bool = False) -> Verdict:
     """Diagnose a subject and judge what is said.
 
     Args:
@@ -58,15 +62,24 @@ def judged(subject: AnySubject, title: str, way: str, pairs: bool) -> Verdict:
         title: what was injected.
         way: RECORDED or LIVE.
         pairs: whether pairs are searched.
+        repairs: whether it is said what kind of repair there is.
     """
-    start = time.perf_counter()
+    start, found = time.perf_counter(), None
     try:
         found = diagnosed(subject, way, pairs)
         status = status_of(subject, found) if subject.wrong.expected else _healthy(found)
         said = " ".join([found.cause, *found.notes])
     except Exception as error:  # whatever it is, the user would see it
         status, said = "crashed", f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return Verdict(status, title, str(subject.recipe), way, said, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    repair = _kind_of_repair(found) if repairs and found is not None else ""
+    return Verdict(status, title, str(subject.recipe), way, said, seconds, repair)
+
+
+def _kind_of_repair(found: Diagnosis) -> str:
+    """Whether the lines patch the suspect, put another model in its place, or are words alone."""
+    lines = [line for line in found.repair.splitlines() if line and not line.lstrip().startswith("#")]
+    return "" if not found.repair else "replaced" if found.replaces else "patched" if lines else "in words"
 
 
 def diagnosed(subject: AnySubject, way: str, pairs: bool) -> Diagnosis:

@@ -13,6 +13,7 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault, Place
 from parity.diagnosis.faults.layers import Factor
+from parity.diagnosis.faults.sequences import final_lines
 from parity.diagnosis.faults.wiring import (
     Moved,
     calling,
@@ -134,13 +135,14 @@ def _mean_for_last(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
     if layer.merge_mode is None or not _taken_at_end(case, node, layer):
         return
     masked = mask_of(node) is not None
+    repair = (CallRepair(layer.name, "output", *_end_lines(case, node, layer)),)
     for function, words in _OVER_TIME.items():
         yield Fault(
             f"{function} over time",
             f"takes {words} over all steps, where the last one belongs",
             Place(layer.name),
             partial(_over_time, name=node.name, function=_FUNCTIONS[function]),
-            (CallRepair(layer.name, "output", "y = h_n[-1]  # or output[:, -1]", "y = y[:, -1]"),),
+            repair,
             rank=29 if function == "mean" else 44,
             shows=_STEPS,
         )
@@ -150,10 +152,23 @@ def _mean_for_last(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
                 "takes the mean over the valid steps, where the last one belongs",
                 Place(layer.name),
                 partial(_over_time, name=node.name, function=_masked_mean, masked=True),
-                (CallRepair(layer.name, "output", "y = h_n[-1]  # or output[:, -1]", "y = y[:, -1]"),),
+                repair,
                 rank=29,
                 shows=_STEPS,
             )
+
+
+def _end_lines(case: Case, node: Node, layer: Recurrent) -> tuple[str, str]:
+    """Lines that take what the right model takes at the end: a step of the sequence, or the final states."""
+    selects = _selects(case, node.name) if layer.return_sequences else []
+    if selects:
+        operation = selects[0].operation
+        assert isinstance(operation, Select)
+        line = f"y = y[:, {operation.index}]"
+        return line, line
+    if layer.bidirectional:
+        return final_lines(layer)
+    return "y = h_n[-1]  # or output[:, -1]", "y = y[:, -1]"
 
 
 _OVER_TIME = {"mean": "the mean", "max": "the largest value"}
@@ -202,6 +217,8 @@ def _h_wires(node: Node, layer: Recurrent) -> dict[Wire, slice]:
 def _over_time(case: Case, name: str, function: Callable[..., Array], masked: bool = False) -> Case:
     node, layer = recurrent_call(case, name)
     mask = mask_of(node)
+    if masked and mask is None:
+        raise ValueError("nothing is masked")
     others = (mask,) if masked and mask is not None else ()
     if not layer.return_sequences:
         case = calling(case, name, replace(layer, return_sequences=True))

@@ -1,4 +1,4 @@
-"""Convolutions and pooling: padding on another side (P39), kernels in another layout, options and biases lost."""
+"""Convolutions and pooling: padding on another side, kernels in another layout, options and biases lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case, Change
 from parity.diagnosis.fault import Fault, Place
 from parity.diagnosis.faults.layers import changed, layers_of, place_of, shapes_in, together
-from parity.diagnosis.repair import CallRepair, OptionRepair
+from parity.diagnosis.repair import EXCHANGED, FLIPPED, SIDES_EXCHANGED, CallRepair, OptionRepair
 from parity.graph.graph import Node, Wire
 from parity.graph.operations import Convolution, Pad, Pooling, Transpose
 from parity.graph.operations.convolution import spatial_axes
@@ -193,17 +193,13 @@ def _kernels(operation: Convolution, place: Place) -> Iterator[Fault]:
     if max(sizes) > 1:
         flip: Callable[[Array], Array] = lambda kernel: np.flip(kernel, spatial)  # noqa: E731  named for the line below
         cause = "has its kernel the other way round in space or time: a true convolution, where frameworks correlate"
-        yield _kernel(place, "kernel flipped", cause, flip, "flipped along its window", 23)
+        yield _kernel(place, "kernel flipped", cause, flip, FLIPPED, 23)
     if taken == given and operation.groups == 1:
         cause = "has the input and output channels of its kernel exchanged"
-        yield _kernel(
-            place, "kernel transposed", cause, lambda k: np.swapaxes(k, -1, -2), "with its channels exchanged", 21
-        )
+        yield _kernel(place, "kernel transposed", cause, lambda k: np.swapaxes(k, -1, -2), EXCHANGED, 21)
     if len(sizes) == 2 and sizes[0] == sizes[1] > 1:
         cause = "has height and width of its kernel exchanged, as .T of a Keras kernel leaves them"
-        yield _kernel(
-            place, "kernel transposed", cause, lambda k: np.swapaxes(k, 0, 1), "with height and width exchanged", 21
-        )
+        yield _kernel(place, "kernel transposed", cause, lambda k: np.swapaxes(k, 0, 1), SIDES_EXCHANGED, 21)
     if operation.held("bias") is not None:
         yield Fault(
             "bias dropped",

@@ -1,4 +1,4 @@
-"""Dense layers and activations: kernels that stand wrongly, biases and activations lost, relatives exchanged (P41)."""
+"""Dense layers and activations: kernels that stand wrongly, biases and activations lost, relatives exchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case, Change
 from parity.diagnosis.fault import Fault, Place
 from parity.diagnosis.faults.layers import Nothing, behind, changed, in_turn, layers_of, nodes_of, shapes_in, together
-from parity.diagnosis.repair import OptionRepair
+from parity.diagnosis.repair import TRANSPOSED, OptionRepair
 from parity.functions import Function
 from parity.graph.graph import Wire
 from parity.graph.operations import Activation, Softmax
@@ -131,7 +131,7 @@ def _weights(name: str, dense: Dense) -> Iterator[Fault]:
     """The kernel transposed or reshaped, the bias lost."""
     rows, columns = dense.held("kernel").shape
     if rows == columns:
-        yield _kernel(name, "kernel transposed", "has the transpose of its kernel", lambda k: k.T, "transposed", 21)
+        yield _kernel(name, "kernel transposed", "has the transpose of its kernel", lambda k: k.T, TRANSPOSED, 21)
     elif min(rows, columns) > 1:
         for words, formula in (
             ("torch's weight", lambda k: k.reshape(k.shape[::-1]).T),

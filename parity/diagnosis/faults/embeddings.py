@@ -1,4 +1,4 @@
-"""Embeddings (P43): rows off by one, the row of the padding zero, the table not loaded as it is."""
+"""Embeddings: rows off by one, the row of the padding zero, the table not loaded as it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault, Place
 from parity.diagnosis.faults.layers import Factor, behind, changed, layers_of, nodes_of, together
 from parity.diagnosis.faults.wiring import fed
-from parity.diagnosis.repair import CallRepair, OptionRepair, Repair
+from parity.diagnosis.repair import ROLLED_DOWN, ROLLED_UP, CallRepair, OptionRepair, Repair
 from parity.graph.graph import Node
 from parity.network import Embedding
 
@@ -83,30 +83,22 @@ def _reshaped(name: str, embedding: Embedding) -> Iterator[Fault]:
 
 def _shifted(name: str) -> Iterator[Fault]:
     """Every integer takes the row before or behind its own; what the integer at the end takes depends on how it was done."""
-    before = (CallRepair(name, "input", "x = x + 1", "x = x + 1"),)
-    after = (CallRepair(name, "input", "x = x - 1", "x = x - 1"),)
     for ends, made in (
         (", the last one the first row", lambda table, by: np.roll(table, by, axis=0)),
         (", zeros at the end", _filled),
         (", the row at the end twice", lambda table, by: table[np.clip(np.arange(len(table)) - by, 0, len(table) - 1)]),
     ):
-        yield _of_table(
-            name,
-            "index off by one",
-            f"takes the row behind the right one for every integer{ends}",
-            lambda table, made=made: made(table, -1),  # type: ignore[misc]
-            after,
-            22,
-        )
+        rolled = "first row" in ends  # nothing is lost
         words = ends.replace("the last one the first row", "the first one the last row")
-        yield _of_table(
-            name,
-            "index off by one",
-            f"takes the row before the right one for every integer{words}",
-            lambda table, made=made: made(table, 1),  # type: ignore[misc]
-            before,
-            22,
-        )
+        for side, by, end, value in (("behind", -1, ends, ROLLED_DOWN), ("before", 1, words, ROLLED_UP)):
+            yield _of_table(
+                name,
+                "index off by one",
+                f"takes the row {side} the right one for every integer{end}",
+                lambda table, made=made, by=by: made(table, by),  # type: ignore[misc]
+                (OptionRepair(name, "table", value if rolled else "loaded"),),
+                22,
+            )
 
 
 def _filled(table: Array, by: int) -> Array:

@@ -1,4 +1,4 @@
-"""Axes that become one (P40): flattened in another order, reshaped where they are to be transposed."""
+"""Axes that become one: flattened in another order, reshaped where they are to be transposed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from parity.deferred import Array
 from parity.diagnosis.case import Case
 from parity.diagnosis.fault import Fault, Place
 from parity.diagnosis.faults.layers import nodes_of, shapes_in
-from parity.diagnosis.faults.wiring import Moved, calling, fed
+from parity.diagnosis.faults.wiring import Moved, calling, fed, recurrent_calls
 from parity.diagnosis.repair import CallRepair
 from parity.graph.graph import Node, Wire
-from parity.graph.operations import Reshape, Transpose
+from parity.graph.operations import Convolution, Reshape, Transpose
 from parity.graph.operations.operation import Shape
 from parity.network import Dense, Recurrent
 
@@ -39,6 +39,7 @@ def flattening_faults(case: Case) -> Iterator[Fault]:
         if wire in shapes:
             yield from _reshaped(node, transpose.axes, shapes[wire])
     yield from _columns(case)
+    yield from _steps_behind_convolutions(case)
 
 
 def _flattened(node: Node, before: Shape, after: Shape) -> Iterator[Fault]:
@@ -145,6 +146,42 @@ def _into_shape(case: Case, name: str, axes: tuple[int, ...], order: tuple[int, 
     return calling(
         case, name, Moved(right.name, lambda x: x.transpose(order).reshape([x.shape[axis] for axis in axes]))
     )
+
+
+def _steps_behind_convolutions(case: Case) -> Iterator[Fault]:
+    """What a convolution gives, channels first in torch, reshaped for a recurrent layer where it is to be transposed."""
+    for node, layer in recurrent_calls(case):
+        if not _behind_convolution(case, node.inputs[0]):
+            continue
+        yield Fault(
+            "reshaped in place of transposed",
+            "reshapes the (batch, channels, steps) of a convolution into (batch, steps, channels), where the axes are to be transposed",
+            Place(layer.name),
+            partial(fed, name=node.name, place=0, formula=lambda x: x.swapaxes(1, 2).reshape(x.shape)),
+            (
+                CallRepair(
+                    layer.name,
+                    "input",
+                    "x = x.transpose(1, 2)  # not .view or .reshape",
+                    "x = keras.ops.transpose(x, (0, 2, 1))",
+                ),
+            ),
+            rank=16,
+        )
+
+
+def _behind_convolution(case: Case, wire: Wire | None) -> bool:
+    """Whether a value comes from a convolution over one axis, with nothing that mixes steps or features between them."""
+    nodes = {node.name: node for node in case.graph.nodes}
+    seen = 0
+    while wire is not None and wire.node in nodes and seen < len(nodes):
+        node, seen = nodes[wire.node], seen + 1
+        if isinstance(node.operation, Convolution):
+            return len(node.operation.held("kernel").shape) == 3
+        if isinstance(node.operation, (Dense, Recurrent, Reshape, Transpose)) or not node.inputs:
+            return False
+        wire = node.inputs[0]
+    return False
 
 
 def _columns(case: Case) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""Gates in another order than the framework's (P02, P03): in all weights, or in some of them alone."""
+"""Gates in another order than the framework's: in all weights, or in some of them alone."""
 
 from __future__ import annotations
 

@@ -196,12 +196,12 @@ def _longer(case: Case, names: tuple[str, ...], by: int) -> Case:
 
 
 def _moved_end(mask: Array, by: int) -> Array:
-    """A mask of sequences that begin at the first step, their ends moved."""
+    """A mask of sequences that begin at the first step, their ends moved; one of them always is left: nobody packs, or picks, none."""
     valid = mask.astype(bool)
     lengths, steps = valid.sum(axis=1), np.arange(valid.shape[1])
     if not np.array_equal(valid, steps < lengths[:, None]):
         raise ValueError("the mask has holes")
-    moved: Array = steps < (lengths + by)[:, None]
+    moved: Array = steps < np.maximum(lengths + by, np.minimum(lengths, 1))[:, None]
     return moved
 
 

@@ -1,4 +1,4 @@
-"""Normalizations: epsilon (P37, P38), the order of the weights, statistics of other numbers, left out."""
+"""Normalizations: epsilon, the order of the weights, statistics of other numbers, left out."""
 
 from __future__ import annotations
 

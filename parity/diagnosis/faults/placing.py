@@ -91,7 +91,7 @@ def _of_stacks(stack: Sequence[Recurrent]) -> Iterator[Fault]:
     for one, two in pairs:
         yield Fault(
             "layers swapped",
-            f"has the weights of layer '{two.name}' in it, and its own in that one",
+            f"has the weights of layers '{one.name}' and '{two.name}' exchanged",
             Place(one.name),
             _weights_taken({one.name: two.name, two.name: one.name}),
             _layers_swapped(one, two),

@@ -133,7 +133,7 @@ def _last_steps(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
             cause,
             Place(layer.name, wrong[0] if layer.bidirectional and wrong else ""),
             partial(_at_step, name=node.name, index=index),
-            (CallRepair(layer.name, "output", _FINAL[layer.bidirectional][0], _FINAL[layer.bidirectional][1]),),
+            (CallRepair(layer.name, "output", *final_lines(layer, f"output{said}")),),
             rank=(4 if layer.bidirectional else 12) if index == -1 else 22,
             shows="needs unequal lengths" if not wrong else _STEPS,
         )
@@ -142,13 +142,21 @@ def _last_steps(case: Case, node: Node, layer: Recurrent) -> Iterator[Fault]:
 
 _ENDS = {0: "first", -1: "last"}
 
-_FINAL = {
-    True: (
-        "y = torch.cat([h_n[-2], h_n[-1]], dim=-1)  # not output[:, -1]",
-        "y = keras.ops.concatenate([forward_h, backward_h], axis=-1)  # or return_sequences=False",
-    ),
-    False: ("y = h_n[-1]", "y = state_h  # or return_sequences=False"),
-}
+
+def final_lines(layer: Recurrent, wrong: str = "") -> tuple[str, str]:
+    """Lines of torch and of Keras that take the final states of a layer.
+
+    Args:
+        layer: of the right model.
+        wrong: what the suspect takes in their place, as code.
+    """
+    told = f"  # not {wrong}" if wrong else ""
+    if layer.bidirectional:
+        return (
+            f"y = torch.cat([h_n[-2], h_n[-1]], dim=-1){told}",
+            "y = keras.ops.concatenate([forward_h, backward_h], axis=-1)  # or return_sequences=False",
+        )
+    return f"y = h_n[-1]{told}", "y = state_h  # or return_sequences=False"
 
 
 def _at_step(case: Case, name: str, index: int) -> Case:
@@ -357,4 +365,4 @@ def _shifted(case: Case, name: str, shift: Formula) -> Case:
     return given(case, Wire(name), shift)
 
 
-__all__ = ["sequence_faults"]
+__all__ = ["final_lines", "sequence_faults"]

@@ -59,16 +59,12 @@ def _initial(node: Node, layer: Recurrent) -> Iterator[Fault]:
     spec, name = layer.spec, node.name
     keys = [(state, direction) for direction in spec.directions for state in spec.states]
     place = Place(layer.name)
-    lines = ("y, (h_n, c_n) = layer(x, (h_0, c_0))", "y = layer(x, initial_state=[h_0, c_0])")
-    if spec.kind != "lstm":
-        lines = ("y, h_n = layer(x, h_0)", "y = layer(x, initial_state=h_0)")
-    repair = (CallRepair(layer.name, "initial state", *lines),)
     yield Fault(
         "initial state dropped",
         "begins with states of zeros, where initial states are given",
         place,
         partial(_without_states, name=name),
-        repair,
+        _begun(layer, "not layer(x)"),
         rank=12,
         shows=_NOT_ZERO,
     )
@@ -78,7 +74,7 @@ def _initial(node: Node, layer: Recurrent) -> Iterator[Fault]:
             f"begins with {state} of zeros, where an initial {state} is given",
             Place(layer.name, "", f"initial {state}"),
             partial(_zeroed, name=name, places=tuple(at for at, key in enumerate(keys) if key[0] == state)),
-            repair,
+            _begun(layer, f"{state}_0 as well, not zeros"),
             rank=23,
             shows=_NOT_ZERO,
         )
@@ -90,6 +86,7 @@ def _initial(node: Node, layer: Recurrent) -> Iterator[Fault]:
                 "takes the initial c for h and h for c",
                 [(_other(s), d) for s, d in keys],
                 12,
+                "h_0 first",
             )
         )
     if layer.bidirectional:
@@ -99,6 +96,7 @@ def _initial(node: Node, layer: Recurrent) -> Iterator[Fault]:
                 "gives each direction the initial state of the other one",
                 [(s, DIRECTIONS[1 - DIRECTIONS.index(d)]) for s, d in keys],
                 20,
+                "those of the forward direction first",
             )
         )
     if layer.bidirectional and len(spec.states) > 1:
@@ -110,6 +108,7 @@ def _initial(node: Node, layer: Recurrent) -> Iterator[Fault]:
                 "where forward h, forward c, backward h, backward c belong",
                 [keys[by_state.index(key)] for key in keys],
                 19,
+                "in this order",
             )
         )
         orders.append(
@@ -119,16 +118,41 @@ def _initial(node: Node, layer: Recurrent) -> Iterator[Fault]:
                 "where forward h, backward h, forward c, backward c belong",
                 [by_state[keys.index(key)] for key in keys],
                 19,
+                "in this order",
             )
         )
     seen: set[tuple[int, ...]] = set()
-    for kind, cause, order, rank in orders:
+    for kind, cause, order, rank, told in orders:
         places = tuple(keys.index(key) for key in order)
         if places not in seen:
             seen.add(places)
             yield Fault(
-                kind, cause, place, partial(_reordered, name=name, places=places), repair, rank=rank, shows=_NOT_ZERO
+                kind,
+                cause,
+                place,
+                partial(_reordered, name=name, places=places),
+                _begun(layer, told),
+                rank=rank,
+                shows=_NOT_ZERO,
             )
+
+
+def _begun(layer: Recurrent, told: str) -> tuple[CallRepair, ...]:
+    """A layer called with its initial states.
+
+    Args:
+        layer: of the right model.
+        told: what to look at in the line.
+    """
+    states = [f"{state}_0" for state in layer.spec.states]
+    ends = [f"{state}_n" for state in layer.spec.states]
+    taken, left = (f"({', '.join(some)})" if len(some) > 1 else some[0] for some in (states, ends))
+    told = f"  # {told}"
+    named = [f"{way}_{state}" for way in layer.spec.directions for state in layer.spec.states]
+    given = named if layer.bidirectional else states
+    listed = f"[{', '.join(given)}]" if len(given) > 1 else given[0]
+    torch = f"y, {left} = layer(x, {taken}){told}"
+    return (CallRepair(layer.name, "initial state", torch, f"y = layer(x, initial_state={listed}){told}"),)
 
 
 _OTHER_WAY = dict(zip(DIRECTIONS, reversed(DIRECTIONS), strict=True))

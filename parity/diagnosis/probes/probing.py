@@ -26,6 +26,7 @@ from parity.diagnosis.probes.patterns import (
 )
 from parity.diagnosis.probes.probe import Kind, Probe
 from parity.graph.graph import GraphInput
+from parity.graph.inputs import masked_inputs
 from parity.network import Recurrent
 
 SAME, OTHER = "the same", "something else"
@@ -194,6 +195,8 @@ def zeros(asked: Asked) -> Iterator[Probe]:
     meaning = (
         "gives zeros for zeros: it has no biases" if words[1] == "zeros" else "gives no zeros for zeros: it has biases"
     )
+    if words[1] != "zeros" and 0.0 in masked_inputs(asked.case.graph).values():
+        meaning = "computes steps of nothing but zeros, which the right model leaves out"
     yield _probe("zeros for everything: what comes out", words[0], words[1], meaning, words[0] != words[1], "zeros")
 
 

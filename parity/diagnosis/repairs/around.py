@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from parity.diagnosis.repair import CallRepair, OptionRepair
+import numpy as np
+
+from parity.diagnosis.repair import ROLLED_DOWN, ROLLED_UP, CallRepair, OptionRepair
 from parity.diagnosis.repairs.asked import Around
 from parity.diagnosis.repairs.cells import said_of_cells
+from parity.diagnosis.repairs.moving import HOLDERS, moved
 from parity.diagnosis.repairs.opening import opened_as, verbs
-from parity.diagnosis.repairs.resolving import Resolved
-from parity.diagnosis.repairs.sites import sites
+from parity.diagnosis.repairs.resolving import Resolved, alike
+from parity.diagnosis.repairs.sites import Site, sites
 from parity.diagnosis.repairs.slots import Tensors
 from parity.diagnosis.repairs.wrapping import wrapped
 from parity.diagnosis.repairs.writing import Written
@@ -39,13 +42,42 @@ def said_around(
         found = {}
     given = Around(resolved, engine, live, root, bare, reference.network.recurrent, tensors, found)
     done, rest = said_of_cells(given)
-    for lines in (_numbers, _options, _calls):
+    for lines in (_formulas, _numbers, _options, _calls):
         more, rest = lines(given, rest)
         done += more
     return [*done, *(in_words(one, own) for one in rest)]
 
 
 Rest = list[OptionRepair | CallRepair]
+
+
+def _formulas(given: Around, rest: Rest) -> tuple[list[Written], Rest]:
+    """Weights of layers that are not recurrent, which are there, but turned or moved."""
+    done: list[Written] = []
+    kept: Rest = []
+    for one in rest:
+        site = given.sites.get(one.layer)
+        known = isinstance(one, OptionRepair) and one.option in HOLDERS and bool(given.engine)
+        if not known or site is None or not isinstance(one, OptionRepair) or _is_right(site, one.option):
+            kept.append(one)
+            continue
+        holder = verbs(given.engine).holder_of(given.live, site.source, one.option, *_root(given))
+        said = moved(given.engine, holder, one.value, np.ndim(getattr(site.right, one.option, 0))) if holder else ""
+        if said:
+            done.append(Written(f"# layer '{one.layer}': {_words(one)}\n{said}", True))
+        else:
+            kept.append(one)
+    return done, kept
+
+
+def _is_right(site: Site, member: str) -> bool:
+    """Whether the suspect has the right numbers: then its code does what is told of them."""
+    numbers = [np.asarray(getattr(one, member)) for one in (site.right, site.own) if hasattr(one, member)]
+    return len(numbers) == 2 and alike(*numbers)
+
+
+def _root(given: Around) -> tuple[str, ...]:
+    return () if given.engine == "onnxruntime" else (given.root,)
 
 
 def _numbers(given: Around, rest: Rest) -> tuple[list[Written], Rest]:
@@ -118,6 +150,9 @@ def _words(one: OptionRepair) -> str:
         >>> _words(OptionRepair("norm", "epsilon", "0.001", "1e-05"))
         'its epsilon has to be 0.001, it is 1e-05'
     """
+    if one.value in (ROLLED_UP, ROLLED_DOWN):
+        by = "added to" if one.value == ROLLED_UP else "taken from"
+        return f"its {one.option} is to be {one.value}; where your code changes the integers, 1 is to be {by} them"
     if one.option != "the activation":
         own = one.option if one.option.startswith(("the ", "row ")) else f"its {one.option}"
         return f"{own} has to be {one.value}" + (f", it is {one.was}" if one.was else "")
@@ -146,6 +181,8 @@ def _calls(given: Around, rest: Rest) -> tuple[list[Written], Rest]:
 
 def _call(given: Around, layer: str, about: Sequence[OptionRepair | CallRepair]) -> str:
     """What is changed around a layer; "" where the suspect's own code has to be edited."""
+    if given.engine == "onnxruntime":
+        return _turned_node(given, layer, about)
     own = given.tensors.get(given.places.get(layer, -1))
     calls = [one for one in about if isinstance(one, CallRepair)]
     if given.engine == "torch" and any(isinstance(one, OptionRepair) and one.option == "batch_first" for one in about):
@@ -163,6 +200,15 @@ def _call(given: Around, layer: str, about: Sequence[OptionRepair | CallRepair])
             return "\n".join(modes)
         return wrapped(calls, own, verbs("torch").keeps_shape)
     return _in_keras(given, layer, calls, own) if given.engine == "keras" else ""
+
+
+def _turned_node(given: Around, layer: str, about: Sequence[OptionRepair | CallRepair]) -> str:
+    """Lines that let a node run in the other direction, where its inputs and its outputs are both to be turned."""
+    turned = [(one.at, one.torch) for one in about if isinstance(one, CallRepair)]
+    if len(turned) < len(about) or turned != [("input", "x = x.flip(1)"), ("output", "y = y.flip(1)")]:
+        return ""
+    lines = verbs(given.engine).turned_lines(given.live, given.node(layer), given.root)
+    return "\n".join(["import onnx", f"# layer '{layer}': its direction", *lines]) if lines else ""
 
 
 def _mode(given: Around, call: CallRepair) -> str:

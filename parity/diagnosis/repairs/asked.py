@@ -40,6 +40,11 @@ class Around:
         """The numbers of the suspect's recurrent layers by the names of the reference's."""
         return {layer.name: self.resolved.pairs.get(number, -1) for number, layer in enumerate(self.right)}
 
+    def node(self, layer: str) -> str:
+        """What tells the ONNX node of a recurrent layer from all others: the name of one of its weights, or its own; "" if nothing does."""
+        own, site = self.tensors.get(self.places.get(layer, -1)), self.sites.get(layer)
+        return own.key if own is not None and own.key else "" if site is None else site.source
+
     @property
     def all_layers(self) -> frozenset[int]:
         """The numbers of all recurrent layers of the suspect that are known."""

@@ -79,9 +79,8 @@ def _of_layer(given: Around, number: int, named: Sequence[OptionRepair]) -> Writ
         return Written("\n".join(lines), True, frozenset([place])) if lines else None
     if given.engine == "keras":
         return _of_keras(given, number, own, named)
-    site = given.sites.get(right.name)
-    if given.engine == "onnxruntime" and site is not None:
-        lines = verbs(given.engine).cell_lines(given.live, site.source, right, given.root)
+    if given.engine == "onnxruntime" and (source := given.node(right.name)):
+        lines = verbs(given.engine).cell_lines(given.live, source, right, given.root)
         words = f"# {right.name}: the options of its cells"
         return Written("\n".join(["import onnx", words, *lines]), True) if lines else None
     return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from parity.diagnosis.repairs.writing import in_order
 from parity.sources import Opened
@@ -11,25 +13,31 @@ from parity.sources import Opened
 _IMPORT = ("import ", "from ")
 
 
-def framed(text: str, suspect: Opened, reference: Opened) -> str:
+def framed(
+    text: str, suspect: Opened, reference: Opened, given: Mapping[str, Any] | None = None, anew: bool = False
+) -> str:
     """Source code with the lines that say what `suspect` and `reference` are, and a comment that says how the result is checked.
 
     Args:
         text: the code; it stays as it is where no line of it runs.
         suspect, reference: as they were opened; of files the paths are said as they were given.
+        given: on what they ran, by the names of `parity.diagnose`.
+        anew: whether the code makes another `suspect` of the reference.
     """
     lines = text.rstrip("\n").splitlines()
     runs = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
     if not runs.strip():
         return text
     used = [(name, one, said) for name, one, said in _names(suspect, reference) if _taken(name, runs)]
-    given = [f"{name} = {_given(one, name)}" for name, one, _ in used if _given(one, name)]
+    start = [f"{name} = {_given(one, name)}" for name, one, _ in used if _given(one, name)]
     told = "; ".join(f"{name}: {said}" for name, one, said in used if not _given(one, name))
     words, imports, rest = _parts(lines)
-    if any("parity." in line for line in given) and "import parity" not in imports:
+    if any("parity." in line for line in start) and "import parity" not in imports:
         imports = in_order({*imports, "import parity"})
     head = [*words, *([f"# {told}"] if told else []), *imports]
-    return "\n".join([*head, *([""] if imports else []), *given, *rest, _check(suspect, reference), ""])
+    right = "reference" if _taken("reference", runs) else _given(reference, "reference") or "reference"
+    check = _check(right, _part(suspect, anew), given or {})
+    return "\n".join([*head, *([""] if imports else []), *start, *rest, check, ""])
 
 
 def _names(suspect: Opened, reference: Opened) -> tuple[tuple[str, Opened, str], ...]:
@@ -54,6 +62,31 @@ def _given(opened: Opened, name: str) -> str:
     return f"next(one for one in parity.read({path}).recurrent if one.name == {layers[0].name!r})"
 
 
+def gathered(*sections: str) -> str:
+    """Sections of source code as one, with their imports at the beginning.
+
+    Example:
+        >>> print(gathered("# first:\\nimport b\\n\\nb.c()", "import a\\n\\na.d()"))
+        import a
+        import b
+        <BLANKLINE>
+        # first:
+        b.c()
+        <BLANKLINE>
+        a.d()
+    """
+    imports: set[str] = set()
+    texts = []
+    for section in sections:
+        imports |= {line for line in section.splitlines() if line.startswith(_IMPORT)}
+        kept: list[str] = []
+        for line in section.splitlines():
+            if line not in imports and (line or (kept and not kept[-1].startswith("#"))):
+                kept.append(line)
+        texts.append("\n".join(kept).strip("\n"))
+    return "\n\n".join(["\n".join(in_order(imports)), *filter(None, texts)])
+
+
 def _parts(lines: list[str]) -> tuple[list[str], list[str], list[str]]:
     """The comments at the beginning that are not about the next line, the imports, and what follows."""
     first = next((place for place, line in enumerate(lines) if line.startswith(_IMPORT)), 0)
@@ -69,21 +102,20 @@ def _parts(lines: list[str]) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def _check(suspect: Opened, reference: Opened) -> str:
-    """How it is checked that the mended suspect agrees."""
-    files = [one.path or one.inside for one in (reference, suspect)]
-    parts = [one for one in (reference, suspect) if one.path is None]
-    if files[0] is None or files[1] is None or len(parts) == 1:
-        return "# check: parity.assert_parity(reference, suspect)"
-    made = files[1].with_stem(f"{files[1].stem}-mended")
-    words = [
-        "parity",
-        "compare",
-        str(files[0]),
-        str(made),
-        *(w for one in parts for w in ("--layer", one.network.name)),
-    ]
-    return f"# check: {' '.join(map(shlex.quote, words))}"
+def _part(suspect: Opened, anew: bool) -> str:
+    """Python for what was mended: of a file, the one layer of it that is asked about."""
+    layers = suspect.network.recurrent
+    if suspect.inside is None or anew or len(layers) != 1:
+        return "suspect"
+    return f"next(one for one in parity.read(suspect).recurrent if one.name == {layers[0].name!r})"
 
 
-__all__ = ["framed"]
+def _check(reference: str, suspect: str, given: Mapping[str, Any]) -> str:
+    """How it is checked that the mended suspect agrees: the question that was asked, again."""
+    said = [f"{name}={str(one)!r}" if isinstance(one, (str, Path)) else f"{name}={name}" for name, one in given.items()]
+    names = [name for name, one in given.items() if not isinstance(one, (str, Path))]
+    words = f"  # with the {' and '.join(names)} that you gave".replace("_", " ") if names else ""
+    return f"# check: assert parity.diagnose({', '.join([reference, suspect, *said])}).agrees{words}"
+
+
+__all__ = ["framed", "gathered"]

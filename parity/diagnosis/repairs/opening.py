@@ -52,11 +52,11 @@ def opened_as(suspect: Opened) -> tuple[Any, str]:
     """What code changes: the live suspect, or what its file is opened as, and Python for it; None for a file of tensors alone."""
     if suspect.live is not None and suspect.engine is not None:
         return suspect.live, "suspect"
-    form = form_of(suspect)
-    if suspect.path is None or form is None or suspect.engine in (None, "torch"):
+    form, path = form_of(suspect), file_of(suspect)
+    if path is None or form is None or suspect.engine in (None, "torch"):
         return None, ""
     try:
-        return framework(str(suspect.engine)).load(suspect.path, suspect.network), "model"
+        return framework(str(suspect.engine)).load(path, suspect.network), "model"
     except ParityError:
         return None, ""
 

@@ -20,11 +20,13 @@ class Site:
         right: the operation of the right model.
         source: what the suspect's framework calls its own; "" for one that its code computes between layers.
         behind: what it calls that which stands behind the layer and has no weights: activations.
+        own: the suspect's operation, where it has weights.
     """
 
     right: Layered
     source: str
     behind: tuple[str, ...] = ()
+    own: Layered | None = None
 
 
 def sites(first: Graph, other: Graph) -> dict[str, Site]:
@@ -44,7 +46,10 @@ def sites(first: Graph, other: Graph) -> dict[str, Site]:
     )
     found = {
         node.operation.name: Site(
-            node.operation, _source(other, pairs[node.name]), tuple(_behind(other, pairs[node.name]))
+            node.operation,
+            _source(other, pairs[node.name]),
+            tuple(_behind(other, pairs[node.name])),
+            pairs[node.name].operation,
         )
         for node in ours
         if node.name in pairs

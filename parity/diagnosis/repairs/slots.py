@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +77,12 @@ class Tensors:
         """Python for what has the tensors of a direction as its attributes; "" where nothing has."""
         found = {holder.rpartition(".")[0] for (way, _), holder in self.holders.items() if way == direction}
         return found.pop() if len(found) == 1 else ""
+
+    @property
+    def key(self) -> str:
+        """The name of the first tensor, where they are held by name; "" where there is none."""
+        held = next(iter(self.holders.values()), "").partition("[")[2].rpartition("]")[0]
+        return str(ast.literal_eval(held)) if held else ""
 
     def slot(self, direction: int, member: str) -> Slot | None:
         """Where a canonical array is; None where no expression reaches it."""

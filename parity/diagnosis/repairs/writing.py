@@ -45,12 +45,19 @@ LIVE: dict[str, Form] = {
 }
 """Live objects, which are changed in place."""
 
-NAMED = (
-    'suspect = str(Path(suspect).with_stem(Path(suspect).stem + "-mended"))',
-    "if Path(suspect).exists():",
-    "    raise FileExistsError(suspect)",
-)
-"""Lines that name the file of what is mended, which nothing replaces unasked."""
+
+def named(word: str = "mended") -> tuple[str, ...]:
+    """Lines that name the file of what is mended, which nothing replaces unasked.
+
+    Args:
+        word: that its name ends in.
+    """
+    return (
+        f'suspect = str(Path(suspect).with_stem(Path(suspect).stem + "-{word}"))',
+        "if Path(suspect).exists():",
+        "    raise FileExistsError(suspect)",
+    )
+
 
 _PATH = "from pathlib import Path"
 
@@ -64,26 +71,26 @@ FILES: dict[str, Form] = {
             "from safetensors.torch import load_file, save_file",
         ),
         ('with safe_open(suspect, "pt") as file:', "    metadata = file.metadata()", "tensors = load_file(suspect)"),
-        after=(*NAMED, "save_file(tensors, suspect, metadata)"),
+        after=(*named(), "save_file(tensors, suspect, metadata)"),
     ),
     ".pt": Form(
         TORCH,
         (_PATH, "import torch"),
         ('tensors = torch.load(suspect, map_location="cpu", weights_only=True)',),
         "with torch.no_grad():",
-        (*NAMED, "torch.save(tensors, suspect)"),
+        (*named(), "torch.save(tensors, suspect)"),
     ),
     ".keras": Form(
         KERAS,
         (_PATH, "import keras", "import numpy as np"),
         ("model = keras.saving.load_model(suspect)",),
-        after=(*NAMED, "model.save(suspect)"),
+        after=(*named(), "model.save(suspect)"),
     ),
     ".onnx": Form(
         ONNX,
         (_PATH, "import numpy as np", "import onnx"),
         ("model = onnx.load(suspect)", "tensors = {tensor.name: tensor for tensor in model.graph.initializer}"),
-        after=(*NAMED, "onnx.save(model, suspect)"),
+        after=(*named(), "onnx.save(model, suspect)"),
     ),
 }
 FILES[".pth"] = FILES[".pt"]
@@ -143,7 +150,7 @@ def written(
             for step in steps:
                 said = None if form is None else _said(form.dialect, step, tensors)
                 whole = whole and said is not None
-                lines += said or ["# (no lines reach these numbers from outside; see the remark at the end)"]
+                lines += said or []
             body += [f"# {words}", *lines]
     said = [line for one in around for line in one.text.splitlines()]
     done = [line for line in said if not line.startswith(("import ", "from "))]
@@ -152,7 +159,9 @@ def written(
     remarks = [f"# No lines mend {words} from outside." for words in resolved.unsaid if not resolved.own_code]
     remarks += [f"#     {line}" for line in resolved.own_code]
     if not whole:
-        remarks.append("# parity.transfer(reference, suspect) loads the right numbers into a live model.")
+        remarks.append(
+            "# No lines reach these numbers; parity.transfer(reference, model) puts the right ones into a live model."
+        )
     changes: list[str] = []
     if body and form is not None and whole:
         changes = [*([form.block] if form.block else []), *(f"    {line}" if form.block else line for line in body)]
@@ -170,6 +179,16 @@ def written(
     head += [""] if head else []
     core = "\n".join([*head, *before, *changes, ""])
     return Written("\n".join([*head, *before, *changes, *after, *remarks, ""]), complete, core=core)
+
+
+def titles(resolved: Resolved, own: Sequence[Recurrent]) -> list[str]:
+    """What is done to the suspect's weights, in words.
+
+    Args:
+        resolved: what is to be done.
+        own: the suspect's recurrent layers.
+    """
+    return list(dict.fromkeys(_title(step, own) for step in resolved.steps))
 
 
 def _ends(form: Form | None, changes: Sequence[str], runs: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -263,4 +282,4 @@ def _said(dialect: Dialect, step: Step, tensors: Mapping[int, Tensors]) -> list[
         return None
 
 
-__all__ = ["FILES", "LIVE", "NAMED", "Form", "Written", "in_order", "written"]
+__all__ = ["FILES", "LIVE", "Form", "Written", "in_order", "named", "titles", "written"]

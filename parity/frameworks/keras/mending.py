@@ -10,6 +10,7 @@ import numpy as np
 
 from parity.errors import ParityError
 from parity.frameworks import quiet_import
+from parity.frameworks.attributes import attribute_lines
 from parity.frameworks.keras.tensors import units
 from parity.functions import Function
 from parity.graph.calls import Layered
@@ -86,13 +87,26 @@ def option_lines(live: keras.Layer, source: str, option: str, right: Layered, ro
         right: the operation of the right model.
         root: Python for the suspect.
     """
-    name, own = _OPTIONS.get(option, ("", ""))
     words, layer = layer_named(live, source, root)
-    if layer is None or not name or not hasattr(layer, name) or not hasattr(right, own):
-        return []
-    value = getattr(right, own)
-    said = f"{float(f'{value:.7g}')!r}" if isinstance(value, float) else repr(value)
-    return [f"{words}.{name} = {said}"]
+    return attribute_lines(words, layer, _OPTIONS, option, right)
+
+
+def holder_of(live: keras.Layer, source: str, member: str, root: str = "suspect") -> str:
+    """Python for the variable of a layer that is no recurrent one; "" where it has none.
+
+    Args:
+        live: the suspect.
+        source: the layer's name.
+        member: "kernel" or "table".
+        root: Python for the suspect.
+    """
+    words, layer = layer_named(live, source, root)
+    plain = {
+        "kernel": (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Dense),
+        "table": (keras.layers.Embedding,),
+    }
+    name = {"kernel": "kernel", "table": "embeddings"}[member]
+    return f"{words}.{name}" if isinstance(layer, plain[member]) else ""
 
 
 def activation_lines(
@@ -181,9 +195,9 @@ def rebuilt(
         "",
         f"kept = {root}",
         f"{root} = keras.models.clone_model(kept, clone_function=mended)",
-        f"for layer in {root}.layers:",
-        f"    if layer.name != {name!r}:",
-        "        layer.set_weights(kept.get_layer(layer.name).get_weights())",
+        "for layer in kept.layers:",  # a copy has other names for inputs, which have no weights
+        f"    if layer.weights and layer.name != {name!r}:",
+        f"        {root}.get_layer(layer.name).set_weights(layer.get_weights())",
         f"parity.transfer({right}, {words})",
     ]
 
@@ -268,6 +282,7 @@ __all__ = [
     "addressed",
     "called_otherwise",
     "copied",
+    "holder_of",
     "keeps_shape",
     "layer_named",
     "option_lines",

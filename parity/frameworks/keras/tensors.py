@@ -171,12 +171,17 @@ def _kind(cell: Any) -> Kind | None:
 
 
 def _alike(layer: Any) -> bool:
-    """Whether both directions are of one kind and size, one cell each, the backward one going backwards."""
+    """Whether both directions are of one kind, size and layout, one cell each, the backward one going backwards."""
     cells: list[Any] = [getattr(one, "cell", None) for one in (layer.forward_layer, layer.backward_layer)]
     ways = (layer.forward_layer.go_backwards, layer.backward_layer.go_backwards)
     if any(_kind(cell) is None for cell in cells) or ways != (False, True):
         return False
-    return len({(_kind(cell), cell.units, type(cell), str(cell.output_size)) for cell in cells}) == 1
+    return len({(_kind(cell), cell.units, type(cell), str(cell.output_size), _resets(cell)) for cell in cells}) == 1
+
+
+def _resets(cell: Any) -> bool:
+    """Of a GRU of Keras, whether the reset gate acts after the product, on which the shape of its bias depends."""
+    return bool(getattr(cell, "reset_after", True))
 
 
 def _both(layer: Any, path: str, seen: set[int]) -> Unit:

@@ -101,6 +101,32 @@ def cell_lines(live: onnx.ModelProto, source: str, right: Recurrent, root: str =
     return _set(node, attributes_of(right), gone, root)
 
 
+def turned_lines(live: onnx.ModelProto, source: str, root: str = "suspect") -> list[str]:
+    """Lines that let a recurrent node of one direction run in the other one; none where it has two, or is none."""
+    node = _node(live, source)
+    if node is None or not is_recurrent(node):
+        return []
+    there = next((one.s.decode() for one in node.attribute if one.name == "direction"), "forward")
+    other = {"forward": "reverse", "reverse": "forward"}.get(there)
+    return _set(node, {"direction": other}, (), root) if other else []
+
+
+def holder_of(live: onnx.ModelProto, source: str, member: str, root: str = "tensors") -> str:
+    """Python for the initializer that a convolution has its kernel in, or a Gather its table; "" where it is none.
+
+    Args:
+        live: the suspect.
+        source: the node's name, or what it gives.
+        member: "kernel" or "table".
+        root: Python for the initializers by name.
+    """
+    node, (op, place) = _node(live, source), {"kernel": ("Conv", 1), "table": ("Gather", 0)}[member]
+    if node is None or node.op_type != op:
+        return ""
+    name = node.input[place]
+    return f"{root}[{name!r}]" if any(one.name == name for one in live.graph.initializer) else ""
+
+
 def activation_lines(
     live: onnx.ModelProto, source: str, behind: Sequence[str], right: Layered | None, root: str = "suspect"
 ) -> list[str]:
@@ -140,10 +166,12 @@ def activation_lines(
 
 
 def _node(live: onnx.ModelProto, source: str) -> onnx.NodeProto | None:
-    """The node of a name, or the one that gives a value of this name."""
-    named: list[onnx.NodeProto] = [node for node in live.graph.node if source and node.name == source]
-    giving: list[onnx.NodeProto] = [node for node in live.graph.node if source and source in node.output]
-    found = named if len(named) == 1 else giving
+    """The node of a name, or the one that gives a value of this name, or else the only one that takes it."""
+    nodes: list[onnx.NodeProto] = list(live.graph.node) if source else []
+    named = [node for node in nodes if node.name == source]
+    giving = [node for node in nodes if source in node.output]
+    taking = [node for node in nodes if source in node.input]
+    found = named if len(named) == 1 else giving or (taking if len(taking) == 1 else [])
     return found[0] if found else None
 
 
@@ -173,4 +201,4 @@ def _set(node: onnx.NodeProto, attributes: Mapping[str, object], gone: Sequence[
     ]
 
 
-__all__ = ["activation_lines", "addressed", "cell_lines", "copied", "option_lines"]
+__all__ = ["activation_lines", "addressed", "cell_lines", "copied", "holder_of", "option_lines", "turned_lines"]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from parity.errors import ParityError
+from parity.frameworks.attributes import attribute_lines
 from parity.frameworks.torch.tensors import units
 from parity.functions import Function
 from parity.graph.calls import Layered
@@ -101,13 +102,27 @@ def option_lines(live: nn.Module, source: str, option: str, right: Layered, root
         >>> option_lines(nn.Sequential(nn.LayerNorm(3)), "0", "epsilon", LayerNormalization("norm", None, None, epsilon=1e-3))
         ['suspect[0].eps = 0.001']
     """
-    name, own = _OPTIONS.get(option, ("", ""))
     module = _module(live, source)
-    if module is None or not name or not hasattr(module, name) or not hasattr(right, own):
-        return []
-    value = getattr(right, own)
-    said = f"{float(f'{value:.7g}')!r}" if isinstance(value, float) else repr(value)
-    return [f"{expression(live, source, root)}.{name} = {said}"]
+    words = "" if module is None else expression(live, source, root)
+    return attribute_lines(words, module, _OPTIONS, option, right)
+
+
+def holder_of(live: nn.Module, source: str, member: str, root: str = "suspect") -> str:
+    """Python for the tensor of a module that is no recurrent one; "" where it has none.
+
+    Args:
+        live: the suspect.
+        source: the module's path.
+        member: "kernel" or "table".
+        root: Python for the suspect.
+
+    Example:
+        >>> holder_of(nn.Sequential(nn.Conv1d(3, 4, 2)), "0", "kernel")
+        'suspect[0].weight'
+    """
+    module = _module(live, source)
+    plain = {"kernel": (nn.Conv1d, nn.Conv2d, nn.Linear), "table": (nn.Embedding,)}
+    return f"{expression(live, source, root)}.weight" if isinstance(module, plain[member]) else ""
 
 
 def activation_lines(
@@ -193,4 +208,13 @@ def keeps_shape(lines: str, name: str) -> bool:
     return tuple(names[name].shape) == (2, 3, 4)
 
 
-__all__ = ["activation_lines", "addressed", "copied", "expression", "in_float32", "keeps_shape", "option_lines"]
+__all__ = [
+    "activation_lines",
+    "addressed",
+    "copied",
+    "expression",
+    "holder_of",
+    "in_float32",
+    "keeps_shape",
+    "option_lines",
+]

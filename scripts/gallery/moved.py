@@ -1,0 +1,105 @@
+"""Models that move from one framework to another and still compute the same."""
+
+from __future__ import annotations
+
+import torch
+
+from gallery.old_file import write_old_model
+from gallery.story import Story, built, filled, keras, torch_filled
+from parity.comparison import Comparison, compare
+
+CHAPTER = "Moving"
+OLD_FILE = "old-model.h5"
+LENGTHS = [17, 9, 4, 1]
+
+
+def keras_to_torch() -> Comparison:
+    """A classifier of words."""
+    layers = [
+        keras.layers.Embedding(40, 8, name="words"),
+        keras.layers.Bidirectional(keras.layers.LSTM(12, name="lstm"), name="encoder"),
+        keras.layers.Dropout(0.3, name="dropout"),
+        keras.layers.Dense(4, activation="softmax", name="classes"),
+    ]
+    model = keras.Sequential([keras.Input((None,), dtype="int32", name="tokens"), *layers], name="classifier")
+    return compare(filled(model, seed=4), batch=4, time=24)
+
+
+def gru_to_torch() -> Comparison:
+    """The GRU of the first paper, which torch.nn.GRU is not."""
+    layer = keras.layers.GRU(10, reset_after=False, return_sequences=True, return_state=True, name="gru")
+    return compare(built(layer, 5, seed=5))
+
+
+def gru_to_keras() -> Comparison:
+    """The GRU of cuDNN, which both have."""
+    return compare(torch_filled(torch.nn.GRU(5, 10, bidirectional=True, batch_first=True), seed=6))
+
+
+def padded() -> Comparison:
+    """Four sequences of unequal length."""
+    layer = keras.layers.LSTM(8, return_sequences=True, return_state=True, name="lstm")
+    return compare(built(layer, 4, seed=7), lengths=LENGTHS)
+
+
+def old_file() -> Comparison:
+    """A model from a file as Keras 1 wrote it."""
+    write_old_model(OLD_FILE)
+    return compare(OLD_FILE, batch=4)
+
+
+STORIES = (
+    Story(
+        "keras-to-torch",
+        CHAPTER,
+        "From Keras to torch",
+        "agree",
+        "A classifier of words, in Keras, converted to torch and ONNX: embedding, bidirectional LSTM, dense layer. The "
+        "three engines stay within two floors of the float64 reference, and the classes that they choose are the same.",
+        keras_to_torch,
+        (("matrix", "the differences"), ("gates", "where each gate sits")),
+    ),
+    Story(
+        "gru-keras-to-torch",
+        CHAPTER,
+        "A GRU that torch does not have",
+        "agree",
+        "Keras with reset_after=False resets the state before the product, torch.nn.GRU after it, and no choice of "
+        "weights makes one of the other. So the conversion is a small composition with the same outputs, and says so; "
+        "ONNX has an option for it.",
+        gru_to_torch,
+        (("returned", "native or composed, and why"), ("gates", "z r h and r z n")),
+    ),
+    Story(
+        "gru-torch-to-keras",
+        CHAPTER,
+        "A GRU that both have",
+        "agree",
+        "The other way round nothing needs to be composed: a torch GRU is a Keras GRU with reset_after=True. The gates "
+        "change places, the axes of the kernels turn, and the two biases become two rows of one.",
+        gru_to_keras,
+        (("gates", "how the gates change places"), ("returned", "which value is which")),
+    ),
+    Story(
+        "padding",
+        CHAPTER,
+        "Four sequences of unequal length",
+        "agree",
+        "Keras repeats the last output where a sequence has ended, torch and ONNX put zeros. That is a convention and no "
+        "fault: padded steps are scored by themselves, and only the valid ones count.",
+        padded,
+        (("padding", "what stands at padded steps"), ("where", "the map of batch and time")),
+    ),
+    Story(
+        "old-file",
+        CHAPTER,
+        "An old file rescued",
+        "agree",
+        "A classifier of texts as Keras 1.2.2 saved it: every gate a tensor of its own, options under names that are long "
+        "gone, a hard_sigmoid with another slope than today's. Keras 3 does not load it; parity reads it without any "
+        "Keras, and all engines compute the same with it.",
+        old_file,
+        (("layers", "what the file says"), ("matrix", "the differences")),
+        (OLD_FILE,),
+    ),
+)
