@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.of_comparison import diagnosis_of
-from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError
+from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError, to_install
 from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
 from parity.findings import Findings
@@ -22,7 +22,7 @@ from parity.frameworks import ENGINES, KERAS_BACKENDS, Runner, Settings, call, f
 from parity.graph.comparing import compare_graphs
 from parity.graph.reading_notes import reading_notes
 from parity.judge import REFERENCE, Judgement, judge
-from parity.network import Masking, Network
+from parity.network import Network
 from parity.ports import open_port
 from parity.recurrent import Array
 from parity.result import Inputs, Result, State, as_numbers, check_states
@@ -32,6 +32,7 @@ from parity.running import (
     check_inputs,
     check_mask,
     check_no_more,
+    mask_values,
     random_inputs,
     runner,
 )
@@ -56,15 +57,22 @@ class Comparison(Findings):
         """Why they disagree: of the first that does, single mistakes alone; worked out when it is asked for. None where they do not."""
         return diagnosis_of(self)
 
+    @cached_property
+    def record(self) -> Record:
+        """Everything that its page shows, as plain JSON values; made once, when it is asked for. See `parity.report.make_record`."""
+        from parity.report import make_record
+
+        return make_record(self)
+
     def save_json(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the record; see `parity.report.record`.
 
         Raises:
             ParityError: the file exists and `overwrite` is False.
         """
-        from parity.report import save_record
+        from parity.report import to_json, write_text
 
-        return save_record(self, Path(path), overwrite)
+        return write_text(Path(path), to_json(self.record), overwrite)
 
     def save_html(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the report: one HTML file that needs no network.
@@ -72,9 +80,9 @@ class Comparison(Findings):
         Raises:
             ParityError: the file exists and `overwrite` is False.
         """
-        from parity.report import save_page
+        from parity.report import render_record, write_text
 
-        return save_page(self, Path(path), overwrite)
+        return write_text(Path(path), render_record(self.record), overwrite)
 
     def save_junit(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write JUnit XML for a CI server: a test case per quantity, pair and rule; see `parity.junit`.
@@ -83,9 +91,9 @@ class Comparison(Findings):
             ParityError: the file exists and `overwrite` is False.
         """
         from parity.junit import junit
-        from parity.report import make_record, write_text
+        from parity.report import write_text
 
-        return write_text(Path(path), junit(make_record(self)), overwrite)
+        return write_text(Path(path), junit(self.record), overwrite)
 
     def against(self, earlier: Record | str | Path, record: Record | None = None) -> Since:
         """What changed since an earlier record of the same comparison, as after an upgrade of a framework; see `parity.baseline`.
@@ -105,10 +113,9 @@ class Comparison(Findings):
             False
         """
         from parity.baseline import read_baseline, since
-        from parity.report import make_record
 
         known = read_baseline(Path(earlier)) if isinstance(earlier, (str, Path)) else earlier
-        return since(known, make_record(self) if record is None else record)
+        return since(known, self.record if record is None else record)
 
     def _repr_html_(self) -> str:
         return html_of(self)
@@ -145,7 +152,7 @@ def compare(
         initial_state: see `run`; of the first source's layers, handed to the others by position.
         lengths, mask: see `run`.
         batch, time, seed: of random inputs; 3 samples of 17 steps, or as many as `lengths` or `mask` say. Where a model begins with
-            `Masking`, some steps get its value.
+            `Masking`, some steps get its value; where it begins with an embedding that leaves out token 0, samples end in it.
         device, tf32: see `run`.
         layers: whether every layer of a whole model is judged, too, each on the very inputs that it got: the first one that differs is
             named, and what follows it is not blamed. None for where the outputs disagree.
@@ -180,7 +187,8 @@ def compare(
     if inputs is not None and not isinstance(inputs, (str, Path)):
         inputs, lengths, unbatched = as_torch_takes_it(first, inputs, lengths)
     sizes = _sizes(lengths, mask, batch, time)
-    origin, given = _given_inputs(first, inputs, *sizes, seed, _mask_values(opened))
+    masked = mask_values(*(source.network for source in opened))
+    origin, given = _given_inputs(first, inputs, *sizes, seed, masked)
     valid = check_mask(lengths, mask, given.shape[0], given.shape[1])
     states = check_states(first.specs, initial_state, given.shape[0])
     participants, runners, notes = _participants(opened, engines, Settings(device, "float32", tf32), say)
@@ -199,7 +207,7 @@ def compare(
         "tf32": tf32,
     }
     notes += [*_told_by(judgement), *_uncompared(opened), *_blind_spots(first, given, initial_state is None)]
-    notes += [*_blind_to_masks(opened, judgement), *_of_the_sources(opened)]
+    notes += [*_padded_at_random(first, origin, masked), *_blind_to_masks(opened, judgement), *_of_the_sources(opened)]
     notes += [] if engines or len(opened) == 1 else _without_engine(opened)
     compared = Comparison(opened, participants, given, judgement, asked, tuple(notes), valid, states)
     if compared.verdict == "disagree":
@@ -268,7 +276,8 @@ def _of_graphs(
         "layers": bool(layers),
     }
     notes = (*found.notes, *_without_engine(opened), *_unread(opened), *_of_the_reading(opened))
-    return Comparison(opened, found.participants, found.inputs, found.judgement, asked, notes)
+    compared = Comparison(opened, found.participants, found.inputs, found.judgement, asked, notes)
+    return replace(compared, notes=(*notes, *compared.padding))
 
 
 def _without_engine(opened: tuple[Opened, ...]) -> Iterator[str]:
@@ -307,12 +316,6 @@ def _given_inputs(
     if isinstance(inputs, (str, Path)):
         return str(inputs), check_inputs(network, read_inputs(Path(inputs)))
     return "given", check_inputs(network, inputs)
-
-
-def _mask_values(opened: tuple[Opened, ...]) -> list[float]:
-    """What marks a step to leave out, in the models whose first layer asks: random inputs would hardly ever have it."""
-    firsts = [source.network.layers[0] for source in opened]
-    return list(dict.fromkeys(layer.mask_value for layer in firsts if isinstance(layer, Masking)))
 
 
 def _check_comparable(opened: tuple[Opened, ...]) -> None:
@@ -374,8 +377,7 @@ def _participants(
                 raise
             notes.append(f"{engine} left out: {error.problems[0].what}")
     if not loaded:
-        remedy = "pip install 'keras-torch-parity[all]'"
-        raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy=remedy)
+        raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy=to_install("all"))
     participants: dict[str, tuple[Opened, str]] = {}
     runners: dict[str, Runner] = {}
     for number in sorted(loaded):
@@ -441,6 +443,12 @@ def _uncompared(opened: tuple[Opened, ...]) -> list[str]:
 def _of_the_sources(opened: tuple[Opened, ...]) -> Iterator[str]:
     for source in opened:
         yield from (f"{source.label}: {text}" for text in of_the_source(source.network))
+
+
+def _padded_at_random(network: Network, origin: str, masked: Sequence[float]) -> Iterator[str]:
+    """What was done to random tokens for the sake of masks."""
+    if origin == "random" and network.tokens and masked:
+        yield "the random tokens of every sample but the first end in padding (token 0), which a mask leaves out"
 
 
 def _blind_to_masks(opened: tuple[Opened, ...], judgement: Judgement) -> Iterator[str]:

@@ -8,28 +8,28 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
 from parity.comparison import Comparison
 from parity.findings import describe
-from parity.judge import LIMIT, REFERENCE, Row
+from parity.judge import LIMIT, REFERENCE
 from parity.record_words import cause_in_words
+from parity.report.cause import cause_view
+from parity.report.decisions import decisions_view
+from parity.report.in_words import place_in_words
+from parity.report.matrix import columns_of
 from parity.report.numbers import TIMES, number
-from parity.report.record import Record, make_record
-from parity.report.sections import what_ran
+from parity.report.record import Record
+from parity.report.sections import forms_view, mask_view, what_ran
 from parity.sparkline import Marks, marks_for, spark
 from parity.spelling import spell_ascii
 from parity.terminal import console, plain
+from parity.terminal_matrix import SIGNS, matrix, nothing_comparable
 
-_WIDE = 140
-"""Columns of a terminal that has room for engines against each other beside engines against the reference."""
+_LABEL, _LEAST_LABEL, _NUMBER, _SHORTEST = 28, 10, 8, 10
+"""Columns of a line of the error over time: the engine, at most and at least, the numbers at both ends, and of the line at least."""
 
-_SIGNS = {"agree": ("ok", "green"), "disagree": ("DISAGREE", "bold red"), "undecided": ("undecided", "yellow")}
-
-_LABEL, _NUMBER, _SHORTEST = 28, 8, 10
-"""Columns of a line of the error over time: the engine, the numbers at both ends, and of the line at least."""
-
-_MOST_CHANGES = 12
+_MOST_CHANGES, _MOST_DESCRIBED, _MOST_DECISIONS = 12, 3, 3
 
 
 def show_comparison(comparison: Comparison, record: Record | None = None) -> None:
@@ -39,24 +39,45 @@ def show_comparison(comparison: Comparison, record: Record | None = None) -> Non
         comparison: what to show.
         record: of it, if it is made already; it may hold what changed since a baseline.
     """
-    record = make_record(comparison) if record is None else record
+    record = comparison.record if record is None else record
     out = console()
-    sign, style = _SIGNS[comparison.verdict]
-    head, _, told = comparison.sentence.partition(" ")
-    words = [head.rstrip(":"), told] if head.casefold() == f"{sign}:" else [sign, comparison.sentence]
-    out.print(f"[{style}]{words[0]}[/] {_shown(words[1])}", soft_wrap=True)
+    sign, style = SIGNS[comparison.verdict]
+    told = comparison.sentence.removeprefix("Undecided: ")
+    _say(out, told, mark=f"[{style}]{sign if told == comparison.sentence else 'Undecided:'}[/] ")
     _show_cause(record, comparison, out)
     _show_since(record, out)
-    ran = (part.replace(TIMES, "x") for part in what_ran(record) if part)
-    out.print(_shown(" | ".join(ran)), soft_wrap=True, style="dim")
+    _say(out, " | ".join(filter(None, (*what_ran(record), *forms_view(record)))), style="dim")
+    if padding := _padding(record):
+        _say(out, padding, style="dim")
+    for label, text in comparison.judgement.failures.items():
+        _say(out, f"{label}: {text}", mark="[bold red]FAILED[/] ")
     out.print()
     if comparison.table:
-        out.print(_matrix(comparison, out.width))
-        _show_key(comparison, out)
+        for part in matrix(record, out.width):
+            out.print(part)
+        _show_key(record, out)
+        _show_decisions(record, out)
         for line in error_lines(record, out.width, marks_for(out.encoding)):
-            out.print(line, no_wrap=True, overflow="crop")
+            out.print(line)
         out.print()
     _show_rest(comparison, out)
+
+
+def _say(out: Console, text: str, mark: str = "", style: str = "", indent: int = 0) -> None:
+    """A text in lines broken between words on a terminal, and in one line where it is piped, as searching it is easier.
+
+    Args:
+        out: where to.
+        text: of the record, which may hold names from a file.
+        mark: of Rich, to stand before it.
+        style: of Rich.
+        indent: columns on the left.
+    """
+    markup = f"{mark}{_shown(text.replace(TIMES, 'x'))}"
+    if indent and out.is_terminal:
+        out.print(Padding(markup, (0, 0, 0, indent), style=style, expand=False))
+    else:
+        out.print(f"{' ' * indent}{markup}", soft_wrap=not out.is_terminal, style=style)
 
 
 def _shown(text: str) -> str:
@@ -64,11 +85,16 @@ def _shown(text: str) -> str:
 
 
 def _show_cause(record: Record, comparison: Comparison, out: Console) -> None:
-    """The likely cause, and where the evidence is."""
+    """The likely cause, how well it explains what is seen, and where the rest of the evidence is."""
     sign, cause = cause_in_words(record)
-    if cause:
-        out.print(f"[bold]{sign}:[/] {_shown(cause)}", soft_wrap=True)
-        out.print(_shown(f"evidence and repair: {_diagnosing(comparison)}, or the report"), soft_wrap=True, style="dim")
+    view = cause_view(record["diagnosis"])
+    if not cause or view is None:
+        return
+    first = f" The first step that is off: {view['first_step']}." if view["first_step"] is not None else ""
+    _say(out, f"{cause}{first}", mark=f"[bold]{sign}:[/] ")
+    if view["telling"]:
+        _say(out, view["telling"])
+    out.print(_shown(f"evidence and repair: {_diagnosing(comparison)}, or the report"), soft_wrap=True, style="dim")
 
 
 def _diagnosing(comparison: Comparison) -> str:
@@ -84,66 +110,84 @@ def _show_since(record: Record, out: Console) -> None:
     since = record.get("baseline")
     if since is None:
         return
-    style = "bold red" if since["worse"] else "yellow" if not since["comparable"] else "bold"
-    out.print(f"[{style}]{_shown(since['sentence'])}[/]", soft_wrap=True)
+    alike = since.get("alike", since["comparable"])
+    _say(out, since["sentence"], style="bold red" if since["worse"] else "bold" if alike else "yellow")
+    for moved in (*since["sources"], *since["settings"]):
+        _say(out, f"{moved['name']}: {moved['then'] or 'none'} then, {moved['now'] or 'none'} now", indent=2)
+    for note in since.get("notes", ()):
+        _say(out, note, indent=2)
+    if since["worse"] and since.get("fail_on_worse"):
+        _say(out, "worse than the baseline, so the exit code is 1, as --fail-on-worse asks", indent=2, style="bold red")
     rows = [row for row in since["rows"] if REFERENCE in (row["left"], row["right"])] or since["rows"]
     for row in rows[:_MOST_CHANGES]:
-        out.print(f"  {_shown(row['text'])}", soft_wrap=True)
+        _say(out, row["text"], indent=2)
     if len(since["rows"]) > len(rows[:_MOST_CHANGES]):
         rest = len(since["rows"]) - len(rows[:_MOST_CHANGES])
         out.print(f"  and {rest} more, in the record and the report", style="dim")
-    for moved in since["settings"]:
-        out.print(
-            f"  {_shown(moved['name'])}: {_shown(moved['then']) or 'none'} then, {_shown(moved['now']) or 'none'} now",
-            soft_wrap=True,
-        )
 
 
-def _matrix(comparison: Comparison, width: int) -> Table:
-    pairs = list(dict.fromkeys((row.left, row.right) for row in comparison.table))
-    if width < _WIDE:
-        pairs = [pair for pair in pairs if pair[1] == REFERENCE] or pairs
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("max difference (x floor)")
-    for left, right in pairs:
-        table.add_column(_shown(left if right == REFERENCE else f"{left} - {right}"), justify="right")
-    for rule, quantity in dict.fromkeys((row.rule, row.quantity) for row in comparison.table):
-        found = {(row.left, row.right): row for row in comparison.table if (row.rule, row.quantity) == (rule, quantity)}
-        name = f"{quantity}, one step" if rule == "one step" else quantity
-        table.add_row(_shown(name), *(_cell(found.get(pair)) for pair in pairs))
-    return table
+def _padding(record: Record) -> str:
+    """How much is padding, and whether engines differ there; empty without padding."""
+    view = mask_view(record, columns_of(record["rows"], _order(record)))
+    if view is None:
+        return ""
+    text = f"{view['words']}{', ' + view['lengths'] if view['lengths'] else ''}"
+    if not view["scored"]:
+        return f"padding: {text}"
+    differing = view["differing"]
+    verb = "differ" if differing[1:] else "differs"
+    alike = "engines differ from each other by convention, which is no disagreement" if view["any"] else "all are alike"
+    told = f"{' and '.join(differing)} {verb} from the reference by convention, which is no disagreement"
+    return f"padding: {text}; padded steps are scored apart: {told if differing else alike}"
 
 
-def _show_key(comparison: Comparison, out: Console) -> None:
-    asked = comparison.asked["inputs"]
+def _order(record: Mapping[str, Any]) -> dict[str, int]:
+    return {engine["label"]: index for index, engine in enumerate(record["engines"][:-1])}
+
+
+def _show_key(record: Record, out: Console) -> None:
+    """What the table's numbers mean, and which inputs they are of."""
+    asked = record["inputs"]["inputs"]
     own = "random inputs; your own: --inputs x.npz" if asked == "random" else f"inputs: {asked}"
     limits = f"allowed {spell_ascii(LIMIT)} against the reference, {spell_ascii(2 * LIMIT)} between engines"
-    out.print(
-        f"x: in units of the float32 floor; {limits}. {_shown(own)}",
-        soft_wrap=True,
-        style="dim",
-    )
+    floor = "in units of the float32 floor, the difference that float32 rounding alone makes here"
+    lost = " (-): nothing of it can be compared." if nothing_comparable(record) else ""
+    _say(out, f"x: {floor}; {limits}.{lost} {own}", style="dim")
+
+
+def _show_decisions(record: Record, out: Console) -> None:
+    """Whether engines decide as the reference does, where an output looks like a decision."""
+    view = decisions_view(record)
+    if view is None:
+        return
+    out.print("\n[bold]the same decision as the reference[/]")
+    for entry in view["outputs"]:
+        for label, engine in entry["engines"].items():
+            told = f"{entry['output']} ({entry['words']}), {label}: {engine['same']} of {engine['total']}, {engine['share']}"
+            _say(out, told, style="red" if engine["same"] < engine["total"] else "")
+    for row in view["differing"][:_MOST_DECISIONS]:
+        sides = f"{row['engine']} {row['sides'][0]}, the reference {row['sides'][1]}"
+        margin = f"by a margin of {spell_ascii(row['margin'], 2)} ({_floors(number(row['floors']))})"
+        _say(out, f"{row['output']}, {place_in_words(row['place'])}: {sides}, {margin}", indent=2)
+    rest = len(view["differing"][_MOST_DECISIONS:]) + view["more"]
+    if rest:
+        out.print(f"  and {rest} more, in the report", style="dim")
 
 
 def _show_rest(comparison: Comparison, out: Console) -> None:
     for label, form in comparison.forms.items():
         if not form.native:
-            out.print(f"composed in {_shown(label)}: {_shown('; '.join(form.composed))}", soft_wrap=True, style="dim")
-    for row in comparison.table:
-        if row.verdict == "disagree" and row.right == REFERENCE:
-            out.print(f"  {_shown(describe(row))}", soft_wrap=True)
-    for label, text in comparison.judgement.failures.items():
-        out.print(f"[bold red]FAILED[/] {_shown(label)}: {_shown(text)}", soft_wrap=True)
+            _say(out, f"composed in {label}: {'; '.join(form.composed)}", style="dim")
+    bad = [row for row in comparison.table if row.verdict == "disagree" and row.right == REFERENCE]
+    kept = {id(row) for row in sorted(bad, key=lambda row: -row.times_floor / row.limit)[:_MOST_DESCRIBED]}
+    for row in bad:
+        if id(row) in kept:
+            _say(out, describe(row), indent=2)
+    if len(bad) > len(kept):
+        told = f"  and {len(bad) - len(kept)} more that disagree, by less: --report or --json has them"
+        out.print(told, style="dim")
     for note in comparison.notes:
-        out.print(f"note: {_shown(note)}", soft_wrap=True)
-
-
-def _cell(row: Row | None) -> str:
-    if row is None:
-        return ""
-    sign, style = _SIGNS[row.verdict]
-    mark = "" if row.verdict == "agree" else f" {sign}"
-    return f"[{style}]{spell_ascii(row.max_error, 2)} ({_floors(row.times_floor)}){mark}[/]"
+        _say(out, f"note: {note}")
 
 
 def error_lines(record: Mapping[str, Any], width: int, marks: Marks) -> Iterator[str]:
@@ -172,10 +216,18 @@ def error_lines(record: Mapping[str, Any], width: int, marks: Marks) -> Iterator
         found += _lines(layers[0], width, marks)
         values += [value for row in layers[0].values() for value in row]
     yield from found
+    if found and profile is not None and (missing := _without_line(record)):
+        yield f"[dim]no line for {_shown(', '.join(missing))}: this sequence is not shown by it, or has another shape[/]"
     if found:
         yield f"[dim]{marks.within} up to the limit, {marks.beyond} beyond it, {marks.passed} where it is first passed[/]"
     if found and None in values and marks.gap.strip():
         yield f"[dim]{marks.gap} nothing to compare: padding, lost in rounding, or not shown by the engine[/]"
+
+
+def _without_line(record: Mapping[str, Any]) -> list[str]:
+    """Engines that ran, and do not show the sequence whose errors are drawn."""
+    drawn = {**record["profile"]["times_floor"], **record["failures"]}
+    return [label for label in _order(record) if label not in drawn]
 
 
 def _layers(record: Mapping[str, Any]) -> tuple[dict[str, list[float | None]], tuple[str, str]] | None:
@@ -191,17 +243,30 @@ def _layers(record: Mapping[str, Any]) -> tuple[dict[str, list[float | None]], t
 
 
 def _lines(engines: Mapping[str, list[float | None]], width: int, marks: Marks) -> Iterator[str]:
-    label_width = min(_LABEL, max(len(plain(label)) for label in engines))
+    most = min(_LABEL, max(_LEAST_LABEL, width - _SHORTEST - 2 * _NUMBER - 4))
+    label_width = min(most, max(len(plain(label)) for label in engines))
     room = max(_SHORTEST, width - label_width - 2 * _NUMBER - 4)
     for label, values in engines.items():
-        name = plain(label)
-        name = name if len(name) <= label_width else f"{name[: label_width - 3]}..."
+        name = _middle_left_out(plain(label), label_width)
         known = [value for value in values if value is not None]
         ends = [_floors(value) for value in known[:: max(1, len(known) - 1)]] or ["-"]
         before, after = spark(values, LIMIT, room, marks)
         style = "red" if after else "green"
         line = f"{escape(before)}[{style}]{escape(after)}[/]" if after else f"[{style}]{escape(before)}[/]"
         yield f"{escape(name.ljust(label_width))} {ends[0]:>{_NUMBER}} {line} {ends[-1]}"
+
+
+def _middle_left_out(name: str, most: int) -> str:
+    """A name of at most so many characters, with both its ends, as names of one model differ in either.
+
+    Example:
+        >>> _middle_left_out("torch", 10), _middle_left_out("LSTM 'lstm' (torch) #2", 12)
+        ('torch', 'LSTM ...) #2')
+    """
+    if len(name) <= most:
+        return name
+    end = (most - 3) // 2
+    return f"{name[: most - 3 - end]}...{name[len(name) - end :]}"
 
 
 def _floors(value: float) -> str:

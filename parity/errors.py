@@ -10,6 +10,9 @@ REGISTER = (
 )
 """The remedy for a layer of a class that is not known."""
 
+REFUSED = "refused"
+"""The word for what could not be done at all, beside the verdicts agree, disagree and undecided."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -72,3 +75,16 @@ class EngineError(ParityError):
 
 class MissingFrameworkError(ParityError):
     """A framework or device that is needed and not there: says the pip extra or driver to install."""
+
+
+def to_install(extra: str) -> str:
+    """The remedy for a framework that is not there.
+
+    Args:
+        extra: of the package: keras, torch, onnx, jax or all.
+
+    Example:
+        >>> to_install("onnx")
+        "pip install 'keras-torch-parity[onnx]', or -e '.[onnx]' in a checkout"
+    """
+    return f"pip install 'keras-torch-parity[{extra}]', or -e '.[{extra}]' in a checkout"

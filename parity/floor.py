@@ -2,35 +2,25 @@
 
 Beside the float64 reference, replicas of it run whose every intermediate value suffers a float32-sized rounding of random sign.
 Half of them draw the signs anew at every step; the other half keep one draw, as a systematic bias near a fixed point would.
-With u = 2**-24, the size of a rounding is
-
-    of x @ M + b   u * (sqrt(n * sum x^2 M^2) + |b| + |x @ M + b|)   for n terms: the worst order of summation, in the mean
-    of sigmoid     3 u absolute             of tanh, exp    5 u relative
-    of any other function                   3 u absolute and 5 u relative
-    of a product, a sum or a state          u relative
-
-the last two lines being what the frameworks' own kernels were measured to do (scripts/calibrate.py keeps all of it honest).
+`parity.rounding` says how large a rounding is, `parity.replicas` runs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from parity.network import Bidirectional, Network, Output, Recurrent
-from parity.recurrent import Array, Direction
+from parity.quantity import Quantity, quantities
+from parity.recurrent import Array
 from parity.reference import Float64, Mask, Trajectory
+from parity.replicas import run_replicas
 from parity.result import Result, State
-
-UNIT = 2.0**-24
-"""Half a unit in the last place of 1.0 in float32."""
-
-SIGMOID_ERROR, TANH_ERROR = 3 * UNIT, 5 * UNIT
+from parity.rounding import SIGMOID_ERROR, TANH_ERROR, UNIT, Float32Rounding
 
 LOST = 0.1
 """Where the floor exceeds this share of the signal nobody can tell right from wrong any more: the horizon."""
@@ -48,36 +38,7 @@ _WORST_SIGMA = 3.5
 _NEIGHBOURS = 8
 """Steps on either side whose floor is looked at."""
 
-_SLICE_BYTES = 1 << 28
-_POOL = 1 << 18
 _FEWEST_STEPS, _MOST_STEPS, _STEP_FLOPS = 32, 512, 2.5e8
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One array that is compared: an output of the model, or what a recurrent layer computed.
-
-    Args:
-        name: "sequence", "h_n", "c_n" (with the layer's name in front where there are several), or "output <name>".
-        axes: of the array, the last one being units of one direction.
-        directions: what the indices of a direction axis mean.
-    """
-
-    name: str
-    axes: tuple[str, ...]
-    directions: tuple[Direction, ...] = ()
-
-    def place(self, index: Sequence[int | np.integer[Any]]) -> dict[str, int | str]:
-        """An index with the names of its axes.
-
-        Example:
-            >>> Quantity("h_n", ("direction", "batch", "hidden"), ("forward", "backward")).place((1, 2, 0))
-            {'direction': 'backward', 'batch': 2, 'hidden': 0}
-        """
-        return {
-            axis: self.directions[int(position)] if axis == "direction" else int(position)
-            for axis, position in zip(self.axes, index, strict=True)
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,31 +80,6 @@ class Floor:
     horizon: int | None
 
 
-def quantities(network: Network, result: Result) -> Iterator[tuple[Quantity, Array]]:
-    """Everything of a result that can be compared, with named axes.
-
-    Example:
-        >>> from parity.network import Recurrent
-        >>> from parity.recurrent import RecurrentSpec, Weights
-        >>> from parity.result import LayerRun
-        >>> spec = RecurrentSpec("gru", 2, 5)
-        >>> layer = Recurrent("gru", spec, (Weights(np.zeros((3, 5, 2)), np.zeros((3, 5, 5))),))
-        >>> result = Result("x", {}, {"gru": LayerRun(State(np.zeros((1, 3, 5))), np.zeros((3, 4, 1, 5)))})
-        >>> [quantity.name for quantity, _ in quantities(Network("gru", (layer,)), result)]
-        ['sequence', 'h_n']
-    """
-    for name, array in result.outputs.items():
-        yield Quantity(f"output {name}", ("batch", "time", "unit") if array.ndim == 3 else ("batch", "unit")), array
-    alone = len(network.recurrent) == 1
-    for name, run in result.layers.items():
-        prefix, directions = "" if alone else f"{name}.", network.specs[name].directions
-        if run.sequence is not None:
-            yield Quantity(f"{prefix}sequence", ("batch", "time", "direction", "hidden"), directions), run.sequence
-        yield Quantity(f"{prefix}h_n", ("direction", "batch", "hidden"), directions), run.final.h
-        if run.final.c is not None:
-            yield Quantity(f"{prefix}c_n", ("direction", "batch", "hidden"), directions), run.final.c
-
-
 def in_floors(error: Float64, floor: Float64) -> Float64:
     """Absolute errors in floors, of the errors' shape; infinite for what is not finite, and for any error where rounding makes none.
 
@@ -177,25 +113,16 @@ def measure(
         one_signal: whether all samples are steps of one run, so that the size of the signal is that of all of them.
 
     Returns:
-        The reference and the floor; the batch is cut into slices so that memory stays bounded.
+        The reference and the floor.
     """
     batch, time = inputs.shape[:2]
     replicas = replicas or _affordable(network, batch, time)
-    widths = sum(layer.output_size * len(layer.spec.states) for layer in network.recurrent)
-    rows = max(1, _SLICE_BYTES // (8 * (replicas + 1) * time * widths))
-    parts = [
-        _measure_rows(
-            network,
-            inputs[start : start + rows],
-            {name: State(*(a[:, start : start + rows] for a in state.arrays())) for name, state in states.items()},
-            replicas,
-            seed + start,
-            None if mask is None else mask[start : start + rows],
-            one_signal,
-        )
-        for start in range(0, batch, rows)
-    ]
-    return parts[0] if len(parts) == 1 else _join(network, parts)
+    runs = run_replicas(network, inputs, states, replicas, seed, mask)
+    spreads = {
+        quantity.name: filled(runs.spreads[quantity.name], quantity) * widening(replicas * array.shape[-1])
+        for quantity, array in quantities(network, runs.result)
+    }
+    return _bands(network, runs.result, runs.trajectories, spreads, replicas, one_signal)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,13 +178,19 @@ def _valid_everywhere(floor: Floor, batch: int, time: int) -> Mask:
 def _starts_within_float32(floor: Floor) -> NDArray[np.bool_]:
     """Steps, row b*time + t, that every layer begins in a state within float32's range."""
     most = np.finfo(np.float32).max
-    within = [np.ones(0, bool)]
-    batch, time = next(iter(floor.trajectories.values())).h.shape[:2]
-    for sample in range(batch):  # one at a time: of a large run, all of these states would be a copy of it
-        steps = np.arange(sample * time, (sample + 1) * time)
-        befores = [array for path in floor.trajectories.values() for array in path.before(steps).arrays()]
-        within.append(np.logical_and.reduce([(np.abs(array) <= most).all(axis=(0, 2)) for array in befores]))
-    return np.concatenate(within)
+    within = []
+    for path in floor.trajectories.values():
+        initial = State(*(_largest(array) for array in path.initial.arrays()))
+        largest = replace(path, h=_largest(path.h), c=None if path.c is None else _largest(path.c), initial=initial)
+        within += [(array <= most).all(axis=(0, 2)) for array in largest.before().arrays()]
+    together: NDArray[np.bool_] = np.logical_and.reduce(within)
+    return together
+
+
+def _largest(array: Array) -> Float64:
+    """The largest absolute value along the last axis, which is kept; nothing of the array's size is made."""
+    largest: Float64 = np.maximum(array.max(axis=-1, keepdims=True), -array.min(axis=-1, keepdims=True))
+    return largest
 
 
 def _affordable(network: Network, batch: int, time: int) -> int:
@@ -297,53 +230,6 @@ def filled(spread: Float64, quantity: Quantity) -> Float64:
     return filled
 
 
-def _measure_rows(
-    network: Network,
-    inputs: Array,
-    states: Mapping[str, State],
-    replicas: int,
-    seed: int,
-    mask: Mask | None,
-    one_signal: bool,
-) -> Floor:
-    batch = inputs.shape[0]
-    groups = replicas + 1
-    rounding = Float32Rounding(groups, batch, seed)
-    tiled = np.tile(inputs, (groups, *([1] * (inputs.ndim - 1))))
-    tiled_states = {
-        name: State(*(np.tile(a, (1, groups, 1)) for a in state.arrays())) for name, state in states.items()
-    }
-    tiled_mask = None if mask is None else np.tile(mask, (groups, 1))
-    # What overflows is judged as such; NumPy need not say so at every step.
-    with np.errstate(over="ignore", invalid="ignore"):
-        outputs, paths = network.compute(tiled, tiled_states, rounding, tiled_mask)
-    all_runs = Result("replicas", outputs, {name: path.run for name, path in paths.items()})
-    trajectories = {name: _first_path(path, batch) for name, path in paths.items()}
-    result = Result(
-        "reference",
-        {name: array[:batch].copy() for name, array in outputs.items()},
-        {name: path.run for name, path in trajectories.items()},
-        settings={"numpy": np.__version__, "dtype": "float64", "device": "cpu"},
-    )
-    spreads = {}
-    for quantity, array in quantities(network, all_runs):
-        axis = quantity.axes.index("batch")
-        grouped = array.reshape(*array.shape[:axis], groups, batch, *array.shape[axis + 1 :])
-        reference = grouped.take([0], axis=axis)
-        with np.errstate(invalid="ignore"):
-            shown = np.abs(grouped - reference).max(axis=axis).max(axis=-1, keepdims=True)
-        spreads[quantity.name] = filled(shown, quantity) * widening(replicas * array.shape[-1])
-    return _bands(network, result, trajectories, spreads, replicas, one_signal)
-
-
-def _first_path(path: Trajectory, batch: int) -> Trajectory:
-    """The exact run by itself: a copy, so that the replicas beside it can go."""
-    initial = State(*(a[:, :batch] for a in path.initial.arrays()))
-    c = None if path.c is None else path.c[:batch].copy()
-    mask = None if path.mask is None else path.mask[:batch]
-    return Trajectory(path.directions, path.h[:batch].copy(), c, initial, mask, path.fill)
-
-
 def _bands(
     network: Network,
     result: Result,
@@ -357,13 +243,13 @@ def _bands(
     overflows: dict[str, NDArray[np.bool_]] = {}
     for name, path in trajectories.items():
         prefix = "" if len(trajectories) == 1 else f"{name}."
-        scale = np.abs(path.h).max(axis=(0, 1, 3) if one_signal else (1, 3), keepdims=True)
+        scale = _largest(path.h).max(axis=(0, 1, 3) if one_signal else (1, 3), keepdims=True)
         overflows[name] = _from_then_on(_beyond_float32(path), path)
         lost = ~(spreads[f"{prefix}sequence"] <= LOST * scale) | overflows[name]
         lost_steps[name] = _from_then_on(lost, path)
     for quantity, reference in quantities(network, result):
         spread = spreads[quantity.name]
-        floor = spread + 2 * UNIT * np.abs(reference).max(axis=-1, keepdims=True)
+        floor = spread + 2 * UNIT * _largest(reference)
         lost, overflowed = (_where(quantity, steps, spread) for steps in (lost_steps, overflows))
         padded = _padded(network, quantity, spread, trajectories)
         bands[quantity.name] = Band(quantity, reference, floor, ~lost, padded, overflowed if overflowed.any() else None)
@@ -373,7 +259,7 @@ def _bands(
 def _beyond_float32(path: Trajectory) -> NDArray[np.bool_]:
     """Steps whose state is no number of float32, (batch, time, direction, 1)."""
     states = [path.h] if path.c is None else [path.h, path.c]
-    within = [(np.abs(state) <= np.finfo(np.float32).max).all(axis=-1, keepdims=True) for state in states]
+    within = [_largest(state) <= np.finfo(np.float32).max for state in states]
     beyond: NDArray[np.bool_] = ~np.logical_and.reduce(within)
     return beyond
 
@@ -447,114 +333,20 @@ def _horizon(lost_steps: Mapping[str, NDArray[np.bool_]], paths: Mapping[str, Tr
     return min(firsts, default=None)
 
 
-def _join(network: Network, parts: list[Floor]) -> Floor:
-    """Slices of the batch, put together again."""
-    first = parts[0]
-
-    def joined(arrays: list[Array], axis: int) -> Array:
-        return np.concatenate(arrays, axis=axis)
-
-    outputs = {name: joined([part.result.outputs[name] for part in parts], 0) for name in first.result.outputs}
-    layers, trajectories = {}, {}
-    for name, path in first.trajectories.items():
-        paths = [part.trajectories[name] for part in parts]
-        initials = [joined(list(arrays), 1) for arrays in zip(*(p.initial.arrays() for p in paths), strict=True)]
-        cells = [p.c for p in paths if p.c is not None]
-        masks = [p.mask for p in paths if p.mask is not None]
-        h, c = joined([p.h for p in paths], 0), joined(cells, 0) if cells else None
-        mask = joined(masks, 0) if masks else None
-        trajectories[name] = Trajectory(path.directions, h, c, State(*initials), mask, path.fill)
-        layers[name] = trajectories[name].run
-    result = Result("reference", outputs, layers, settings=first.result.settings)
-    references = {quantity.name: array for quantity, array in quantities(network, result)}
-    bands = {}
-    for key, band in first.bands.items():
-        axis = band.quantity.axes.index("batch")
-        pieces = [part.bands[key] for part in parts]
-        bands[key] = Band(
-            band.quantity,
-            references[key],
-            joined([piece.floor for piece in pieces], axis),
-            joined([piece.comparable for piece in pieces], axis),
-            _padded(network, band.quantity, joined([piece.floor for piece in pieces], axis), trajectories),
-            _joined_flags([piece.overflowed for piece in pieces], [piece.floor for piece in pieces], axis),
-        )
-    horizon = min((part.horizon for part in parts if part.horizon is not None), default=None)
-    return Floor(result, trajectories, bands, first.replicas, horizon)
-
-
-def _joined_flags(
-    flags: Sequence[NDArray[np.bool_] | None], floors: Sequence[Float64], axis: int
-) -> NDArray[np.bool_] | None:
-    if all(flag is None for flag in flags):
-        return None
-    whole = [np.zeros(floor.shape, bool) if flag is None else flag for flag, floor in zip(flags, floors, strict=True)]
-    return np.concatenate(whole, axis=axis)
-
-
-class Float32Rounding:
-    """Roundings of float32's size on rows ordered (group, sample); group 0 stays exact.
-
-    Args:
-        groups: one exact run and the replicas.
-        batch: samples in each group.
-        seed: of the signs.
-    """
-
-    def __init__(self, groups: int, batch: int, seed: int) -> None:
-        self._groups, self._batch = groups, batch
-        self._fresh = 1 + (groups - 1) // 2
-        self._random = np.random.default_rng(seed)
-        self._pool = self._random.choice(np.array([-1.0, 1.0]), _POOL)
-        self._frozen: dict[str, Float64] = {}
-        self._squares: dict[str, Float64] = {}
-
-    def affine(self, value: Float64, inputs: Float64, matrix: Float64, bias: Float64, site: str) -> Float64:
-        """Rounding of a sum of products, its size taken from the exact group."""
-        if site not in self._squares:
-            self._squares[site] = matrix.shape[0] * matrix**2
-        exact, exact_inputs = value[: self._batch], inputs[: self._batch]
-        squares: Float64 = exact_inputs.reshape(-1, matrix.shape[0]) ** 2 @ self._squares[site]
-        size = np.sqrt(squares).reshape(exact.shape) + np.abs(bias) + np.abs(exact)
-        return self._perturbed(value, UNIT * size, site)
-
-    def total(self, value: Float64, squares: Callable[[], Float64], terms: int, site: str) -> Float64:
-        """Rounding of a sum of so many terms, its size taken from the exact group."""
-        size = np.sqrt(terms * squares()[: self._batch]) + np.abs(value[: self._batch])
-        return self._perturbed(value, UNIT * size, site)
-
-    def sigmoid(self, value: Float64, site: str) -> Float64:
-        """Absolute: the kernels' sigmoids are that good and no better."""
-        return self._perturbed(value, np.broadcast_to(SIGMOID_ERROR, value[: self._batch].shape), site)
-
-    def tanh(self, value: Float64, site: str) -> Float64:
-        """Relative."""
-        return self._perturbed(value, TANH_ERROR * np.abs(value[: self._batch]), site)
-
-    def smooth(self, value: Float64, site: str, coarse: float = 1.0) -> Float64:
-        """Absolute near zero, relative far from it."""
-        return self._perturbed(value, coarse * (SIGMOID_ERROR + TANH_ERROR * np.abs(value[: self._batch])), site)
-
-    def product(self, value: Float64, site: str) -> Float64:
-        """Relative, one rounding."""
-        return self._perturbed(value, UNIT * np.abs(value[: self._batch]), site)
-
-    def _perturbed(self, value: Float64, size: Float64, site: str) -> Float64:
-        grouped = value.reshape(self._groups, self._batch, *value.shape[1:]).copy()
-        row = grouped.shape[1:]
-        fresh = self._signs((self._fresh - 1, *row))
-        # One draw for all steps: an axis of steps stands between rows and columns in `affine` alone.
-        once = (row[0], 1, row[2]) if len(row) == 3 else row
-        frozen = self._frozen.get(site)
-        if frozen is None:
-            frozen = self._frozen[site] = self._signs((self._groups - self._fresh, *once)).copy()
-        grouped[1 : self._fresh] += fresh * size
-        grouped[self._fresh :] += frozen * size
-        return grouped.reshape(value.shape)
-
-    def _signs(self, shape: tuple[int, ...]) -> Float64:
-        count = int(np.prod(shape))
-        if count >= _POOL:
-            return 2 * self._random.integers(0, 2, shape).astype(np.float64) - 1
-        start = int(self._random.integers(_POOL - count))
-        return self._pool[start : start + count].reshape(shape)
+__all__ = [
+    "LOST",
+    "SIGMOID_ERROR",
+    "TANH_ERROR",
+    "UNIT",
+    "Band",
+    "Float32Rounding",
+    "Floor",
+    "OneStep",
+    "Quantity",
+    "filled",
+    "in_floors",
+    "measure",
+    "one_step",
+    "quantities",
+    "widening",
+]

@@ -9,19 +9,23 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from parity.errors import Problem
 from parity.judge import REFERENCE
 from parity.record_words import cause_in_words, row_name
 from parity.report.numbers import TIMES, spell
 from parity.report.sections import what_ran
 from parity.terminal import plain
 
+if TYPE_CHECKING:
+    from parity.diagnosis import Diagnosis
+
 _LEVELS = {"agree": "notice", "undecided": "warning", "disagree": "error"}
-_SIGNS = {"agree": "✅", "undecided": "❔", "disagree": "❌"}
+_SIGNS = {"agree": "✅", "undecided": "❔", "disagree": "❌", "refused": "⛔"}
 _MOST_ROWS = 60
 """A job's summaries share 1 MiB, and nobody reads more."""
 
@@ -57,13 +61,15 @@ def commands_of(record: Mapping[str, Any]) -> list[str]:
     """
     sign, cause = cause_in_words(record)
     text = "\n".join([record["sentence"], *([f"{sign.capitalize()}: {cause}"] if cause else [])])
-    found = [_command(_LEVELS[record["verdict"]], f"parity: {record['verdict']}: {record['title']}", text)]
+    found = [annotation(_LEVELS[record["verdict"]], f"parity: {record['verdict']}: {record['title']}", text)]
     since = record.get("baseline")
-    if since is not None and (since["worse"] or not since["comparable"]):
-        told = "worse than the baseline" if since["comparable"] else "not comparable with the baseline"
+    if since is not None and (since["worse"] or not since.get("alike", since["comparable"])):
+        other = "of another model than the baseline" if since["comparable"] else "not comparable with the baseline"
+        told = "worse than the baseline" if since["worse"] else other
+        level = "error" if since["worse"] and since.get("fail_on_worse") else "warning"
         worse = [row["text"] for row in since["rows"] if row["change"] == "worse"]
         found.append(
-            _command("warning", f"parity: {told}: {record['title']}", "\n".join([since["sentence"], *worse[:5]]))
+            annotation(level, f"parity: {told}: {record['title']}", "\n".join([since["sentence"], *worse[:5]]))
         )
     return found
 
@@ -104,34 +110,97 @@ def show_in_actions(record: Mapping[str, Any], environ: Mapping[str, str] | None
         Lines for standard output; none elsewhere. A summary that cannot be written is said in a warning, and fails nothing.
     """
     environ = os.environ if environ is None else environ
-    if not in_actions(environ):
-        return []
-    lines = commands_of(record)
-    target = environ.get("GITHUB_STEP_SUMMARY")
-    if target:
-        try:
-            with Path(target).open("a", encoding="utf-8", newline="\n") as file:
-                file.write(summary(record) + "\n")
-        except (OSError, ValueError) as error:
-            lines.append(_command("warning", "parity: no summary", f"{target} cannot be written: {error}"))
-    return lines
+    return _shown(commands_of(record), summary(record), environ) if in_actions(environ) else []
 
 
-def refusal_in_actions(message: str, environ: Mapping[str, str] | None = None) -> list[str]:
-    """The annotation for what could not be done at all: a file that is missing, a model that is refused.
+def refusal_in_actions(
+    problems: Sequence[Problem], asked: str = "", environ: Mapping[str, str] | None = None
+) -> list[str]:
+    """Append what could not be done at all to the job's summary, and give the annotation: a file that is missing, a model that is refused.
 
     Args:
-        message: what the user is told.
+        problems: what the user is told.
+        asked: the command that was refused.
         environ: the environment; `os.environ` if None.
 
     Returns:
         Lines for standard output; none elsewhere than in Actions.
 
     Example:
-        >>> refusal_in_actions("no such file", {"GITHUB_ACTIONS": "true"}), refusal_in_actions("no such file", {})
-        (['::error title=parity::no such file'], [])
+        >>> problems = [Problem("no such file", "model.keras")]
+        >>> refusal_in_actions(problems, environ={"GITHUB_ACTIONS": "true"}), refusal_in_actions(problems, environ={})
+        (['::error title=parity%3A refused::no such file%0A  where:    model.keras'], [])
     """
-    return [_command("error", "parity", message)] if in_actions(environ) else []
+    environ = os.environ if environ is None else environ
+    if not in_actions(environ):
+        return []
+    text = "\n".join(map(str, problems))
+    parts = [f"### {_SIGNS['refused']} refused", *map(_problem, problems), *([fenced(asked)] if asked else [])]
+    return _shown([annotation("error", "parity: refused", text)], "\n\n".join(parts) + "\n", environ)
+
+
+def _problem(problem: Problem) -> str:
+    facts = (("where", problem.where), ("expected", problem.expected), ("got", problem.got), ("remedy", problem.remedy))
+    return "\n".join(
+        [f"**{markdown(problem.what)}**", *(f"- {name}: {markdown(text)}" for name, text in facts if text)]
+    )
+
+
+def diagnosis_in_actions(diagnosis: Diagnosis, environ: Mapping[str, str] | None = None) -> list[str]:
+    """Append a diagnosis to the job's summary, and give the annotation: an error with the cause, unless there is nothing to explain.
+
+    Args:
+        diagnosis: what `parity.diagnose` gave.
+        environ: the environment; `os.environ` if None.
+
+    Returns:
+        Lines for standard output; none elsewhere than in Actions.
+    """
+    environ = os.environ if environ is None else environ
+    if not in_actions(environ):
+        return []
+    verdict = "disagree" if not diagnosis.agrees else "undecided" if diagnosis.left_out else "agree"
+    title = f"{diagnosis.reference} and {diagnosis.suspect}"
+    return _shown(
+        [annotation(_LEVELS[verdict], f"parity diagnose: {title}", diagnosis.cause)],
+        _diagnosed(diagnosis, f"### {_SIGNS[verdict]} diagnosed: {markdown(title)}"),
+        environ,
+    )
+
+
+def _diagnosed(diagnosis: Diagnosis, heading: str) -> str:
+    """A diagnosis as Markdown: the cause, where it shows, what was replayed, and what mends it."""
+    where = [
+        f"{name}: {markdown(str(found))}"
+        for name, found in (
+            ("first layer that differs by itself", diagnosis.first_layer),
+            ("first step that is off", diagnosis.first_step),
+        )
+        if found is not None
+    ]
+    rows = [
+        f"| it {markdown(row.hypothesis)} | {markdown(row.place)} | {spell(row.before)} | {spell(row.after)} ({spell(row.floors)}{TIMES}) |"
+        for row in (() if diagnosis.agrees else diagnosis.evidence[:_MOST_ROWS])
+    ]
+    head = [f"| mistake made in the reference | where | before | after ({TIMES} floor) |", "|---|---|---|---|"]
+    parts = [heading, f"**{markdown(diagnosis.cause)}**", "\n".join(f"- {line}" for line in where)]
+    parts += ["\n".join([*head, *rows])] if rows else []
+    parts += ["To mend it:", fenced(diagnosis.repair.rstrip(), "python")] if diagnosis.repair else []
+    parts += ["\n".join(f"- {markdown(note)}" for note in diagnosis.notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _shown(lines: Sequence[str], text: str, environ: Mapping[str, str]) -> list[str]:
+    """The annotations, after the text is appended to the job's summary; a warning more where that cannot be written."""
+    target = environ.get("GITHUB_STEP_SUMMARY")
+    if target:
+        try:
+            with Path(target).open("a", encoding="utf-8", newline="\n") as file:
+                file.write(text + "\n")
+        except (OSError, ValueError) as error:
+            warning = annotation("warning", "parity: no summary", f"{target} cannot be written: {error}")
+            return [*lines, warning]
+    return list(lines)
 
 
 @contextmanager
@@ -157,8 +226,34 @@ def commands_stopped(write: Callable[[str], None], environ: Mapping[str, str] | 
         write(f"::{token}::")
 
 
-def _command(level: str, title: str, message: str) -> str:
-    return f"::{level} title={property_of(title)}::{data_of(message)}"
+def annotation(level: str, title: str, message: str, file: str = "", line: int | None = None) -> str:
+    """A workflow command that shows a message on the page of a run, and beside the line of a file.
+
+    Args:
+        level: notice, warning or error.
+        title, message: what is shown.
+        file: a path in the repository.
+        line: of it, from 1.
+
+    Example:
+        >>> annotation("error", "parity: disagree", "They differ.", "tests/test_port.py", 7)
+        '::error file=tests/test_port.py,line=7,title=parity%3A disagree::They differ.'
+    """
+    where = {"file": file, "line": "" if line is None else str(line), "title": title}
+    properties = ",".join(f"{name}={property_of(text)}" for name, text in where.items() if text)
+    return f"::{level} {properties}::{data_of(message)}"
+
+
+def fenced(code: str, language: str = "") -> str:
+    r"""Code as it stands, in Markdown: behind a fence that is longer than any in it.
+
+    Example:
+        >>> fenced("a\n```\nb")
+        '````\na\n```\nb\n````'
+    """
+    longest = max((len(run) for run in re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{plain(code)}\n{fence}"
 
 
 def data_of(text: str) -> str:
@@ -235,9 +330,12 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 
 
 __all__ = [
+    "annotation",
     "commands_of",
     "commands_stopped",
     "data_of",
+    "diagnosis_in_actions",
+    "fenced",
     "in_actions",
     "markdown",
     "property_of",

@@ -81,6 +81,8 @@ class Judgement:
     step_results: dict[str, Result] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     """What each engine that could not be judged to the end said last, by label."""
+    sequences: dict[str, tuple[tuple[Band, Array], ...]] = field(default_factory=dict)
+    """Of a whole model none of whose outputs has steps: what the recurrent layers of each engine gave where they were judged, by label."""
 
     @property
     def informative(self) -> bool:

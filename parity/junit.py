@@ -1,7 +1,8 @@
 """A comparison as JUnit XML, which Jenkins, GitLab and most other CI servers show as tests.
 
 One test case per quantity, pair and rule. What disagrees is a failure; an engine that failed is an error; what is undecided is skipped,
-for it is neither proved nor refuted: whoever wants to stop there has the exit code 3 of the command.
+for it is neither proved nor refuted: whoever wants to stop there has the exit code 3 of the command. What could not be compared at all is
+one test case, an error with every problem and its remedy.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
+from parity.errors import REFUSED, Problem
 from parity.record_words import cause_in_words, pair_name, row_name
 from parity.report.numbers import spell
 
@@ -22,7 +24,7 @@ def junit(record: Mapping[str, Any]) -> str:
     """A record as JUnit XML.
 
     Args:
-        record: from `parity.report.make_record` or `read_record`.
+        record: from `parity.report.make_record` or `read_record`, or of a refusal: one test case, which is an error.
 
     Returns:
         The document; the same for the same record: it has no times and no name of a host.
@@ -35,7 +37,7 @@ def junit(record: Mapping[str, Any]) -> str:
         >>> text.count("<testcase "), 'torch against the float64 reference" name="h_n after one step"' in text
         (4, True)
     """
-    cases = [*_cases(record)]
+    cases = [_refused(record)] if record["verdict"] == REFUSED else [*_cases(record)]
     counts = {
         "tests": str(len(cases)),
         "failures": str(sum(case.find("failure") is not None for case in cases)),
@@ -53,6 +55,18 @@ def junit(record: Mapping[str, Any]) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
+def _refused(record: Mapping[str, Any]) -> ElementTree.Element:
+    """What could not be compared, as the one test case there is."""
+    command = record["again"]["command"]
+    lines = [
+        *(str(Problem(**problem)) for problem in record["problems"]),
+        *([f"run it again: {command}"] if command else []),
+    ]
+    case = _element("testcase", classname=_class(record, "the comparison as a whole"), name="can be made")
+    case.append(_element("error", "\n".join(lines), message=record["sentence"], type=REFUSED))
+    return case
+
+
 def _cases(record: Mapping[str, Any]) -> Iterator[ElementTree.Element]:
     """One per row; one per engine that failed; one of the whole where no other says why it is undecided."""
     shown = {"agree"}
@@ -64,6 +78,8 @@ def _cases(record: Mapping[str, Any]) -> Iterator[ElementTree.Element]:
         elif row["verdict"] != "agree":
             case.append(_element("failure", _details(record, row), message=_message(row), type="disagree"))
         yield case
+    if record.get("baseline") is not None:
+        yield _since(record, record["baseline"])
     for label, text in record["failures"].items():
         case = _element("testcase", classname=_class(record, label), name="runs to the end")
         case.append(_element("error", f"{text}\n{_again(record)}", message=f"{label} failed: {text}", type="engine"))
@@ -73,6 +89,21 @@ def _cases(record: Mapping[str, Any]) -> Iterator[ElementTree.Element]:
         notes = "\n".join([*record["notes"], _again(record)])
         case.append(_element("skipped", notes, message=record["sentence"], type="undecided"))
         yield case
+
+
+def _since(record: Mapping[str, Any], since: Mapping[str, Any]) -> ElementTree.Element:
+    """Whether anything got worse since a baseline: a failure where the command was asked to fail on it, else what it is in words."""
+    case = _element("testcase", classname=_class(record, "the baseline"), name="nothing got worse")
+    asked, rows = since.get("fail_on_worse", False), [row["text"] for row in since["rows"]]
+    text = "\n".join([since["sentence"], *rows, _again(record)])
+    if since["worse"] and asked:
+        case.append(_element("failure", text, message=since["sentence"], type="worse"))
+    elif since.get("open"):
+        reasons = "; ".join(since["open"])
+        case.append(_element("error" if asked else "skipped", text, message=f"cannot be told: {reasons}", type="open"))
+    else:
+        case.append(_element("system-out", text))
+    return case
 
 
 def _class(record: Mapping[str, Any], last: str) -> str:
@@ -106,7 +137,7 @@ def _again(record: Mapping[str, Any]) -> str:
 
 
 def _properties(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    environment, inputs = record["environment"], record["inputs"]
+    environment, inputs = record["environment"], record.get("inputs", {})
     yield "verdict", record["verdict"]
     yield "sentence", record["sentence"]
     yield "record", f"{record['schema']['name']} {record['schema']['version']}"

@@ -36,8 +36,8 @@ from parity.result import LayerRun, State
 Mask = NDArray[np.bool_]
 """(batch, time), True where a step is valid."""
 
-_CHUNK_BYTES = 1 << 26
-"""Input projections are taken for many steps at once, but never more memory than this."""
+_CHUNK_BYTES = 1 << 22
+"""Input projections are taken for many steps at once, but for no more than the caches hold."""
 
 
 class Rounding(Protocol):
@@ -208,7 +208,9 @@ def run_layer(
         steps = _Steps(spec, weights[index], cell, rounding, f"{site}.{direction}")
         path = steps.run(x[:, turn], start, None if mask is None else mask[:, turn])
         paths.append([states[:, turn] for states in path])
-    stacked = [np.stack(states, axis=2) for states in zip(*paths, strict=True)]
+    stacked = [
+        states[0][:, :, None] if len(states) == 1 else np.stack(states, axis=2) for states in zip(*paths, strict=True)
+    ]
     return Trajectory(spec.directions, stacked[0], stacked[1] if len(stacked) > 1 else None, initial, mask, fill)
 
 
@@ -249,7 +251,8 @@ class _Steps:
         chunk = max(1, _CHUNK_BYTES // (8 * batch * self._kernel.shape[1]))
         for start in range(0, time, chunk):
             inputs = x[:, start : start + chunk]
-            product = inputs @ self._kernel + self._bias
+            product = inputs @ self._kernel
+            product += self._bias
             projected = self._rounding.affine(product, inputs, self._kernel, self._bias, f"{self._site}.input")
             for offset in range(inputs.shape[1]):
                 before, states = states, step(self._by_gate(projected[:, offset], self._gates), states)
@@ -266,9 +269,10 @@ class _Steps:
     def _recurred(self, h: Float64, gates: tuple[str, ...]) -> Gates:
         matrix, bias = self._recurrent[gates]
         # One matrix product for all rows; with an axis of steps between, NumPy would take one vector product for each.
-        product = (h @ matrix + bias)[:, None]
+        product = h @ matrix
+        product += bias
         site = f"{self._site}.recurrent" if gates == self._early else f"{self._site}.recurrent.late"
-        return self._by_gate(self._rounding.affine(product, h[:, None], matrix, bias, site)[:, 0], gates)
+        return self._by_gate(self._rounding.affine(product[:, None], h[:, None], matrix, bias, site)[:, 0], gates)
 
     def _apply(self, slot: str, value: Float64, name: str) -> Float64:
         """The function of a slot on what it gets, cut to the clip."""

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from parity.engines import runner_here
 from parity.errors import ParityError, Problem, ShapeError
 from parity.frameworks import KERAS_BACKENDS, Runner, Settings, call, framework
-from parity.graph.inputs import check_graph_inputs
+from parity.graph.inputs import check_graph_inputs, pad_at_end
 from parity.graph.running import graph_runner
 from parity.judge import REFERENCE
-from parity.network import Network
+from parity.network import Masking, Network
 from parity.network.embedding import Embedding
 from parity.recurrent import Array
 from parity.result import Inputs, Result, as_numbers, check_states
@@ -302,8 +302,8 @@ def random_inputs(network: Network, batch: int, time: int, seed: int, masked: Se
         network: of the source.
         batch, time: samples and steps.
         seed: of the numbers.
-        masked: values that mark steps to leave out, of the `Masking` layers at the models' inputs. Samples then have such steps at the
-            end, at the start, in the middle, and everywhere, one after the other; the first sample has none.
+        masked: values that mark steps to leave out; see `mask_values`. Samples then have such steps at the end, at the start, in the
+            middle, and everywhere, one after the other; of tokens they end in them, at lengths of their own. The first sample has none.
 
     Raises:
         ShapeError: no sample or no step.
@@ -319,7 +319,10 @@ def random_inputs(network: Network, batch: int, time: int, seed: int, masked: Se
         raise ShapeError("empty inputs", expected="at least one sample and one step", got=f"batch={batch}, time={time}")
     random = np.random.default_rng(seed)
     if network.tokens:
-        return random.integers(0, network.tokens, (batch, time))
+        tokens = random.integers(0, network.tokens, (batch, time))
+        if masked:
+            pad_at_end(tokens, masked[0], network.tokens, random)
+        return tokens
     inputs = random.standard_normal((batch, time, network.layers[0].input_size)).astype(np.float32)
     third = -(-time // 3)
     holes = (
@@ -332,6 +335,19 @@ def random_inputs(network: Network, batch: int, time: int, seed: int, masked: Se
     for sample in range(batch if masked else 0):
         inputs[sample, holes[sample % len(holes)]] = masked[sample % len(masked)]
     return inputs
+
+
+def mask_values(*networks: Network) -> list[float]:
+    """What marks a step to leave out, in the networks whose first layer makes a mask of it: random inputs would hardly ever have it.
+
+    Example:
+        >>> mask_values(Network("masked", (Masking("masking", 3, -1.0),)))
+        [-1.0]
+    """
+    firsts = [network.layers[0] for network in networks]
+    marks = [layer.mask_value for layer in firsts if isinstance(layer, Masking)]
+    marks += [0.0 for layer in firsts if isinstance(layer, Embedding) and layer.mask_zero]
+    return list(dict.fromkeys(marks))
 
 
 def _only(inputs: Inputs) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,14 +31,37 @@ class Watcher(Protocol):
         ...
 
 
-watcher: ContextVar[Watcher | None] = ContextVar("parity.testing.watcher", default=None)
-"""Who keeps what `assert_parity` compares; None outside of pytest."""
+_of_the_context: ContextVar[Watcher | None] = ContextVar("parity.testing.watcher", default=None)
+_of_the_process: list[Watcher] = []
+"""For threads that were started without their starter's context, as `threading.Thread` starts them before Python 3.14; the last counts."""
+
+
+@contextmanager
+def watched_by(watcher: Watcher) -> Iterator[None]:
+    """While this lasts, hand over what `assert_parity` is asked, in this thread and in those without a watcher of their own.
+
+    Args:
+        watcher: does it, and keeps what comes out.
+    """
+    token = _of_the_context.set(watcher)
+    _of_the_process.append(watcher)
+    try:
+        yield
+    finally:
+        _of_the_process.remove(watcher)
+        _of_the_context.reset(token)
+
+
+def watching() -> Watcher | None:
+    """Who keeps what is compared here and now; None where nobody does, as outside of pytest."""
+    own = _of_the_context.get()
+    return own if own is not None or not _of_the_process else _of_the_process[-1]
 
 
 def assert_parity(*sources: Source, undecided: str = "fail", **options: Any) -> Comparison:
     """Fail unless everything agrees; the message is the comparison in words. For tests.
 
-    Under pytest the comparison is recorded as if it had been made by the fixture `parity`.
+    Under pytest the comparison is recorded as if it had been made by the fixture `parity`, also in a thread of the test.
 
     Args:
         sources, options: as for `parity.compare`.
@@ -58,9 +82,9 @@ def assert_parity(*sources: Source, undecided: str = "fail", **options: Any) -> 
         'agree'
     """
     __tracebackhide__ = True
-    watching = watcher.get()
-    if watching is not None:
-        return watching.assert_parity(*sources, undecided=undecided, **options)
+    watcher = watching()
+    if watcher is not None:
+        return watcher.assert_parity(*sources, undecided=undecided, **options)
     from parity.comparison import compare
 
     check_undecided(undecided)
@@ -148,9 +172,7 @@ def _undecided(comparison: Comparison) -> str:
 
 def _calls(comparison: Comparison) -> Iterator[str]:
     """How to make the comparison again: the command where everything is a file, and Python."""
-    from parity.report import make_record
-
-    again = make_record(comparison)["again"]
+    again = comparison.record["again"]
     if again["command"]:
         yield again["command"]
     yield from again["python"].splitlines()
@@ -202,4 +224,4 @@ def _visible(text: str) -> str:
     return "".join(shown)
 
 
-__all__ = ["Watcher", "accepted", "assert_parity", "check_undecided", "in_words", "watcher"]
+__all__ = ["Watcher", "accepted", "assert_parity", "check_undecided", "in_words", "watched_by", "watching"]

@@ -175,8 +175,33 @@ const focused = () => {
     return [controls().indexOf(at), wrong.map(text => `'${words(at.textContent || at.ariaLabel)}' ${text}`)];
 };
 
-/* How many typefaces the texts have. */
+/* How many typefaces the texts have: one, and a second one where columns of letters have to stand one below the other, as in code. */
 const typefaces = () => {
-    const found = new Set([...document.querySelectorAll("body *")].filter(one => ownText(one) && seen(one)).map(one => getComputedStyle(one).fontFamily));
-    return found.size > 1 ? [`more than one typeface: ${[...found].join("; ")}`] : [];
+    const shown = [...document.querySelectorAll("body *")].filter(one => ownText(one) && seen(one));
+    const code = one => one.closest("pre, .pattern") !== null;
+    return [shown.filter(one => !code(one)), shown.filter(code)].flatMap((part, index) => {
+        const found = new Set(part.map(one => getComputedStyle(one).fontFamily));
+        return found.size > 1 ? [`more than one typeface${index ? " of code" : ""}: ${[...found].join("; ")}`] : [];
+    });
+};
+
+/* How many sizes the letters have: so few that each of them means something. */
+const MOST_SIZES = 6;
+const sizes = () => {
+    const found = new Set([...document.querySelectorAll("body *")].filter(one => ownText(one) && seen(one)).map(one => getComputedStyle(one).fontSize));
+    return found.size > MOST_SIZES ? [`${found.size} sizes of letters: ${[...found].join(", ")}`] : [];
+};
+
+/* Tables that scroll sideways without a sign of it: by the keyboard, by a name, by a shade at the edge. */
+const stuck = () => {
+    const found = [], names = new Set();
+    [...document.querySelectorAll("body *")].filter(seen).filter(one => ["auto", "scroll"].includes(getComputedStyle(one).overflowX)).forEach(one => {
+        const name = one.getAttribute("aria-label") ?? "", style = getComputedStyle(one);
+        if (names.has(name)) found.push(`'${name}' is the name of two regions`);
+        names.add(name);
+        if (one.scrollWidth <= one.clientWidth) return;
+        if (one.tabIndex !== 0 || one.getAttribute("role") !== "region" || !name) found.push(`'${words(one.textContent)}' scrolls and has no name or no focus`);
+        if (!style.backgroundImage.includes("gradient") || !style.backgroundAttachment.includes("local")) found.push(`'${name}' scrolls and does not show it`);
+    });
+    return found;
 };

@@ -18,9 +18,9 @@ from tests.legibility import CONTRAST
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-LOOKS = ("overlaps", "cuts", "leaks", "faint", "ragged")
+LOOKS = ("overlaps", "cuts", "leaks", "faint", "ragged", "stuck")
 """Checks of tests/browsing.js that depend on how wide a page is and on its colours."""
-WORDS = ("addresses", "turning", "typefaces")
+WORDS = ("addresses", "turning", "typefaces", "sizes")
 """Checks that do not."""
 A4 = 703
 """How wide the text of an A4 page is, in CSS pixels: 210 mm less the margins of the style sheet."""

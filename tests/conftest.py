@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from collections.abc import Iterator
@@ -20,6 +21,34 @@ torch.set_num_threads(1)
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+LONG = (
+    "test_gallery.py",
+    "test_pytest_plugin.py",
+    "test_mutate.py",
+    "test_readme.py",
+    "test_page_browser.py",
+    "test_whole_models.py",
+    "test_scripts.py",
+    "test_fuzz.py",
+    "test_help.py",
+    "test_custom_files.py",
+    "test_backends.py",
+    "test_worker.py",
+)
+"""Files that take long: begun first, for else one process would be left with one of them in the end, and the others idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files keep their order but for those of `LONG`."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """What three frameworks made when they were imported is not searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import importlib.util
 import itertools
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
+import pytest
 
 from parity.graph import Graph
 from parity.graph.code import Code
@@ -28,6 +29,9 @@ show about the largest of six draws; the factor 2 of `parity.floor` is for sixte
 another order."""
 
 LENGTHS = {"batch": 4, "time": 13}
+SOURCES: list[str] = []
+"""What was checked so far."""
+
 _numbers = itertools.count()
 
 
@@ -93,9 +97,10 @@ def worst(graph: Graph, given: Sequence[np.ndarray[Any, Any]], inputs: Mapping[s
     return found
 
 
-def check(graph: Graph, folder: Path, predict: bool = False, seed: int = 3, formatted: bool = True) -> Code:
-    """Write, import, load, run and compare; the order of the layers, and the format."""
+def check(graph: Graph, folder: Path, predict: bool = False, seed: int = 3) -> Code:
+    """Write, import, load, run and compare; the order of the layers; the source is kept in `SOURCES`, to be linted."""
     code, module = written(graph, folder)
+    SOURCES.append(code.source)
     model = module.load()
     inputs = inputs_for(graph, seed)
     assert worst(graph, outputs_of(model, graph, inputs), inputs) < FACTOR, code.source
@@ -104,9 +109,18 @@ def check(graph: Graph, folder: Path, predict: bool = False, seed: int = 3, form
         given = model.predict(arrays if len(arrays) > 1 else arrays[0], verbose=0)
         assert worst(graph, given if isinstance(given, list) else [given], inputs) < FACTOR
     same_order(code, model, folder)
-    if formatted:
-        check_format([Path(str(module.__file__))])
     return code
+
+
+def lint_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever the tests of a file checked is linted in the end, all at once."""
+    SOURCES.clear()
+    yield
+    folder = tmp_path_factory.mktemp("sources")
+    paths = [folder / f"model_{number}.py" for number in range(len(set(SOURCES)))]
+    for path, source in zip(paths, dict.fromkeys(SOURCES), strict=True):
+        path.write_text(source, "utf-8")
+    check_format(paths)
 
 
 def same_order(code: Code, model: Any, folder: Path) -> None:
@@ -135,4 +149,4 @@ def check_format(paths: Sequence[Path]) -> None:
     rules = ["--isolated", "--target-version", "py310", "--extend-select", "I,UP", "--no-cache"]
     for arguments in (["check", *rules, *names], ["format", "--isolated", "--no-cache", "--diff", *names]):
         result = subprocess.run([*ruff, *arguments], capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.returncode == 0, result.stdout[:10000] + result.stderr

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import tf_keras
 import torch
+from gallery.whole import translator_model
 from safetensors.torch import save_file
 
 import parity
@@ -82,7 +83,7 @@ def make_files(folder: Path) -> None:
     model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
     (folder / "model.json").write_text(model.to_json(), encoding="utf-8")
-    _translator(random).save(folder / "translator.keras")
+    _filled(translator_model(), random).save(folder / "translator.keras")
     x = random.integers(0, 50, (4, 9))
     port = _port(model)
     with torch.no_grad():
@@ -105,22 +106,6 @@ def _model(random: np.random.Generator) -> keras.Model:
         keras.layers.Dense(3, activation="softmax", name="classes"),
     ]
     return _filled(keras.Sequential(layers, name="model"), random)
-
-
-def _translator(random: np.random.Generator) -> keras.Model:
-    """An encoder, a decoder that takes its state, attention between them."""
-    layers = keras.layers
-    source = keras.Input((None,), name="source", dtype="int32")
-    target = keras.Input((None,), name="target", dtype="int32")
-    encoder = layers.LSTM(8, return_sequences=True, return_state=True, name="encoder")
-    encoded, h, c = encoder(layers.Embedding(13, 6, name="source_embedding")(source))
-    decoder = layers.LSTM(8, return_sequences=True, name="decoder")
-    decoded = decoder(layers.Embedding(17, 5, name="target_embedding")(target), initial_state=[h, c])
-    context = layers.Attention(name="attention")([decoded, encoded])
-    joined = layers.Concatenate(name="joined")([context, decoded])
-    mixed = layers.Dense(9, activation="tanh", name="mixed")(joined)
-    words = layers.Dense(17, activation="softmax", name="words")(mixed)
-    return _filled(keras.Model([source, target], words, name="translator"), random)
 
 
 def _filled(model: keras.Model, random: np.random.Generator) -> keras.Model:

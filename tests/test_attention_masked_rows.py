@@ -109,7 +109,9 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
         enable_gqa=True,
     ).sum(1),
     "flash": lambda q, k, v, m: ATEN._scaled_dot_product_flash_attention_for_cpu(
-        *(one[:, None] for one in (q, k, F.pad(v, (0, 1)))), attn_mask=_numbers(m)[:, None], scale=0.3
+        *(one[:, None] for one in (q, k, F.pad(v, (0, 1)))),
+        attn_mask=_numbers(m)[:, None].type_as(q),  # of another precision, the kernel for AVX2 reads it wrongly
+        scale=0.3,
     )[0][:, 0],
     "math": lambda q, k, v, m: ATEN._scaled_dot_product_attention_math(q, k, v, _numbers(m))[0],
     "safe softmax": lambda q, k, v, m: ATEN._safe_softmax(q @ k.mT + _numbers(m), -1) @ v,

@@ -135,16 +135,14 @@ def meanings(probes: tuple[Probe, ...]) -> str:
     return "; ".join(probe.meaning for probe in probes if probe.differs)
 
 
-@pytest.mark.parametrize("both", [False, True])
-@pytest.mark.parametrize("way", [right, stretched])
+@pytest.mark.parametrize(("way", "both"), [(right, True), (stretched, False)])
 def test_a_suspect_of_the_right_pattern_differs_in_no_probe(way: Any, both: bool) -> None:
     probes = probes_of(Model(right, both).eval(), Model(way, both).eval())
     assert len(probes) >= 8
     assert meanings(probes) == ""
 
 
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize(("kind", "both"), [(nn.LSTM, True), (nn.GRU, False), (nn.RNN, True)])
 def test_layers_by_themselves_differ_in_no_probe(kind: Any, both: bool) -> None:
     layer = kind(FEATURES, UNITS, num_layers=2, batch_first=True, bidirectional=both, dropout=0.4)
     other = kind(FEATURES, UNITS, num_layers=2, bidirectional=both)

@@ -18,7 +18,7 @@ from fuzzing.samples import samples
 import parity.files
 from parity.network import Network
 
-CASES = 1200
+CASES = 600
 
 
 @pytest.fixture(scope="module")

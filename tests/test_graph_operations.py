@@ -52,6 +52,7 @@ from parity.graph.operations import (
 from parity.network import Bidirectional, Dense, Dropout, Embedding, Masking, Recurrent
 from parity.recurrent import Array
 from parity.reference import Exact
+from tests.combinations import covering
 
 
 def run(operation: Any, *values: Any) -> Array:
@@ -481,9 +482,10 @@ MASKS: dict[str, Array | None] = {
 }
 
 
-@pytest.mark.parametrize("kind", KERAS_RECURRENT)
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize(("sequences", "backwards"), [*itertools.product([True, False], repeat=2)])
+@pytest.mark.parametrize(
+    ("kind", "mask", "sequences", "backwards"),
+    covering(itertools.product(KERAS_RECURRENT, MASKS, [True, False], [True, False])),
+)
 def test_recurrent_layers_as_keras(
     kind: str, mask: str, sequences: bool, backwards: bool, random: np.random.Generator
 ) -> None:
@@ -499,9 +501,10 @@ def test_recurrent_layers_as_keras(
             close(one, np.asarray(other))
 
 
-@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave", None])
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize(("kind", "sequences"), [("lstm", True), ("gru", False), ("rnn", True)])
+@pytest.mark.parametrize(
+    ("kind", "mask", "sequences", "merge_mode"),
+    covering(itertools.product(KERAS_RECURRENT, MASKS, [True, False], ["concat", "sum", "mul", "ave", None])),
+)
 def test_two_directions_as_keras(
     kind: str, mask: str, sequences: bool, merge_mode: Any, random: np.random.Generator
 ) -> None:

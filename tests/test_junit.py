@@ -223,7 +223,7 @@ def test_what_could_not_be_compared_is_an_annotation(
             main(["compare", "missing.keras", "missing.onnx"])
         assert ended.value.code == 2
         said = capsys.readouterr()
-        assert said.out.startswith("::error title=parity::no such file") == there, said.out
+        assert said.out.startswith("::error title=parity%3A refused::no such file") == there, said.out
         assert said.err.startswith("parity: no such file")
 
 

@@ -32,7 +32,9 @@ from tests.keras_code_cases import (
     floats,
     recurrent,
 )
-from tests.keras_code_harness import check, imported, inputs_for, outputs_of, same_order, worst, written
+from tests.keras_code_harness import check, imported, inputs_for, lint_sources, outputs_of, same_order, worst, written
+
+linted = pytest.fixture(scope="module", autouse=True)(lint_sources)
 
 
 def test_weights_reach_their_layers_in_branches_and_shared_layers(tmp_path: Path) -> None:

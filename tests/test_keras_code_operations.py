@@ -32,7 +32,9 @@ from tests.keras_code_cases import (
     graph_of,
     positive,
 )
-from tests.keras_code_harness import check
+from tests.keras_code_harness import check, lint_sources
+
+linted = pytest.fixture(scope="module", autouse=True)(lint_sources)
 
 CONVOLUTIONS: dict[str, tuple[Convolution, tuple[int | str, ...]]] = {
     "valid": (convolution((3,), 3, 4), ("batch", "time", 3)),
@@ -62,7 +64,7 @@ def test_convolutions(name: str, tmp_path: Path) -> None:
     layer, shape = CONVOLUTIONS[name]
     check(graph_of(lambda build, x: build.activation("relu", build.call(layer, x, source="conv")), shape), tmp_path)
     bare = replace(layer, bias=None)
-    check(graph_of(lambda build, x: build.call(bare, x, source="conv"), shape), tmp_path, formatted=False)
+    check(graph_of(lambda build, x: build.call(bare, x, source="conv"), shape), tmp_path)
 
 
 def pooling(function: Any, size: int, stride: int, padding: Any, count: bool = False, first: bool = False) -> Pooling:
@@ -87,7 +89,7 @@ def test_pooling(name: str, tmp_path: Path) -> None:
     layer = POOLINGS[name]
     check(graph_of(lambda build, x: build.call(layer, x, source="pool")), tmp_path)
     first = replace(layer, channels_last=False)
-    check(graph_of(lambda build, x: build.call(first, x), ("batch", 3, "time")), tmp_path, formatted=False)
+    check(graph_of(lambda build, x: build.call(first, x), ("batch", 3, "time")), tmp_path)
 
 
 def test_pooling_over_two_axes(tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_reductions(function: Any, tmp_path: Path) -> None:
 
     check(graph_of(make), tmp_path)
     if function != "argmax":
-        check(graph_of(lambda build, x: build.reduce(function, x, (1, -1), source="pool")), tmp_path, formatted=False)
+        check(graph_of(lambda build, x: build.reduce(function, x, (1, -1), source="pool")), tmp_path)
 
 
 @pytest.mark.parametrize("function", ["mean", "max"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,35 +17,34 @@ from parity.graph.keras_code.module import snippet
 from parity.layouts import GATES, KINDS, PEEPHOLES
 from parity.network import Bidirectional, Dense, Embedding
 from parity.recurrent import DIRECTIONS
+from tests.combinations import covering
 from tests.keras_code_cases import (
     floats,
     graph_of_recurrent,
     recurrent,
 )
-from tests.keras_code_harness import check
+from tests.keras_code_harness import check, lint_sources
+
+linted = pytest.fixture(scope="module", autouse=True)(lint_sources)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sequences", [True, False])
-@pytest.mark.parametrize(
-    "directions", [DIRECTIONS[:1], DIRECTIONS[1:], DIRECTIONS], ids=["forward", "backward", "both"]
-)
-def test_recurrent_layers_with_states_given_and_taken(
-    kind: Any, sequences: bool, directions: Any, tmp_path: Path
-) -> None:
+WAYS: dict[str, Any] = {"forward": DIRECTIONS[:1], "backward": DIRECTIONS[1:], "both": DIRECTIONS}
+
+
+@pytest.mark.parametrize(("kind", "sequences", "way"), covering(itertools.product(KINDS, [True, False], WAYS)))
+def test_recurrent_layers_with_states_given_and_taken(kind: Any, sequences: bool, way: str, tmp_path: Path) -> None:
+    directions = WAYS[way]
     layer = recurrent(kind, directions=directions, return_sequences=sequences, reverse=directions == DIRECTIONS[1:])
     code = check(graph_of_recurrent(layer, started=True), tmp_path)
     assert "RNN(" not in code.source.replace("SimpleRNN(", "")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fill", ["zero", "repeat"])
-@pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.parametrize(
-    "directions", [DIRECTIONS[:1], DIRECTIONS[1:], DIRECTIONS], ids=["forward", "backward", "both"]
+    ("kind", "fill", "sequences", "way"),
+    covering(itertools.product(KINDS, ["zero", "repeat"], [True, False], WAYS)),
 )
-def test_masks(kind: Any, fill: Any, sequences: bool, directions: Any, tmp_path: Path) -> None:
-    layer = recurrent(kind, directions=directions, fill=fill, return_sequences=sequences)
+def test_masks(kind: Any, fill: Any, sequences: bool, way: str, tmp_path: Path) -> None:
+    layer = recurrent(kind, directions=WAYS[way], fill=fill, return_sequences=sequences)
     check(graph_of_recurrent(layer, masked=True), tmp_path)
 
 
@@ -92,12 +92,12 @@ CELLS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("directions", [DIRECTIONS[:1], DIRECTIONS], ids=["one", "both"])
-def test_cells(name: str, directions: Any, tmp_path: Path) -> None:
-    layer = recurrent(directions=directions, **CELLS[name])
-    check(graph_of_recurrent(layer, started=True), tmp_path)
-    check(graph_of_recurrent(layer, masked=True), tmp_path, seed=4, formatted=False)
+@pytest.mark.parametrize(
+    ("name", "way", "masked"), covering(itertools.product(CELLS, ["forward", "both"], [False, True]))
+)
+def test_cells(name: str, way: str, masked: bool, tmp_path: Path) -> None:
+    layer = recurrent(directions=WAYS[way], **CELLS[name])
+    check(graph_of_recurrent(layer, masked=masked, started=not masked), tmp_path)
 
 
 def test_the_cells_of_a_module_name_the_gates_in_the_order_of_the_layout() -> None:
@@ -117,9 +117,7 @@ def test_unlike_directions(tmp_path: Path) -> None:
     same = recurrent("gru", name="same", units=5, directions=DIRECTIONS[1:])
     sums: tuple[MergeMode, ...] = ("sum", "mul", "ave")
     for summed in sums:
-        check(
-            graph_of_recurrent(Bidirectional("both", (first,), (same,), merge_mode=summed)), tmp_path, formatted=False
-        )
+        check(graph_of_recurrent(Bidirectional("both", (first,), (same,), merge_mode=summed)), tmp_path)
 
 
 def test_each_direction_with_a_cell_of_its_own(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ import model
 built = model.load()
 for jit in (False, True) if keras.backend.backend() == "tensorflow" else (False,):
     built.compile(jit_compile=jit)
-    for length in (4, 9, 3, 1, 6, 2):
+    for length in (9, 3, 4):
         x = np.ones((2, length, 3), np.float32)
         for run in (built, lambda x: built.predict(x, verbose=0)):
             try:

@@ -42,8 +42,8 @@ def check(verdicts: Sequence[Verdict], least: float, sort: str = "single") -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_single_faults_are_named(kind: str) -> None:
-    # Of LSTMs, which have the most hypotheses, fewer.
-    tasks = sampled(singles(3, 1, (kind,), ENGINES, small=True), {"lstm": 11, "gru": 8, "rnn": 6}[kind])
+    """Of LSTMs, which have the most hypotheses, fewer; scripts/mutate.py makes every fault, in many models."""
+    tasks = sampled(singles(3, 1, (kind,), ENGINES, small=True), {"lstm": 17, "gru": 13, "rnn": 9}[kind])
     assert len(tasks) >= 4
     check(judged(tasks), 0.99)
 

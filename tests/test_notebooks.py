@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,9 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.browsing import launched
 from tests.legibility import CONTRAST
 
 ROOT = Path(__file__).parents[1]
@@ -70,19 +69,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next((path for name in names if (path := shutil.which(name))), None)
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"no browser: none of {', '.join(names)}")
-        pytest.skip(f"no browser: none of {', '.join(names)}")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu", *quiet]
-        )
-        yield launched
-        launched.close()
+    with launched() as browser:
+        yield browser
 
 
 # What JupyterLab says of everything that it renders, as far as it meets a table or code.

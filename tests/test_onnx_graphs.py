@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,20 +40,34 @@ def apart(left: Array, right: Array) -> float:
     return float(np.abs(np.where(same, 0, left).astype(np.float64) - np.where(same, 0, right)).max(initial=0))
 
 
-def spread(graph: Graph, inputs: dict[str, Array]) -> dict[str, float]:
-    """The largest that roundings move each output."""
-    exact = graph.run(inputs)
-    found = dict.fromkeys(exact, 0.0)
-    for seed in range(8):
-        for name, value in graph.run(inputs, Float32Noise(seed, frozen=seed % 2 == 1)).items():
-            found[name] = max(found[name], apart(value, exact[name]))
-    return found
+class Judge:
+    """A graph on inputs of some lengths.
+
+    Args:
+        graph: which says what is right.
+        lengths: of the axes.
+    """
+
+    def __init__(self, graph: Graph, lengths: dict[str, int]) -> None:
+        self.graph, self.inputs = graph, inputs_for(graph, lengths)
+        self.exact = graph.run(self.inputs)
+        self.spread = dict.fromkeys(self.exact, 0.0)
+        """The largest that roundings move each output."""
+        for seed in range(8):
+            for name, value in graph.run(self.inputs, Float32Noise(seed, frozen=seed % 2 == 1)).items():
+                self.spread[name] = max(self.spread[name], apart(value, self.exact[name]))
+
+    def excess(self, model: onnx.ModelProto) -> float:
+        """By how many times the spread ONNX Runtime differs from the graph at worst; infinite where the graph is exact and it is not."""
+        return _excess(runner(model, self.graph)(self.inputs), self.exact, self.spread)
 
 
 def excess(graph: Graph, model: onnx.ModelProto, lengths: dict[str, int]) -> float:
-    """By how many times the spread ONNX Runtime differs from the graph at worst; infinite where the graph is exact and the model is not."""
-    inputs = inputs_for(graph, lengths)
-    exact, found, limits = graph.run(inputs), runner(model, graph)(inputs), spread(graph, inputs)
+    """The same of one model."""
+    return Judge(graph, lengths).excess(model)
+
+
+def _excess(found: Mapping[str, Array], exact: Mapping[str, Array], limits: Mapping[str, float]) -> float:
     assert list(found) == list(exact)
     worst = 0.0
     for name, value in exact.items():
@@ -421,7 +436,7 @@ def test_every_weight_counts() -> None:
     unseen = []
     for name in WEIGHTED:
         graph = graph_of(name)
-        model = model_of(graph)
+        judge, model = Judge(graph, SIZES[0]), model_of(graph)
         weights = {f"{op.name}.{key}" for op in graph.operations for key in op.arrays} | {
             op.name for op in graph.operations
         }
@@ -431,7 +446,7 @@ def test_every_weight_counts() -> None:
                 wrong = onnx.ModelProto()
                 wrong.CopyFrom(model)
                 swap_rows(wrong, tensor.name)
-                if excess(graph, wrong, SIZES[0]) < 100 * FACTOR:
+                if judge.excess(wrong) < 100 * FACTOR:
                     unseen.append((name, tensor.name))
     assert unseen == []
 

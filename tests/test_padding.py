@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from parity.comparison import compare
 from parity.conventions import PADDING, Padding
 from parity.layouts import KINDS, STATES, Kind
 from parity.recurrent import Array
@@ -272,3 +273,30 @@ def test_a_wrong_fill_would_be_noticed(random: np.random.Generator) -> None:
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         check(run(x, MASKS["right"], initial, False), expected(zeros, run, x, MASKS["right"], initial, False))
     check(run(x, MASKS["right"], initial, False), expected(repeats, run, x, MASKS["right"], initial, False))
+
+
+def masking_tokens(vocabulary: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(vocabulary, 3, mask_zero=True),
+            keras.layers.GRU(UNITS, return_sequences=True),
+        ]
+    )
+
+
+def test_random_tokens_end_in_padding_where_an_embedding_makes_a_mask() -> None:
+    compared = compare(masking_tokens(5000), engines=["torch"], batch=BATCH, time=TIME)
+    tokens = compared.inputs
+    assert isinstance(tokens, np.ndarray)
+    lengths = (tokens != 0).sum(axis=1)
+    assert lengths[0] == TIME
+    assert (lengths[1:] < TIME).all()
+    assert (lengths > 0).all()
+    assert ((tokens != 0) == (np.arange(TIME) < lengths[:, None])).all()
+    assert compared.record["mask"]["lengths"] == lengths.tolist()
+    assert any("end in padding (token 0)" in note for note in compared.notes)
+    assert not any("no step was masked" in note for note in compared.notes)
+    given = compare(masking_tokens(5000), inputs=np.ones((2, 3), np.int64), engines=["torch"])
+    assert not any("end in padding" in note for note in given.notes)
+    assert any("no step was masked" in note for note in given.notes)

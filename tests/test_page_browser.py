@@ -22,8 +22,8 @@ from parity.errors import EngineError
 from parity.frameworks import Settings
 from parity.pytest_plugin.recording import Entry
 from parity.pytest_plugin.session import render as render_index
-from parity.report import Record, make_record, render_record
-from parity.report.templating import visible
+from parity.report import Record, make_record, read_record, render_record
+from parity.report.templating import style, visible
 from parity.running import runner
 from parity.sources import Opened
 from tests.browsing import (
@@ -43,7 +43,10 @@ from tests.tagger import Tagger
 ENGINES = ["torch", "onnxruntime"]
 WIDTHS = (1400, 800, 390)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-MOST_BYTES_OF_FORTY = 200_000
+MOST_BYTES_OF_FORTY = 180_000
+REPORTS = Path(__file__).parents[1] / "reports"
+FIRST_SCREEN = 900
+"""Pixels that are seen without scrolling."""
 MOST_PAINT = 1000.0
 """Milliseconds until something is seen."""
 PATIENCE = 3
@@ -353,9 +356,65 @@ def test_the_strip_of_forty_layers_is_small(show: Callable[..., Shown], files: d
     assert page.locator(".strip .begin b").all_inner_texts() == ["layers.20"]
 
 
-def broken(style: str, body: str) -> str:
+STORIES = sorted(path for path in REPORTS.glob("*.html") if path.stem not in ("index", "matrix"))
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda path: path.stem)
+def test_the_first_screen_holds_the_verdict_the_matrix_and_the_chart(
+    browser: Browser, tmp_path: Path, story: Path
+) -> None:
+    """As it is drawn today, with a baseline too where something disagrees."""
+    text = story.read_text(encoding="utf-8").partition('id="record">')[2].partition("</script>")[0]
+    (tmp_path / "r.json").write_text(text, encoding="utf-8")
+    record = read_record(tmp_path / "r.json")
+    if record["verdict"] == "disagree":
+        record = {**record, "baseline": since(record, record).as_json()}
+    (tmp_path / "r.html").write_text(render_record(record), encoding="utf-8")
+    shown = open_page(browser, tmp_path / "r.html")
+    bottoms = shown.page.eval_on_selector_all(
+        ".sentence, .ran, .cause, .since, table.matrix",
+        "all => all.map(one => [one.className, one.getBoundingClientRect().bottom])",
+    )
+    chart = shown.page.locator(".chart-section .drawing").bounding_box()
+    shown.context.close()
+    assert [bottom for bottom in bottoms if bottom[1] > FIRST_SCREEN] == []
+    names = {name for name, _ in bottoms}
+    assert {"sentence", "ran", "matrix"} <= names
+    assert ({"cause", "since"} <= names) == (record["verdict"] == "disagree")
+    assert chart is not None
+    assert chart["y"] + chart["height"] / 2 <= FIRST_SCREEN
+
+
+def test_an_edge_behind_which_a_table_goes_on_is_shaded(browser: Browser, tmp_path: Path) -> None:
+    """On the side on which there is more, and only there."""
+    boxes = "<div class='scroll' tabindex='0' role='region' aria-label='a'><div style='width:900px;height:40px'></div></div>"
+    page_style = f"{style('style.css')} body {{ padding: 0; width: 300px; margin: 0 }} h1 {{ display: none }} :focus {{ outline: 0 }}"
+    (tmp_path / "page.html").write_text(broken(page_style, boxes), encoding="utf-8")
+    shown = open_page(browser, tmp_path / "page.html")
+
+    def edges() -> list[bool]:
+        taken = [shown.page.screenshot(clip={"x": left, "y": 5, "width": 6, "height": 20}) for left in (0, 294, 147)]
+        return [one != taken[-1] for one in taken[:2]]
+
+    found = [edges()]
+    for place in (300, 600):
+        shown.page.eval_on_selector(".scroll", "(one, place) => { one.scrollLeft = place }", place)
+        found.append(edges())
+    shown.context.close()
+    assert found == [[False, True], [True, True], [True, False]]
+
+
+def test_what_fits_does_not_scroll(show: Callable[..., Shown]) -> None:
+    page = show("disagreeing", width=800).page
+    wide = page.eval_on_selector_all(
+        ".scroll", "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.ariaLabel)"
+    )
+    assert not {"hypotheses", "differences: one step at a time"} & set(wide)
+
+
+def broken(css: str, body: str) -> str:
     """A small page with one fault."""
-    head = f'<!doctype html><html lang="en"><head><title>t</title><style>{style}</style></head>'
+    head = f'<!doctype html><html lang="en"><head><title>t</title><style>{css}</style></head>'
     return f"{head}<body><main><h1>one</h1>{body}</main></body></html>"
 
 
@@ -405,7 +464,27 @@ TWINS = [
     ("addresses", "", "<a href='#b'>b</a>", "leads nowhere"),
     ("addresses", "", "<section>text</section>", "no address"),
     ("turning", "", "<p><b>first</b> \u202eevil 'second'</p>", "not isolated"),
-    ("typefaces", "", "<p>text</p><pre>code</pre>", "more than one typeface"),
+    ("typefaces", "p + p { font-family: monospace }", "<p>text</p><p>text</p>", "more than one typeface"),
+    (
+        "typefaces",
+        "pre + pre { font-family: serif }",
+        "<pre>code</pre><pre>code</pre>",
+        "more than one typeface of code",
+    ),
+    ("sizes", "b { font-size: 90% }", "<b>1<b>2<b>3<b>4<b>5<b>6</b></b></b></b></b></b>", "7 sizes"),
+    (
+        "stuck",
+        "div { overflow: auto; width: 40px }",
+        "<div tabindex='0' role='region' aria-label='a'>nowhere_to_break_it</div>",
+        "does not show it",
+    ),
+    ("stuck", "div { overflow: auto; width: 40px }", "<div>nowhere_to_break_it</div>", "no focus"),
+    (
+        "stuck",
+        "div { overflow: auto }",
+        "<div aria-label='a'>one</div><div aria-label='a'>two</div>",
+        "the name of two regions",
+    ),
 ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
+import html
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,21 +15,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 import torch
 from jsonschema import Draft202012Validator
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 import parity as package
-from parity.comparison import compare
-from parity.errors import ParityError
+from parity import testing
+from parity.comparison import Comparison, compare
+from parity.diagnosis import Diagnosis
+from parity.errors import ParityError, Problem
 from parity.frameworks import ENGINES, KERAS_BACKENDS, framework
-from parity.pytest_plugin.recording import Entry, slug
+from parity.pytest_plugin.annotating import annotations_of
+from parity.pytest_plugin.journal import Journal, new_token
+from parity.pytest_plugin.recording import Entry, Recorder, slug
 from parity.pytest_plugin.requirements import PACKAGES, installed, missing
-from parity.pytest_plugin.session import SCHEMA, Session, render
-from parity.report import make_record, read_record, render_record
+from parity.pytest_plugin.session import SCHEMA, Comparisons, Session, render
+from parity.report import render_record
+from parity.report.reading import read_any
+from parity.report.refusal import make_refusal, render_refusal
 from parity.report.templating import visible
-from parity.testing import accepted, assert_parity, in_words
+from parity.testing import accepted, assert_parity, in_words, watching
+from tests.browsing import A4, LOOKS, WORDS, checked, inaccessible, launched, open_page, unreachable
 
 pytest_plugins = ["pytester"]
 
@@ -68,15 +77,31 @@ def chaotic():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loaded() -> None:
+def loaded() -> Comparison:
     """Everything is imported before a pytest inside of this one begins, for what that imports is forgotten with it."""
     for engine, name in ENGINES.items():
         if name in sys.modules:
             framework(engine)
-    compared = compare(torch.nn.GRU(3, 5), torch.nn.GRU(3, 5))
+    right = torch.nn.GRU(3, 5)
+    wrong = torch.nn.GRU(3, 5)
+    wrong.load_state_dict({name: one.roll(5, 0) for name, one in right.state_dict().items()})
+    compared = compare(right, wrong)
     assert in_words(compared)
-    assert render_record(make_record(compared))
+    assert render_record(compared.record)
+    assert render_refusal(make_refusal([Problem("no such file")], []))
     assert render([], {}, "")
+    assert not [*annotations_of(Comparisons(), Path())]
+    return compared
+
+
+@pytest.fixture
+def known(loaded: Comparison, monkeypatch: pytest.MonkeyPatch) -> Diagnosis:
+    """The diagnosis of every comparison that disagrees: one that was worked out before."""
+    found = loaded.diagnosis
+    assert found is not None
+    assert found.found
+    monkeypatch.setattr("parity.comparison.diagnosis_of", lambda one: None if one.verdict != "disagree" else found)
+    return found
 
 
 def run(pytester: pytest.Pytester, source: str, *arguments: str) -> pytest.RunResult:
@@ -232,7 +257,7 @@ def test_many_rows_are_cut_to_the_worst() -> None:
     assert shown == [*(f"q{n}" for n in range(10, 20)), "q08", "q09"]
 
 
-def test_the_report_of_a_session(pytester: pytest.Pytester) -> None:
+def test_the_report_of_a_session(pytester: pytest.Pytester, known: Diagnosis) -> None:
     result = run(
         pytester,
         """
@@ -289,20 +314,22 @@ def test_late(checked):
     assert [entry["number"] for entry in entries if str(entry["test"]).endswith("good")] in ([1, 2], [2, 1])
     page = (folder / "index.html").read_text()
     for entry in entries:
-        if entry["verdict"] == "refused":
-            assert not entry["page"]
-            assert "the recurrent layers differ" in str(entry["sentence"])
-            continue
         assert f'href="{entry["page"]}"' in page
         assert f'href="{entry["record"]}"' in page
-        assert read_record(folder / str(entry["record"]))["verdict"] == entry["verdict"]
+        record = read_any(folder / str(entry["record"]))
+        assert record["verdict"] == entry["verdict"]
         assert f"<title>{entry['verdict']}" in (folder / str(entry["page"])).read_text()
+        assert entry["fixture"] == ("checked" if str(entry["test"]).endswith("late") else "")
+        if entry["verdict"] == "refused":
+            assert "the recurrent layers differ" in str(entry["sentence"])
+            assert entry["title"] == "GRU and GRU #2"
+            assert record["again"]["command"] == "pytest test_port.py::test_refused"
     assert {path.name for path in folder.iterdir()} == {
         "index.html",
         "index.json",
         *(str(entry[kind]) for entry in entries for kind in ("page", "record") if entry[kind]),
     }
-    assert "the gates of its weights in the order z r n" in page
+    assert known.cause in html.unescape(page)
     cases = {case.get("name"): case for case in ET.parse(pytester.path / "junit.xml").iter("testcase")}
     properties = {one.get("name"): one.get("value") for one in cases["test_bad"].iter("property")}
     assert properties["parity.1.verdict"] == "disagree"
@@ -321,6 +348,7 @@ def test_two(parity):
 """
 
 
+@pytest.mark.usefixtures("known")
 def test_another_session_replaces_its_own_files_and_no_others(pytester: pytest.Pytester) -> None:
     folder = pytester.path / "out"
     run(pytester, AGREES, "--parity-report", "out").assert_outcomes(passed=2)
@@ -359,9 +387,9 @@ def test_one(parity):
 
 
 def test_a_file_that_cannot_be_collected_hides_no_comparisons(pytester: pytest.Pytester) -> None:
-    good = "import torch\n\ndef test_one(parity):\n    parity.assert_parity(torch.nn.GRU(3, 5), engines=['torch'])\n"
-    pytester.makepyfile(test_good=good, test_broken="raise ValueError")
-    pytester.runpytest_subprocess(*PLUGIN, "--parity-report", "compared", "--continue-on-collection-errors")
+    pytester.makepyfile(test_broken="raise ValueError")
+    good = "def test_one(parity): parity.assert_parity(gru(), engines=['torch'])"
+    run(pytester, good, "--parity-report", "compared", "--continue-on-collection-errors")
     assert "1 agree" in (pytester.path / "compared" / "index.html").read_text(encoding="utf-8")
 
 
@@ -413,28 +441,205 @@ def test_a_session_without_comparisons_says_so(pytester: pytest.Pytester) -> Non
     assert "No test of this session compared anything" in (pytester.path / "out" / "index.html").read_text()
 
 
-def test_workers_hand_their_comparisons_on(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_port=MODELS
-        + """
-@pytest.mark.parametrize("seed", range(2))
-def test_many(parity, seed, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    parity.assert_parity(gru(5, seed), engines=["torch"])
+LIGHT = """
+import os
+import threading
+import pytest
+from parity import assert_parity
 
+ONE = {"engines": ["reference"], "batch": 1, "time": 3}     # which imports no framework
+
+@pytest.mark.parametrize("number", range(2))
+def test_many(parity, number, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    parity.assert_parity(RIGHT, **ONE)
+
+def test_bad():
+    assert_parity(RIGHT, WRONG, **ONE)
+
+def test_thread(parity):
+    thread = threading.Thread(target=assert_parity, args=(RIGHT,), kwargs=ONE)
+    thread.start()
+    thread.join()
+
+@pytest.fixture(scope="session")
+def checked():
+    assert_parity(RIGHT, **ONE)
+
+def test_dies(checked):
+    assert_parity(RIGHT, **ONE)
+    os._exit(7)
+"""
+
+
+def test_workers_hand_their_comparisons_on_and_one_that_dies_loses_none(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    shapes = {"weight_ih_l0": (15, 3), "weight_hh_l0": (15, 5), "bias_ih_l0": (15,), "bias_hh_l0": (15,)}
+    weights = {name: random.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    paths = [str(pytester.path / f"{name}.npz") for name in ("right", "wrong")]
+    np.savez(paths[0], **weights)  # type: ignore[arg-type]
+    np.savez(paths[1], **{**weights, "bias_ih_l0": weights["bias_ih_l0"] + 0.01})  # type: ignore[arg-type]
+    pytester.makepyfile(test_port=f"RIGHT, WRONG = {paths!r}\n{LIGHT}")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path))
+    alone = ("-p", "no:hypothesispytest", "-n2", "--max-worker-restart=0")
+    result = pytester.runpytest_subprocess(*PLUGIN, *alone, "--parity-report=out", "--junitxml=junit.xml")
+    result.assert_outcomes(passed=3, failed=2)
+    entries = listed(pytester.path / "out")
+    found = sorted(
+        (str(entry["test"]).partition("::test_")[2], entry["verdict"], entry["outcome"]) for entry in entries
+    )
+    assert found == [
+        ("bad", "disagree", "failed"),
+        *[("dies", "agree", "error")] * 2,
+        ("many[0]", "agree", "passed"),
+        ("many[1]", "agree", "passed"),
+        ("thread", "agree", "passed"),
+    ]
+    assert [entry["test"] for entry in entries if entry["fixture"] == "checked"] == ["test_port.py::test_dies"]
+    assert len({entry["page"] for entry in entries}) == 6
+    there = {path.name for path in (pytester.path / "out").iterdir()}
+    named = {str(entry[kind]) for entry in entries for kind in ("page", "record")}
+    assert there == {"index.html", "index.json", *named}
+    result.stdout.fnmatch_lines(["E  *Likely cause: *", "*parity report: *index.html*", "6 comparisons: *"])
+    assert (pytester.path / "junit.xml").read_text().count("parity.1.record") == 4
+    (told,) = [line for line in result.outlines if line.startswith("::")]
+    assert told.startswith("::error file=test_port.py,line=")
+    assert "%3A%3Atest_bad::" in told
+
+
+def test_what_an_earlier_session_left_unfinished_is_removed(tmp_path: Path) -> None:
+    """Of a session whose process was killed there is no index, but its journal says which files are its own."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    own = [f"a-01234567.{suffix}" for suffix in ("html", "json")]
+    for name in (*own, "kept.html", ".session-notes.jsonl"):
+        (folder / name).write_text("written")
+    (tmp_path / "kept-01234567.html").write_text("kept")
+    killed = Journal(folder, new_token())
+    killed.write(asdict(Entry("t", 1, "agree", "", page=own[0], record=own[1])))
+    killed.write({"page": "../kept-01234567.html", "record": "kept.html"})
+    with next(folder.glob(".session-*-*.jsonl")).open("a") as file:
+        file.write('{"test": "half a li')
+    session = Session(folder)
+    session.prepare()
+    session.begin()
+    assert {path.name for path in folder.iterdir()} == {"kept.html", ".session-notes.jsonl"}
+    assert (tmp_path / "kept-01234567.html").read_text() == "kept"
+    session.write()
+    assert listed(folder) == []
+
+
+ELSEWHERE = """
+import threading
+
+@pytest.fixture(scope="session")
+def by_the_fixture(parity):
+    return parity.compare(gru(), engines=["torch"])
+
+@pytest.fixture(scope="module")
+def by_the_module():
+    return package.assert_parity(gru(), engines=["torch"])
+
+@pytest.fixture
+def inner(by_the_module):
+    package.assert_parity(gru(7), engines=["torch"])
+    yield
+    package.assert_parity(gru(8), engines=["torch"])
+
+def test_fixtures(by_the_fixture, inner):
+    pass
+
+def test_threads(parity):
+    made = []
+    for ask in (package.assert_parity, parity.compare):
+        thread = threading.Thread(target=lambda: made.append(ask(gru(), engines=["torch"])))
+        thread.start()
+        thread.join()
+    assert len(made) == 2
+
+late = threading.Event()
+
+def outlive():
+    late.wait()
+    package.assert_parity(gru(9), engines=["torch"])
+
+def test_late():
+    import contextvars
+    global thread
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(outlive,))
+    thread.start()
+
+def test_last():
+    late.set()
+    thread.join()
+"""
+
+
+def test_comparisons_of_fixtures_and_threads_are_collected(pytester: pytest.Pytester) -> None:
+    run(pytester, ELSEWHERE, "--parity-report=out").assert_outcomes(passed=4)
+    found = sorted(
+        (str(one["test"]).partition("::test_")[2], str(one["fixture"])) for one in listed(pytester.path / "out")
+    )
+    fixtures = [("fixtures", name) for name in ("", "by_the_fixture", "by_the_module", "inner")]
+    assert found == [*fixtures, ("late", ""), ("threads", ""), ("threads", "")]
+    assert {one["outcome"] for one in listed(pytester.path / "out")} == {"passed"}
+    assert "by the fixture <bdi>by_the_module</bdi>" in (pytester.path / "out" / "index.html").read_text()
+
+
+ANNOTATED = """
 def test_bad(parity):
     parity.assert_parity(gru(), swapped())
+
+def test_expected(parity):
+    assert not parity.compare(gru(), swapped()).ok
+
+def test_undecided(parity):
+    parity.assert_parity(chaotic(), engines=["torch"], time=120)
+
+def test_refused(parity):
+    parity.compare(gru(), gru(7))
+
+def test_good(parity):
+    parity.assert_parity(gru(), engines=["torch"])
 """
-    )
-    result = pytester.runpytest_subprocess(*PLUGIN, "-n2", "--parity-report=out", "--junitxml=junit.xml")
-    result.assert_outcomes(passed=2, failed=1)
-    entries = listed(pytester.path / "out")
-    assert [entry["verdict"] for entry in entries] == ["disagree", *["agree"] * 2]
-    assert len({entry["page"] for entry in entries}) == 3
-    assert all((pytester.path / "out" / str(entry["page"])).is_file() for entry in entries)
-    assert [entry["outcome"] for entry in entries] == ["failed", *["passed"] * 2]
-    result.stdout.fnmatch_lines(["E  *Likely cause: *", "*parity report: *index.html*", "3 comparisons: *"])
-    assert (pytester.path / "junit.xml").read_text().count("parity.1.record") == 3
+
+
+@pytest.mark.parametrize("more", [(), ("--parity-report=out",)])
+@pytest.mark.parametrize("there", ["true", "false"])
+def test_annotations_in_actions(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, known: Diagnosis, more: tuple[str, ...], there: str
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", there)
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path.parent))
+    result = run(pytester, ANNOTATED, *more)
+    result.assert_outcomes(passed=2, failed=3)
+    told = [line for line in result.outlines if line.startswith("::")]
+    if there == "false":
+        assert told == []
+        return
+    source = (MODELS + ANNOTATED).strip().splitlines()
+    lines = {
+        name: source.index(f"def test_{name}(parity):") + 1 for name in ("bad", "expected", "refused", "undecided")
+    }
+    file = f"file={pytester.path.name}/test_port.py"
+    title = "title=parity%3A {}%3A test_port.py%3A%3Atest_{}"
+    assert [line.split("::")[1] for line in told] == [
+        f"{level} {file},line={lines[name]},{title.format(verdict, name)}"
+        for level, verdict, name in (
+            ("error", "disagree", "bad"),
+            ("notice", "disagree", "expected"),
+            ("error", "refused", "refused"),
+            ("warning", "undecided", "undecided"),
+        )
+    ]
+    (bad,) = [line for line in told if "test_bad::" in line]
+    assert "disagrees with the reference" in bad
+    assert known.cause in bad
+    (expected,) = [line for line in told if "test_expected::" in line]
+    assert expected.endswith("The test: passed.")
 
 
 MARKED = """
@@ -489,7 +694,7 @@ def test_what_is_required_is_not_skipped(pytester: pytest.Pytester) -> None:
             "ERROR: --parity-require",
             "the engine 'onnxruntime' is not installed",
             "*expected: onnx and onnxruntime",
-            "*remedy: *pip install 'keras-torch-parity[[]onnx[]]'",
+            "*remedy: *pip install 'keras-torch-parity[[]onnx[]]'*",
             "no GPU that torch can use",
         ]
     )
@@ -580,14 +785,18 @@ def test_the_installed_plugin_is_light_and_harmless(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout
 
 
-def test_outside_of_a_test_of_pytest_nothing_is_recorded() -> None:
-    code = (
-        "import torch, parity\n"
-        "print(parity.assert_parity(torch.nn.GRU(3, 5), engines=['torch']).verdict)\n"
-        "import sys; print('pytest' in sys.modules)"
-    )
+def test_outside_of_a_test_of_pytest_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys, parity; parity.assert_parity; print('pytest' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["agree", "False"]
+    assert done.stdout.split() == ["False"]
+    assert isinstance(watching(), Recorder)
+    monkeypatch.setattr(testing, "_of_the_process", [])
+
+    def outside() -> str:
+        assert watching() is None
+        return assert_parity(torch.nn.GRU(3, 5), engines=["torch"]).verdict
+
+    assert contextvars.Context().run(outside) == "agree"
     assert package.assert_parity is assert_parity
     with pytest.raises(ParityError, match="nothing to compare"):
         assert_parity()
@@ -649,49 +858,70 @@ NASTY = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    executable = next((found for name in names if (found := shutil.which(name))), None)
-    if executable is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser: none of {', '.join(names)}")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
+    with launched() as found:
+        yield found
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nasty_names_are_text_in_a_quiet_page(browser: Browser, tmp_path: Path, scheme: str) -> None:
+def test_the_index_is_whole_with_nasty_names_at_every_width(browser: Browser, tmp_path: Path) -> None:
     verdicts = ["disagree", "refused", "undecided", "agree"]
+    files = ("a-01234567.html", "a-01234567.json")
     entries = [
         Entry(
-            f"test_port.py::test[{text}]", 1, verdicts[n % 4], text, text, text, 12.5, 2.0, text, "a-0.html", "a-0.json"
+            f"test_port.py::test[{text}]", 1, verdicts[n % 4], text, text, text, 12.5, 2.0, text, *files, "passed", text
         )
         for n, text in enumerate(NASTY)
     ]
+    entries.append(Entry("test_port.py::test_plain", 2, "refused", "no such file", outcome="failed"))
     (tmp_path / "index.html").write_text(render(entries, {"disagree": 2, "agree": 1}, f"pytest {NASTY[0]}"))
-    context = browser.new_context(
-        viewport={"width": 800, "height": 600}, color_scheme="dark" if scheme == "dark" else "light"
-    )
-    page = context.new_page()
-    seen: list[str] = []
-    page.on("console", lambda message: seen.append(message.text))
-    page.on("pageerror", lambda error: seen.append(str(error)))
-    page.on("request", lambda request: seen.append(request.url) if "index.html" not in request.url else None)
-    page.goto((tmp_path / "index.html").as_uri())
-    assert seen == [entry for entry in seen if entry.startswith("data:image/svg")]
+    shown = open_page(browser, tmp_path / "index.html")
+    page = shown.page
     assert page.title() == "3 comparisons: 2 disagree, 1 agrees · parity"
-    assert page.locator("tbody tr").count() == len(NASTY)
-    shown = page.locator("tbody th bdi").all_text_contents()
-    assert f"test_port.py::test[{NASTY[0]}]" in shown
-    assert f"test_port.py::test[{visible(NASTY[2])}]" in shown
+    assert page.locator("tbody tr").count() == len(entries)
+    names = page.locator("tbody th bdi").all_text_contents()
+    assert f"test_port.py::test[{NASTY[0]}]" in names
+    assert f"test_port.py::test[{visible(NASTY[2])}]" in names
     assert page.locator("script, img").count() == 0
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert back == ("rgb(20, 23, 27)" if scheme == "dark" else "rgb(255, 255, 255)")
-    for _ in range(3):
-        page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.tagName") == "A"
-    context.close()
+    wrong = {"words": checked(page, WORDS)}
+    for width in (1400, 800, 390):
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            wrong[f"{width}, {scheme}"] = checked(page, LOOKS)
+            if (width, scheme) in ((1400, "light"), (390, "dark")):
+                wrong[f"{width}, {scheme}, rules"] = inaccessible(page)
+    wrong["keyboard"] = unreachable(page)
+    assert {where: found for where, found in wrong.items() if found} == {}
+    assert shown.messages == shown.foreign == []
+    shown.context.close()
+
+
+def test_on_a_narrow_screen_everything_of_a_row_is_in_sight_and_named(browser: Browser, tmp_path: Path) -> None:
+    entry = Entry(
+        "t.py::test_a", 1, "disagree", "They differ.", "GRU", "Its cause.", 12.5, 2.0, "h_n", outcome="failed"
+    )
+    entry = replace(entry, page="a-01234567.html", record="a-01234567.json", fixture="checked")
+    (tmp_path / "index.html").write_text(render([entry], {"disagree": 1}, "pytest"))
+    shown = open_page(browser, tmp_path / "index.html", width=390)
+    boxes = shown.page.eval_on_selector_all(
+        "tbody td, tbody th", "all => all.map(one => one.getBoundingClientRect()).map(box => [box.left, box.right])"
+    )
+    assert len(boxes) == 7
+    assert all(0 <= left < right <= 390 for left, right in boxes)
+    labels = "all => all.map(one => getComputedStyle(one, '::before').content.slice(1, -1))"
+    assert shown.page.eval_on_selector_all("tbody td[data-label]", labels) == [
+        "\N{MULTIPLICATION SIGN} floor",
+        "limit",
+        "in",
+        "test",
+        "as JSON",
+    ]
+    row = shown.page.get_by_role("row").nth(1)
+    assert row.get_by_role("cell").count() == 6
+    assert row.get_by_role("rowheader").count() == 1
+    shown.page.emulate_media(media="print")
+    shown.page.set_viewport_size({"width": A4, "height": 900})
+    assert shown.page.locator("thead th").first.evaluate("one => one.getBoundingClientRect().width") > 20
+    shown.context.close()
 
 
 def test_nasty_ids_of_tests_make_files_and_links(pytester: pytest.Pytester, browser: Browser) -> None:
@@ -703,19 +933,12 @@ def test_nasty(parity, name):
     ini = "disable_test_id_escaping_and_forfeit_all_rights_to_community_support"
     result = run(pytester, source, "--parity-report=out", "-o", f"{ini}=true")
     result.assert_outcomes(passed=4)
-    page = browser.new_page()
-    seen: list[str] = []
-    page.on("console", lambda message: seen.append(message.text))
-    page.goto((pytester.path / "out" / "index.html").as_uri())
-    assert (
-        len(
-            set(page.locator("tbody th bdi").all_text_contents())
-            & {f"test_port.py::test_nasty[{visible(n)}]" for n in NASTY}
-        )
-        == 4
-    )
+    shown = open_page(browser, pytester.path / "out" / "index.html")
+    page = shown.page
+    names = {f"test_port.py::test_nasty[{visible(name)}]" for name in NASTY}
+    assert len(names & set(page.locator("tbody th bdi").all_text_contents())) == 4
     page.locator("tbody a").nth(0).click()
     page.wait_for_url("**/test_port.py-test_nasty-*.html")
     assert page.title().startswith("agree")
-    assert seen == []
-    page.close()
+    assert shown.messages == []
+    shown.context.close()

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,23 @@ def records() -> dict[str, Record]:
 
 def problems(record: Record) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(PUBLISHED).iter_errors(record)]
+
+
+def test_a_comparison_makes_its_record_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made: list[Any] = []
+
+    def counting(findings: Any) -> Record:
+        made.append(findings)
+        return make_record(findings)
+
+    monkeypatch.setattr("parity.report.make_record", counting)
+    compared = compare(torch.nn.GRU(3, 5), engines=["torch"])
+    paths = [compared.save_json(tmp_path / "a.json"), compared.save_html(tmp_path / "a.html")]
+    paths.append(compared.save_junit(tmp_path / "a.xml"))
+    assert not compared.against(paths[0]).worse
+    assert made == [compared]
+    assert json.loads(paths[0].read_text(encoding="utf-8")) == json.loads(json.dumps(compared.record))
+    assert all(path.stat().st_size for path in paths)
 
 
 def test_it_is_a_schema_of_this_version() -> None:

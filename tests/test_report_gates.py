@@ -235,6 +235,8 @@ def test_the_page_says_it_in_words_and_not_in_colour_alone(records: dict[str, Re
     assert section.count(">equal<") == 11
     assert "backward: largest difference in each gate, and where" in text
     assert "<title>bias, candidate: largest difference 0.25 at unit 4" in section
+    assert re.search(r"unit 4 \S+ and \S+ 1 of 7 differ", text)
+    assert " title=" not in section
     assert '<a href="#inside">' in page
     signs = re.findall(r'<span class="unseen">(\w+)</span>', section)
     assert signs == ["agree", "disagree"] * 3

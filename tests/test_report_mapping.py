@@ -17,7 +17,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 import parity
 from parity.comparison import Comparison, compare
@@ -31,6 +31,7 @@ from parity.report.record_mapping import converted
 from parity.report.templating import visible
 from parity.sources import Opened, open_source
 from parity.transferring.answer import Row, Transfer
+from tests.browsing import launched
 
 MOST_BYTES = 150_000
 NASTY = "enc\u202e<script>document.title='broken'</script>\"'\u2066"
@@ -291,10 +292,8 @@ def records(comparisons: dict[str, Comparison]) -> dict[str, Record]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield started
-        started.close()
+    with launched() as found:
+        yield found
 
 
 def ids_of(page: str) -> list[str]:
@@ -315,7 +314,7 @@ def test_the_tables_of_a_page_are_those_of_the_record(
         assert row["target"] in text
         assert row["sha256"][:12] in text
         assert row["same"] in text
-    assert page.locator(".mapping code").first.get_attribute("title") == rows[0]["sha256"]
+    assert page.locator(".mapping code").first.text_content() == rows[0]["sha256"]
     assert "15 of 16 tensors hold the same numbers, 1 does not." in page.locator(".mapping").inner_text()
     assert (
         page.locator("td.differs").all_inner_texts() == [" other order"]
@@ -367,6 +366,27 @@ def test_every_part_has_an_address_of_its_own(records: dict[str, Record], case: 
     assert parts <= links
 
 
+def test_all_digits_of_a_hash_are_shown_to_keyboards_and_on_paper(
+    records: dict[str, Record], browser: Browser, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(render_record(records["disagreeing"]), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    table = records["disagreeing"]["mapping"][0]
+    first, whole = page.locator(".tensors-of code").first, table["rows"][0]["sha256"]
+    assert len(whole) == 64
+    assert first.inner_text() == whole[:12]
+    page.locator(".all-digits input").focus()
+    page.keyboard.press("Space")
+    assert first.inner_text() == whole
+    page.keyboard.press("Space")
+    assert first.inner_text() == whole[:12]
+    page.emulate_media(media="print")
+    assert first.inner_text() == whole
+    page.close()
+
+
 def test_addresses_are_seen_by_pointer_and_by_keyboard(
     records: dict[str, Record], browser: Browser, tmp_path: Path
 ) -> None:
@@ -405,7 +425,7 @@ def test_the_page_says_what_the_diagnosis_prints(
     path = comparisons["disagreeing"].save_html(tmp_path / "page.html")
     page = browser.new_page()
     page.goto(path.as_uri())
-    text = re.sub(r"\s+", " ", page.locator("#cause").inner_text())
+    text = re.sub(r"\s+", " ", page.locator("#cause").inner_text() + page.locator(".why").inner_text())
     assert found.cause in text
     assert f"The first step that is off: {found.first_step}." in text
     assert "With this mistake made in the reference the largest difference falls from" in text
@@ -442,7 +462,7 @@ def cause(**changes: Any) -> Record:
         "found": False,
         "several": False,
         "cause": "No single mistake explains b.",
-        "where": None,
+        "where": [],
         "first_layer": None,
         "first_step": 3,
         "evidence": [row, {**row, "hypothesis": "is halved", "after": 0.125}],
@@ -465,12 +485,12 @@ def test_where_nothing_fits_the_near_misses_and_what_was_ruled_out_are_told(
     assert "is halved" in rows[0]
     assert "25 %" in rows[0]
     assert "50 %" in rows[1]
-    text = page.locator("#cause").inner_text()
+    text = page.locator("#cause").inner_text() + page.locator(".why").inner_text()
     assert "The nearest ones" in text
     assert "Ruled out: another order of the gates." in text
     assert "The first step that is off: 3." in text
     assert "a wrong forget bias cannot show on one step" in text
-    probes = page.locator("#probes tbody tr").all_inner_texts()
+    probes = page.locator(".why details tbody tr").all_inner_texts()
     assert "step 2 is changed" in probes[0]
     assert "differs" in probes[0]
     assert "it looks ahead" in probes[0]

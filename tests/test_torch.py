@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from parity.network import Bidirectional, Dense, Dropout, Embedding, Layer, Mask
 from parity.recurrent import DIRECTIONS, Array, Direction, RecurrentSpec, Weights, pack, unpack
 from parity.reference import Mask
 from parity.result import LayerRun, Result, State
+from tests.combinations import covering
 from tests.whole_checks import assert_whole
 
 BATCH, TIME, FEATURES, UNITS, PROJECTED = 4, 7, 3, 5, 2
@@ -499,9 +501,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("mask", ["none", "right, unsorted", "middle"])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("cell", "shape", "mask"), covering(itertools.product(CELLS, SHAPES, ["none", "right, unsorted", "middle"]))
+)
 def test_every_layer_is_built(cell: str, shape: str, mask: str, random: np.random.Generator) -> None:
     kind, options = CELLS[cell]
     network = bare(recurrent(random, kind, **{**options, **SHAPES[shape]}))
@@ -770,13 +772,18 @@ def difference(mine: Any, theirs: Any) -> float:
     return float(np.abs(np.asarray(mine) - np.asarray(theirs)).max())
 
 
-@pytest.mark.parametrize("mask", ["none", "right, one empty", "left", "middle"])
-@pytest.mark.parametrize("go_backwards", [False, True])
-@pytest.mark.parametrize("zero_output", [False, True])
-@pytest.mark.parametrize(("kind", "options"), [("lstm", {}), ("gru", {}), ("gru", {"reset_after": False}), ("rnn", {})])
+PADDED = ["none", "right, one empty", "left", "middle"]
+
+
+@pytest.mark.parametrize(
+    ("form", "zero_output", "go_backwards", "mask"),
+    covering(itertools.product(["lstm", "gru", "gru before", "rnn"], [False, True], [False, True], PADDED), 3),
+)
 def test_masks_as_keras_has_them(
-    kind: Kind, options: dict[str, Any], zero_output: bool, go_backwards: bool, mask: str, random: np.random.Generator
+    form: str, zero_output: bool, go_backwards: bool, mask: str, random: np.random.Generator
 ) -> None:
+    kind: Any = form.split(maxsplit=1)[0]
+    options = {"reset_after": False} if "before" in form else {}
     layer, own_weights, cell = keras_layer(
         kind,
         random,
@@ -807,9 +814,7 @@ def test_masks_as_keras_has_them(
         assert difference(mine[0], theirs) < 2e-6
 
 
-@pytest.mark.parametrize("mask", ["none", "right, one empty", "left", "middle"])
-@pytest.mark.parametrize("sequences", [False, True])
-@pytest.mark.parametrize("mode", MERGE_MODES)
+@pytest.mark.parametrize(("mode", "sequences", "mask"), covering(itertools.product(MERGE_MODES, [False, True], PADDED)))
 def test_merge_modes_as_keras_has_them(mode: Any, sequences: bool, mask: str, random: np.random.Generator) -> None:
     """Once of like directions, a `RecurrentLayer`, and once of unlike ones, a `Bidirectional`, where Keras can merge them."""
     import keras

@@ -19,7 +19,9 @@ import typer
 from numpy.typing import NDArray
 
 import parity
+from parity import replicas
 from parity.cell import plain_cell
+from parity.floor import measure
 from parity.functions import Function
 from parity.judge import REFERENCE, Judgement, Row, Rule, judge
 from parity.layouts import GATES
@@ -383,6 +385,92 @@ def test_a_nan_or_a_shape_of_its_own_disagrees(random: np.random.Generator) -> N
         "disagree",
         f"shape ({BATCH}, 8, 1, {UNITS + 1}) against ({BATCH}, 8, 1, {UNITS})",
     )
+
+
+# ---- large runs: cut into slices of the batch and windows of time
+
+
+def cut_small(patch: pytest.MonkeyPatch, network: Network, samples: int, steps: int, groups: int) -> None:
+    """As if so many samples and steps of this network were a large run."""
+    step_bytes = 8 * groups * sum(layer.output_size * len(layer.spec.states) for layer in network.recurrent)
+    patch.setattr(replicas, "_SLICE_BYTES", step_bytes * samples * steps)
+    patch.setattr(replicas, "_WINDOW_BYTES", step_bytes * samples * steps)
+    patch.setattr(replicas, "_ROWS", groups * samples)
+
+
+LARGE: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "lstm": ("LSTM", {}, False),
+    "a stack under a mask": ("GRU", {"num_layers": 2}, True),
+    "two directions": ("RNN", {"bidirectional": True}, False),
+}
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_a_run_in_parts_is_the_run_as_a_whole(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, options, masked = LARGE[case]
+    torch.manual_seed(3)
+    network = parity.read(getattr(torch.nn, name)(FEATURES, UNITS, batch_first=True, **options))
+    batch, time, groups = 5, 41, 17
+    inputs = normal(np.random.default_rng(4), time, batch=batch)
+    states = {
+        layer: State(*(np.random.default_rng(5).uniform(-1, 1, a.shape).astype(np.float32) for a in state.arrays()))
+        for layer, state in check_states(network.specs, None, batch).items()
+    }
+    mask = np.arange(time) < np.array([41, 7, 30, 1, 20])[:, None] if masked else None
+    whole = measure(network, inputs, states, groups - 1, mask=mask)
+    cut_small(monkeypatch, network, samples=2, steps=time if "directions" in case else 6, groups=groups)
+    assert replicas._cut(network, batch, time, groups, masked) == (2, time if "directions" in case else 6)
+    parts = measure(network, inputs, states, groups - 1, mask=mask)
+    assert parts.bands.keys() == whole.bands.keys()
+    for key, band in whole.bands.items():
+        part = parts.bands[key]
+        np.testing.assert_allclose(part.reference, band.reference, rtol=0, atol=1e-14)
+        np.testing.assert_array_equal(part.comparable, band.comparable)
+        np.testing.assert_array_equal(part.padded, band.padded)
+        valid = ... if band.padded is None else ~band.padded
+        # Other signs are drawn, so the noise is another of the same size.
+        ratio = part.floor[valid] / band.floor[valid]
+        assert 0.8 < np.median(ratio) < 1.25
+        assert ratio.min() > 0.25
+        assert ratio.max() < 4
+    for layer, path in whole.trajectories.items():
+        for ours, theirs in zip(parts.trajectories[layer].before().arrays(), path.before().arrays(), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14)
+
+
+def test_replicas_that_keep_their_signs_keep_them_in_every_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell that sums up for 200 steps: signs that stay add up to more than signs drawn anew, by the root of their number."""
+    spec = RecurrentSpec("lstm", FEATURES, UNITS)
+    shapes = {name: spec.shape(name) for name in ("kernel", "recurrent", "bias_input")}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    arrays["bias_input"][list(GATES["lstm"]).index("f")] = 20.0
+    arrays["kernel"][list(GATES["lstm"]).index("g")] = 0.01
+    network = Network("sum", (Recurrent("sum", spec, (Weights(**arrays),)),))
+    inputs = np.ones((1, 200, FEATURES), np.float32)
+    states = check_states(network.specs, None, 1)
+    whole = measure(network, inputs, states, 16).bands["c_n"].floor
+    cut_small(monkeypatch, network, samples=1, steps=4, groups=17)
+    np.testing.assert_allclose(measure(network, inputs, states, 16).bands["c_n"].floor, whole, rtol=0.25)
+
+
+def test_a_large_run_is_judged_as_any(monkeypatch: pytest.MonkeyPatch, random: np.random.Generator) -> None:
+    network = parity.read(torch_layer("lstm", random))
+    inputs = normal(random, 60)
+    cut_small(monkeypatch, network, samples=1, steps=7, groups=17)
+    assert judged(Suspect(network), network, inputs).verdict == "agree"
+    row = next(row for row in judged(Suspect(network, tanh=late()), network, inputs).rows if row.rule == "run")
+    assert (row.verdict, row.first_step) == ("disagree", 33)
+
+
+def late() -> Elementwise:
+    """A tanh that is wrong from the 34th step on: it is called twice in every step."""
+    calls = iter(range(10**6))
+
+    def tanh(x: Float32) -> Float32:
+        right: Float32 = np.tanh(x).astype(np.float32)
+        return right + np.float32(1e-4) if next(calls) >= 2 * 33 else right
+
+    return tanh
 
 
 # ---- scripts/calibrate.py, which keeps the limit honest

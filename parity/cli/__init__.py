@@ -6,6 +6,7 @@ Exit codes: 0 agree or done, 1 disagree, 2 bad input, unsupported or missing fra
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,8 +54,12 @@ def _options(
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Errors meant for users go to standard error, without a traceback."""
+def _told(arguments: Sequence[str]) -> Iterator[None]:
+    """Errors meant for users go to standard error, without a traceback; in GitHub Actions to the page of the run, too.
+
+    Args:
+        arguments: of the command.
+    """
     try:
         yield
     except ParityError as error:
@@ -62,7 +67,7 @@ def _told() -> Iterator[None]:
         if "GITHUB_ACTIONS" in os.environ:
             from parity import github, terminal
 
-            for line in github.refusal_in_actions(str(error)):
+            for line in github.refusal_in_actions(error.problems, shlex.join(["parity", *arguments])):
                 terminal.say(line)
         raise SystemExit(BAD_INPUT) from None
 
@@ -74,8 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(
                 errors="backslashreplace"
             )  # a name from a file may hold what a terminal has no character for
-    with _told():
-        app(args=None if arguments is None else list(arguments), prog_name="parity")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    with _told(given):
+        app(args=given, prog_name="parity")
 
 
 __all__ = ["app", "main"]

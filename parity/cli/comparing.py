@@ -16,9 +16,11 @@ from parity.cli.options import (
     READING,
     RUNNING,
     WRITING,
+    Baseline,
     Config,
     Custom,
     Device,
+    FailOnWorse,
     InputFile,
     Lengths,
     Overwrite,
@@ -31,9 +33,11 @@ from parity.cli.options import (
     number,
     run_custom,
 )
-from parity.errors import ParityError
+from parity.cli.refusing import refusals_written
+from parity.errors import REFUSED, ParityError
 
 if TYPE_CHECKING:
+    from parity.baseline import Since
     from parity.comparison import Comparison
     from parity.report import Record
 
@@ -74,35 +78,65 @@ def compare(
     layers: Annotated[
         bool, flag("--layers", "Judge every layer of a whole model, even where its outputs agree.", JUDGING)
     ] = False,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json",
-            help="An earlier record: say what changed since, as after an upgrade of a framework.",
-            rich_help_panel=JUDGING,
-        ),
-    ] = None,
+    baseline: Baseline = None,
+    fail_on_worse: FailOnWorse = False,
     report: Annotated[Path | None, file_to_write(".html", "The report, a page to open.")] = None,
     json: Annotated[Path | None, file_to_write(".json", "The record: every number, by a published schema.")] = None,
     junit: Annotated[Path | None, file_to_write(".xml", "JUnit XML for a CI server.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Run models in every engine on the same inputs and judge whether they compute the same."""
-    from parity.baseline import read_baseline
-
-    check_drawn(context, inputs)
     targets = {"report": report, "record": json, "tests": junit}
     _check_targets(targets, overwrite)
-    earlier = None if baseline is None else read_baseline(baseline)
-    run_custom(context, custom)
-    options = {"inputs": inputs, "batch": batch, "time": time, "seed": seed, "tf32": tf32, "device": device.value}
-    asked = {"engines": _names(engines), "lengths": integers(lengths), "layers": layers or None}
-    compared, record = _compared(sources, layer or [], config, {**options, **asked})
-    if earlier is not None:
-        record["baseline"] = compared.against(earlier, record).as_json()
+    with refusals_written(context, sources, targets):
+        check_drawn(context, inputs)
+        earlier = _earlier(baseline, fail_on_worse)
+        run_custom(context, custom)
+        options = {"inputs": inputs, "batch": batch, "time": time, "seed": seed, "tf32": tf32, "device": device.value}
+        asked = {"engines": _names(engines), "lengths": integers(lengths), "layers": layers or None}
+        compared, record = _compared(sources, layer or [], config, {**options, **asked})
+    since = None if earlier is None else compared.against(earlier, record)
+    if since is not None:
+        record["baseline"] = since.as_json(fail_on_worse)
     _show(compared, record)
     _write(record, targets, overwrite)
-    raise typer.Exit(EXIT_CODES[compared.verdict])
+    raise typer.Exit(_exit_code(compared.verdict, since if fail_on_worse else None, baseline))
+
+
+def _earlier(baseline: Path | None, fail_on_worse: bool) -> Record | None:
+    """The record of --baseline; None without the option.
+
+    Raises:
+        ParityError: it is none, or there is nothing that could be worse than it.
+    """
+    from parity.baseline import read_baseline
+
+    if baseline is not None:
+        return read_baseline(baseline)
+    if fail_on_worse:
+        remedy = "add --baseline earlier.json, a record that --json wrote"
+        raise ParityError("nothing to be worse than", "--fail-on-worse", "--baseline beside it", "no baseline", remedy)
+    return None
+
+
+def _exit_code(verdict: str, since: Since | None, baseline: Path | None) -> int:
+    """Of the verdict; 1 where anything got worse since a baseline that is to be held.
+
+    Raises:
+        ParityError: the verdict is no reason to fail, and the baseline cannot tell whether anything got worse.
+    """
+    code = EXIT_CODES[verdict]
+    if since is not None and since.worse:
+        return EXIT_CODES["disagree"]
+    if since is not None and since.open and not code:
+        raise ParityError(
+            "the baseline cannot tell whether anything got worse",
+            str(baseline),
+            "a record of the same models, inputs and engines",
+            "; ".join(since.open),
+            "compare the same again, or make a new baseline with --json",
+        )
+    return code
 
 
 def _compared(
@@ -118,7 +152,6 @@ def _compared(
     """
     from parity import comparison, terminal
     from parity.ports import check_connected, check_no_recording
-    from parity.report import make_record
 
     for source in sources:
         check_no_recording(source, f"parity diagnose MODEL {shlex.quote(str(source))}")
@@ -128,7 +161,7 @@ def _compared(
         compared = comparison.compare(*opened, **options, progress=progress)
         if progress is not None and not compared.ok:
             progress("the likely cause")
-        return compared, make_record(compared)
+        return compared, compared.record
 
 
 def _show(compared: Comparison, record: Record) -> None:
@@ -193,6 +226,9 @@ def report(
     """Draw the page of a comparison that was saved as JSON."""
     from parity import terminal
     from parity.report import render_record, write_text
-    from parity.report.record import read_record
+    from parity.report.reading import read_any
+    from parity.report.refusal import render_refusal
 
-    terminal.say(f"report: {write_text(output, render_record(read_record(record)), overwrite)}")
+    found = read_any(record)
+    render = render_refusal if found["verdict"] == REFUSED else render_record
+    terminal.say(f"report: {write_text(output, render(found), overwrite)}")

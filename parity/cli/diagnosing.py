@@ -27,6 +27,7 @@ from parity.cli.options import (
     number,
     run_custom,
 )
+from parity.cli.refusing import refusals_written
 from parity.errors import ParityError
 
 if TYPE_CHECKING:
@@ -117,29 +118,42 @@ def diagnose(
     overwrite: Overwrite = False,
 ) -> None:
     """Say why a suspect differs from a reference: the likely cause, where, the evidence, and the lines that repair it."""
-    from parity.diagnosis import showing, written
+    from parity.diagnosis import written
     from parity.diagnosis.recording import is_recording
     from parity.files.target import check_target
 
-    check_drawn(context, inputs)
     if json is not None:
         check_target(json, overwrite)
-    run_custom(context, custom)
-    _check_reference(reference)
-    of_recording = is_recording(suspect)
-    if of_recording:
-        names = ("batch", "time", "seed", "device", "tf32")
-        _check_recorded([f"--{name}" for name in names if given_on_the_line(context, name)])
-    sides = _sides(reference, suspect, layer or [], of_recording)
-    sizes = {"batch": batch, "time": time, "seed": seed, "lengths": integers(lengths)}
-    found = _diagnosed(sides, inputs, {**sizes, "device": device.value, "tf32": tf32, "pairs": pairs})
-    showing.show(found, _ran(sides[0], suspect if of_recording else inputs, (batch, time, seed), lengths))
+    with refusals_written(context, [reference, suspect], {"record": json}):
+        check_drawn(context, inputs)
+        run_custom(context, custom)
+        _check_reference(reference)
+        of_recording = is_recording(suspect)
+        if of_recording:
+            names = ("batch", "time", "seed", "device", "tf32")
+            _check_recorded([f"--{name}" for name in names if given_on_the_line(context, name)])
+        sides = _sides(reference, suspect, layer or [], of_recording)
+        sizes = {"batch": batch, "time": time, "seed": seed, "lengths": integers(lengths)}
+        found = _diagnosed(sides, inputs, {**sizes, "device": device.value, "tf32": tf32, "pairs": pairs})
+    ran = _ran(sides[0], suspect if of_recording else inputs, (batch, time, seed), lengths)
+    _show(found, ran)
     if json is not None:
         written.save_json(found, json, overwrite)
     raise typer.Exit(_UNDECIDED if found.agrees and found.left_out else 0 if found.agrees else 1)
 
 
 _UNDECIDED = 3
+
+
+def _show(found: Diagnosis, ran: str) -> None:
+    """The cause, the evidence and the repair; in GitHub Actions an annotation and the summary, too."""
+    from parity import github, terminal
+    from parity.diagnosis import showing
+
+    with github.commands_stopped(terminal.say):
+        showing.show(found, ran)
+    for line in github.diagnosis_in_actions(found):
+        terminal.say(line)
 
 
 def _diagnosed(sides: tuple[Opened, Any], inputs: Path | None, options: Mapping[str, Any]) -> Diagnosis:

@@ -91,6 +91,26 @@ Tf32 = Annotated[
 ]
 
 
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.json",
+        help="An earlier record: say what is other than it was, and what got better or worse, as after an upgrade.",
+        rich_help_panel=JUDGING,
+    ),
+]
+
+FailOnWorse = Annotated[
+    bool,
+    typer.Option(
+        "--fail-on-worse",
+        help="With --baseline: exit with 1 where anything got worse, and with 2 where the baseline cannot tell.",
+        rich_help_panel=JUDGING,
+        show_default=False,
+    ),
+]
+
+
 def flag(name: str, words: str, group: str) -> Any:
     """An option that is there or not."""
     return typer.Option(name, help=words, rich_help_panel=group, show_default=False)

@@ -85,7 +85,7 @@ Run models in every engine on the same inputs, and judge whether they compute th
 Use it after a conversion, on a port that was written by hand, and in CI. One file is compared with its own conversions, several with
 each other. The judge is a float64 reference with the float32 noise that was measured for this very model, and not a tolerance. Of
 whole models that disagree the first layer that differs is named. In GitHub Actions the verdict becomes an annotation, too, and stands
-in the summary of the job.
+in the summary of the job. The files that were asked for are written where it is refused, too: they say why.
 
 Examples:
   # a model in every installed framework, with a page to open
@@ -97,14 +97,15 @@ Examples:
   # three padded sequences of 7, 3 and 5 steps
   parity compare model.keras model.onnx --lengths 7,3,5
 
-  # in CI: keep the numbers, and later say what changed since
+  # in CI: keep the numbers, and later say what changed since, failing if worse
   parity compare model.keras model.onnx --json earlier.json
-  parity compare model.keras model.onnx --baseline earlier.json
+  parity compare model.keras model.onnx --baseline earlier.json --fail-on-worse
 
 Exit codes:
   0  they agree
-  1  they disagree
-  2  bad input, unsupported, or a framework that is not installed
+  1  they disagree; with --fail-on-worse, also if anything got worse
+  2  bad input, unsupported, or a framework that is not installed;
+     with --fail-on-worse, also if the baseline cannot tell
   3  undecided: the reference itself is chaotic from some step on
 """
 
@@ -153,7 +154,7 @@ Exit codes:
 """
 
 REPORT = """\
-Draw the page of a comparison that was saved as JSON.
+Draw the page of a comparison that was saved as JSON, or of one that was refused.
 
 Use it where the numbers were made elsewhere, as in CI, or with a newer parity: records of older versions are read.
 

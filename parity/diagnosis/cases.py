@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from parity.deferred import Array
 from parity.diagnosis.case import Case, chain_case, with_sequence
 from parity.diagnosis.time_first import notes_of_axes
 from parity.errors import ParityError, Problem, ShapeError
@@ -19,10 +18,10 @@ from parity.graph.chains import graph_of_chain
 from parity.graph.inputs import check_graph_inputs, masked_inputs, random_graph_inputs
 from parity.graph.lengths import lengths_for
 from parity.graph.matching import weighted_nodes
-from parity.network import Embedding, Masking, Network, Recurrent
+from parity.network import Network, Recurrent
 from parity.recurrent import RecurrentSpec
 from parity.result import Inputs, State, check_states
-from parity.running import check_inputs, check_mask, random_inputs
+from parity.running import check_inputs, check_mask, mask_values, random_inputs
 from parity.sources import Opened, layer_named
 
 BATCH, TIME = 4, 17
@@ -211,22 +210,16 @@ def asked_cases(
             yield Case(graph_of_chain(other), made)
         return
     network = first.network.whole()
-    x = _random(network, batch, time, seed or 0) if given is None else check_inputs(network, given)
+    x = (
+        random_inputs(network, batch, time, seed or 0, mask_values(network))
+        if given is None
+        else check_inputs(network, given)
+    )
     states = _states(network, initial_state, len(x), seed)
     valid = check_mask(lengths, mask, x.shape[0], x.shape[1])
     yield chain_case(network, x, states, valid)
     if network.bare and (other := _in_other_form(with_sequence(network))) is not None:
         yield chain_case(other, x, states, valid, sequence=False)
-
-
-def _random(network: Network, batch: int, time: int, seed: int) -> Array:
-    """Random inputs of a chain of layers; where it makes a mask of them, some samples have steps that it leaves out."""
-    first = network.layers[0]
-    if isinstance(first, Embedding) and first.mask_zero:
-        graph = graph_of_chain(network)
-        made = random_graph_inputs(graph, lengths_for(graph, batch, (time,)), seed, padded_at_end=True)
-        return made[graph.inputs[0].name]
-    return random_inputs(network, batch, time, seed, [first.mask_value] if isinstance(first, Masking) else ())
 
 
 def gives_last_step(source: Opened) -> bool:

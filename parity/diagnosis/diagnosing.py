@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
-from parity.diagnosis.agreeing import ASKED
+from parity.diagnosis.agreeing import ASKED, laid_beside
 from parity.diagnosis.beside import tensors_beside
 from parity.diagnosis.case import Case
 from parity.diagnosis.cases import (
@@ -29,8 +29,8 @@ from parity.diagnosis.mending import framework_of, mending
 from parity.diagnosis.probes import notes_of_mode
 from parity.diagnosis.recording import interpretations, is_recording, recorded, with_what_repairs
 from parity.diagnosis.replay import confirmed, stage_of
-from parity.diagnosis.suspects import ChainSuspect, GraphSuspect, RecordedSuspect, Suspect
-from parity.errors import ParityError, ShapeError
+from parity.diagnosis.suspects import RecordedSuspect, Suspect
+from parity.errors import ParityError
 from parity.frameworks import Settings
 from parity.ports import layers_of_weights, open_port
 from parity.result import Inputs
@@ -184,12 +184,7 @@ def _of_port(
     """The diagnosis of a suspect that can be run."""
     sides = of_one_form(first, other)
     chains = is_chain(*sides)
-    cases = asked_cases(sides[0], *asked, chains)
-    observer: Suspect
-    if chains:
-        observer, case = ChainSuspect(sides[1], sides[0].network, settings), next(cases)
-    else:
-        observer, case = _taking(GraphSuspect(sides[1], settings), cases)
+    observer, case = laid_beside(*sides, asked, settings)
     found = investigate(first.label, observer, [*shorter(case), case], pairs, progress)
     notes = [*found.notes, *observer.notes, *notes_of_form((first, other), sides)]
     if chains and sides[0].network.bare and asked.initial_state is None and found.first_step is not None:
@@ -199,23 +194,6 @@ def _of_port(
     if found.agrees and asked.inputs is None and not chains:
         notes += padding_elsewhere(observer, with_other_padding(case, asked.sizes[2] or 0))
     return with_repair(replace(found, notes=tuple(notes)), *sides, asked.given)
-
-
-def _taking(suspect: GraphSuspect, cases: Iterator[Case]) -> tuple[GraphSuspect, Case]:
-    """A suspect, and the form of the right model whose outputs are its own.
-
-    Raises:
-        ShapeError: its outputs are none of the right model's in any form.
-    """
-    refused: list[ShapeError] = []
-    for case in cases:
-        try:
-            suspect.lay_on(case)
-        except ShapeError as error:
-            refused.append(error)
-        else:
-            return suspect, case
-    raise refused[0]
 
 
 def diagnosed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from parity.diagnosis.replay import Hypothesis
 from parity.errors import ParityError
 from parity.judge import LIMIT
 from parity.shown import html_of
+from parity.spelling import spell_ascii
 
 if TYPE_CHECKING:
     from parity.diagnosis.mending import Mending
@@ -221,17 +223,32 @@ def _evidence(diagnosis: Diagnosis) -> list[str]:
     if not diagnosis.found:
         head = "Equally good:" if diagnosis.faults else "The nearest ones:"
         return [head, *(f"  {row_in_words(row)}" for row in rows[:_SHOWN])]
+    return cause_in_words(rows, spell_ascii)
+
+
+def cause_in_words(rows: Sequence[Evidence], spelled: Callable[[float, int], str]) -> list[str]:
+    """How much nearer a cause that was found brings the reference, and how far the next best explanation is: a sentence each.
+
+    Args:
+        rows: the hypotheses, the cause first.
+        spelled: writes a number with so many significant digits.
+
+    Example:
+        >>> cause_in_words([Evidence("has its biases doubled", "layer 'lstm'", 0.5, 1e-7, 0.25, True)], spell_ascii)[1]
+        'No other mistake that was tried brings it nearer.'
+    """
     best, others = rows[0], [row for row in rows[1:] if not row.fits]
+    before, after = spelled(best.before, 3), spelled(best.after, 3)
     if best.floors > LIMIT:
-        return [f"The largest difference is {best.before:.3g}; beside a run with such rounding it is {best.after:.3g}."]
+        return [f"The largest difference is {before}; beside a run with such rounding it is {after}."]
     lines = [
-        f"With this mistake made in the reference the largest difference falls from {best.before:.3g} to {best.after:.3g}, "
-        f"{best.floors:.2g} times the float32 floor, where 2 is allowed."
+        f"With this mistake made in the reference the largest difference falls from {before} to {after}, "
+        f"{spelled(best.floors, 2)} times the float32 floor, where {spelled(LIMIT, 3)} is allowed."
     ]
     if others and best.after > 0:
-        apart = others[0].after / best.after
+        apart = spelled(others[0].after / best.after, 1)
         next_best = f"it {others[0].hypothesis} ({others[0].place})"
-        lines.append(f"The next best explanation is {apart:.1g} times further away: {next_best}.")
+        lines.append(f"The next best explanation is {apart} times further away: {next_best}.")
     if not rows[1:]:
         lines.append("No other mistake that was tried brings it nearer.")
     return lines
@@ -248,9 +265,10 @@ def row_in_words(row: Evidence) -> str:
 
     Example:
         >>> row_in_words(Evidence("has its biases doubled", "layer 'lstm'", 0.5, 0.25, 4e5, False))
-        "0.25 left of 0.5 (4e+05 floors): it has its biases doubled (layer 'lstm')"
+        "0.25 left of 0.5 (4e5 floors): it has its biases doubled (layer 'lstm')"
     """
-    return f"{row.after:.3g} left of {row.before:.3g} ({row.floors:.2g} floors): it {row.hypothesis} ({row.place})"
+    after, before, floors = spell_ascii(row.after), spell_ascii(row.before), spell_ascii(row.floors, 2)
+    return f"{after} left of {before} ({floors} floors): it {row.hypothesis} ({row.place})"
 
 
-__all__ = ["Diagnosis", "Evidence", "evidence_of", "probes_in_words", "row_in_words", "said"]
+__all__ = ["Diagnosis", "Evidence", "cause_in_words", "evidence_of", "probes_in_words", "row_in_words", "said"]

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from parity.diagnosis.diagnosis import Diagnosis, Evidence, probes_in_words
 from parity.diagnosis.investigating import Progress as Say
 from parity.judge import LIMIT
+from parity.spelling import spell_ascii
 from parity.terminal import console, plain
 
 _HARDLY = 0.5
@@ -72,7 +73,8 @@ def telling_rows(rows: Sequence[Evidence]) -> list[Evidence]:
 
 def _row(row: Evidence, diagnosis: Diagnosis, width: int) -> list[str]:
     """The numbers of a hypothesis and what it is: in a line, or where a terminal is narrow broken into several."""
-    numbers = f"{row.before:.2g} -> {row.after:.2g} ({row.floors:.2g} floors)"
+    before, after, floors = (spell_ascii(value, 2) for value in (row.before, row.after, row.floors))
+    numbers = f"{before} -> {after} ({floors} floors)"
     of_the_cause = row.fits and diagnosis.found
     where = f" ({row.place})" if row.place else ""
     words = "the cause above" if of_the_cause else f"it {row.hypothesis}{where}"

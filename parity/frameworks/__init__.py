@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
 
-from parity.errors import EngineError, MissingFrameworkError, ParityError
+from parity.errors import EngineError, MissingFrameworkError, ParityError, to_install
 from parity.recurrent import Array
 from parity.result import Result, State
 
@@ -142,7 +142,7 @@ def framework(engine: str) -> ModuleType:
             where=f"import {error.name}",
             expected=error.name,
             got=f"no module named '{error.name}'",
-            remedy=f"pip install 'keras-torch-parity[{_EXTRAS[engine]}]', or -e '.[{_EXTRAS[engine]}]' in a checkout",
+            remedy=to_install(_EXTRAS[engine]),
         ) from error
     if engine in KERAS_BACKENDS and (backend := own_backend()) != KERAS_BACKENDS[engine]:
         remedy = "run it in a process of its own: parity.run and parity.compare do, parity.worker.Worker does"

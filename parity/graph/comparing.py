@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from parity.errors import MissingFrameworkError, ShapeError, UnsupportedError
+from parity.errors import MissingFrameworkError, ShapeError, UnsupportedError, to_install
 from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
 from parity.frameworks import ENGINES, Settings
@@ -88,8 +88,7 @@ def compare_graphs(
         participants[label] = (source, engine)
         runners[label] = made if graph is first else _Renamed(made, first, graph)
     if not runners:
-        remedy = "pip install 'keras-torch-parity[all]'"
-        raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy=remedy)
+        raise MissingFrameworkError("no engine to compare with", got="; ".join(notes), remedy=to_install("all"))
     say("reference and floor")
     judgement = judge_graph(first, runners, given, seed, say, bool(layers))
     if layers is None and judgement.rows_verdict == "disagree":

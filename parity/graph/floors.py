@@ -11,6 +11,7 @@ from parity.floor import LOST, UNIT, Band, Float32Rounding, Floor, Quantity, fil
 from parity.graph.graph import Graph, GraphInput, Node, Wire
 from parity.graph.lengths import Axis, axes_of
 from parity.graph.noise import Float32Noise
+from parity.graph.steps import steps_of
 from parity.network import Dense, Dropout, Embedding, Masking, Recurrent
 from parity.recurrent import Array
 from parity.reference import Float64
@@ -27,16 +28,24 @@ _DENORMAL = 4 * float(np.finfo(np.float32).tiny)
 """Numbers below the smallest normal one are zero in kernels that flush them."""
 
 
-def axis_names(axes: Sequence[Axis]) -> tuple[str, ...]:
+def axis_names(axes: Sequence[Axis], time: int | None = None) -> tuple[str, ...]:
     """Names for the axes of a value: the words of its lengths, "unit" for the last one, "axis 1", ... for any other.
+
+    Args:
+        axes: lengths, or words.
+        time: the axis of steps, where it is known; see `parity.graph.steps`. Else the one whose word says so.
 
     Example:
         >>> axis_names(("batch", "~time/2", 4, 64)), axis_names(("batch", "time")), axis_names(("batch", "?", 8))
         (('batch', 'time', 'axis 2', 'unit'), ('batch', 'time'), ('batch', 'axis 1', 'unit'))
+        >>> axis_names(("batch", "width/2", 64), time=1)
+        ('batch', 'time', 'unit')
     """
-    names = []
+    names: list[str] = []
     for axis, length in enumerate(axes):
-        word = next((word for word in ("batch", "time") if isinstance(length, str) and word in length), None)
+        words = ("batch", "time") if time is None else ("batch",)
+        word = next((word for word in words if isinstance(length, str) and word in length), None)
+        word = "time" if axis == time else word
         usual = "unit" if axis == len(axes) - 1 else f"axis {axis}"
         names.append(word if word is not None and word not in names else usual)
     return tuple(names)
@@ -50,6 +59,7 @@ def measure(
     seed: int = 0,
     axes: Mapping[Wire, tuple[int | str, ...]] | None = None,
     together: bool = False,
+    steps: Mapping[Wire, int] | None = None,
 ) -> Floor:
     """Run the reference and its replicas.
 
@@ -62,11 +72,13 @@ def measure(
         axes: the lengths of the values in words, where the graph itself does not say them.
         together: whether the replicas run as one batch, several times faster: for graphs whose every value has the batch first and whose
             operations keep samples apart; see `keeps_samples_apart`.
+        steps: the axis of time of the values, where the graph itself does not tell them.
 
     Returns:
         The reference and the floor of each value. Where the floor has grown to the size of the signal, a value is not comparable.
     """
     axes = axes_of(graph) if axes is None else axes
+    steps = steps_of(graph, axes) if steps is None else steps
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         runs = _together(graph, inputs, replicas, seed) if together else _one_by_one(graph, inputs, replicas, seed)
         exact = next(runs)
@@ -75,9 +87,9 @@ def measure(
             for name, wire in wanted.items():
                 off = _apart(found[wire], exact[wire])
                 spreads[name] = np.maximum(spreads[name], off.max(axis=-1, keepdims=True) if off.ndim else off)
+    names = {name: axis_names(axes.get(wire, exact[wire].shape), steps.get(wire)) for name, wire in wanted.items()}
     bands = {
-        name: _band(Quantity(name, axis_names(axes.get(wire, exact[wire].shape))), exact[wire], spreads[name], replicas)
-        for name, wire in wanted.items()
+        name: _band(Quantity(name, names[name]), exact[wire], spreads[name], replicas) for name, wire in wanted.items()
     }
     outputs = {name: exact[wire] for name, wire in graph.outputs.items()}
     settings = {"numpy": np.__version__, "dtype": "float64", "device": "cpu"}

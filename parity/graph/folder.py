@@ -159,11 +159,14 @@ def _check_agreement(compared: Findings, folder: Path, label: str) -> None:
     failures = compared.judgement.failures
     *others, own = compared.participants
     failed = own in failures and not any(other in failures for other in others)
-    if compared.verdict == "disagree" or failed:
+    # Code keeps what its source leaves at padded steps, too, though no verdict counts it.
+    padding = [text for text in compared.padding if text.startswith(f"{own} and ")]
+    if compared.verdict == "disagree" or failed or padding:
         own = f"look at what parity.register says of {', '.join(CUSTOM)}; if it is right," if CUSTOM else "please"
         remedy = f"nothing was kept; {own} report this with the source file"
         what = "what was written does not compute the same"
-        raise ParityError(what, str(folder), f"the function of {label}", compared.sentence, remedy)
+        got = compared.sentence if compared.verdict == "disagree" or failed else padding[0]
+        raise ParityError(what, str(folder), f"the function of {label}", got, remedy)
 
 
 def _runnable(opened: Opened) -> tuple[Opened, tuple[str, ...]]:

@@ -149,7 +149,7 @@ def random_graph_inputs(
             array = random.standard_normal(shape).astype(np.float32)
         if one.name in values and len(shape) > 1:
             if padded_at_end and array.dtype.kind in "if":
-                _pad(array, values[one.name], one.below or _USUAL_VOCABULARY, random)
+                pad_at_end(array, values[one.name], one.below or _USUAL_VOCABULARY, random)
             else:
                 _leave_out(array, values[one.name])
         found[one.name] = array
@@ -183,8 +183,21 @@ def _leave_out(array: Array, value: float) -> None:
         array[sample, holes[(sample - 1) % len(holes)]] = value
 
 
-def _pad(array: Array, value: float, below: int, random: np.random.Generator) -> None:
-    """Every sample but the first ends in steps with the value that marks them; it stands nowhere else."""
+def pad_at_end(array: Array, value: float, below: int, random: np.random.Generator) -> None:
+    """Every sample but the first ends in steps with the value that marks them; it stands nowhere else.
+
+    Args:
+        array: (batch, time, ...), changed in place.
+        value: what marks a step.
+        below: for integers: they must be below this.
+        random: draws the lengths, all different where there are so many, none of them zero.
+
+    Example:
+        >>> tokens = np.array([[1, 0, 2], [2, 2, 1], [1, 1, 1]])
+        >>> pad_at_end(tokens, 0, 3, np.random.default_rng(0))
+        >>> (tokens == 0).sum(axis=1).tolist()
+        [0, 1, 2]
+    """
     batch, time = array.shape[:2]
     if array.dtype.kind == "i":
         marked = array == value
@@ -279,4 +292,4 @@ def _input(graph: Graph, wire: Wire) -> GraphInput:
     return next(one for one in graph.inputs if one.name == wire.node)
 
 
-__all__ = ["check_graph_inputs", "input_of_chain", "masked_inputs", "random_graph_inputs", "step_counts"]
+__all__ = ["check_graph_inputs", "input_of_chain", "masked_inputs", "pad_at_end", "random_graph_inputs", "step_counts"]

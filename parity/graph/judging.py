@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Protocol
@@ -10,11 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from parity.failed import noted
-from parity.floor import Floor
+from parity.floor import Band, Floor
 from parity.graph.floors import GIVEN, REPLICAS, layer_graph, measure
 from parity.graph.graph import Graph, Node, Wire
 from parity.graph.lengths import axes_of
 from parity.graph.operations import Activation, Constant, Softmax, Stub
+from parity.graph.padding import with_padding
+from parity.graph.steps import sequences_of, steps_of
 from parity.judge import REFERENCE, Judgement, Row, row_of
 from parity.recurrent import Array
 from parity.result import Result, Returned
@@ -99,20 +101,21 @@ def judge_graph(
         progress: called with a line for every step of the work.
         layers: whether every layer is judged, too, each on the very inputs that it got, so that a fault does not smear over what follows.
     """
-    floor = measure(graph, inputs, {f"output {name}": wire for name, wire in graph.outputs.items()}, REPLICAS, seed)
+    wires = {f"output {name}": wire for name, wire in graph.outputs.items()}
+    floor = measure(graph, inputs, wires, REPLICAS, seed)
+    floor = replace(floor, bands=with_padding(graph, inputs, wires, floor.bands))
     results: dict[str, Result] = {}
     failures: dict[str, str] = {}
-    layer_rows: list[tuple[int, Row]] = []
+    judged: dict[str, list[Layer]] = {}
     for label, runner in runners.items():
         if progress:
             progress(f"{label}: run")
         with noted(failures, label, runner.engine):
             results[label] = runner(inputs)
             if layers:
-                layer_rows += layer_rows_of(graph, label, runner.seen(inputs), inputs, seed)
-    layer_rows.sort(key=lambda found: found[0])
-    rows = [*_output_rows(graph, floor, results), *(row for _, row in layer_rows)]
-    return Judgement(tuple(rows), floor, None, results, failures=failures)
+                judged[label] = list(layers_of(graph, label, runner.seen(inputs), inputs, seed, not _has_steps(floor)))
+    judgement = Judgement(tuple(_output_rows(graph, floor, results)), floor, None, results, failures=failures)
+    return _with_judged(judgement, judged)
 
 
 def with_layers(
@@ -133,30 +136,76 @@ def with_layers(
         The judgement with more rows; and what went wrong in an engine that ran but does not show its layers, by label.
     """
     wrong = {row.left for row in judgement.rows if row.verdict == "disagree" and row.right == REFERENCE}
-    rows: list[tuple[int, Row]] = []
+    judged: dict[str, list[Layer]] = {}
     failures: dict[str, str] = {}
     for label in (label for label in runners if label in wrong):
         if progress:
             progress(f"{label}: layer by layer")
         with noted(failures, label, runners[label].engine):
-            rows += layer_rows_of(graph, label, runners[label].seen(inputs), inputs, seed)
-    rows.sort(key=lambda found: found[0])
-    return replace(judgement, rows=(*judgement.rows, *(row for _, row in rows))), failures
+            seen, keep = runners[label].seen(inputs), not _has_steps(judgement.floor)
+            judged[label] = list(layers_of(graph, label, seen, inputs, seed, keep))
+    return _with_judged(judgement, judged), failures
+
+
+def _with_judged(judgement: Judgement, judged: Mapping[str, Sequence[Layer]]) -> Judgement:
+    """A judgement with what was found of layers, in their order."""
+    layers = sorted((layer for found in judged.values() for layer in found), key=lambda layer: layer.place)
+    rows = (*judgement.rows, *(layer.row for layer in layers))
+    kept = {label: tuple(layer.values for layer in found if layer.values) for label, found in judged.items()}
+    return replace(judgement, rows=rows, sequences={label: values for label, values in kept.items() if values})
+
+
+def _has_steps(floor: Floor) -> bool:
+    """Whether any output shows steps of time."""
+    return any("time" in band.quantity.axes for band in floor.bands.values())
 
 
 def _output_rows(graph: Graph, floor: Floor, results: Mapping[str, Result]) -> Iterator[Row]:
     for name in graph.outputs:
         band = floor.bands[f"output {name}"]
         shown = {label: result.outputs[name] for label, result in results.items() if name in result.outputs}
+        if band.padded is not None and band.padded.all():
+            continue
         for label, array in shown.items():
             yield row_of("run", band, (label, array), (REFERENCE, band.reference))
         for left, right in combinations(shown.items(), 2):
             yield row_of("run", band, left, right)
 
 
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One value inside a model, judged by itself.
+
+    Args:
+        place: the number of its node.
+        row: the verdict.
+        values: where they are kept: the reference on the inputs that the layer got with its floor, and what the engine gave.
+    """
+
+    place: int
+    row: Row
+    values: tuple[Band, Array] | None
+
+
 def layer_rows_of(
     graph: Graph, label: str, seen: Mapping[Wire, Array], inputs: Mapping[str, Array], seed: int = 0
 ) -> list[tuple[int, Row]]:
+    """The rows of `layers_of`, each with the number of its node.
+
+    Args:
+        graph, label, seen, inputs, seed: as for `layers_of`.
+    """
+    return [(layer.place, layer.row) for layer in layers_of(graph, label, seen, inputs, seed)]
+
+
+def layers_of(
+    graph: Graph,
+    label: str,
+    seen: Mapping[Wire, Array],
+    inputs: Mapping[str, Array],
+    seed: int = 0,
+    sequences: bool = False,
+) -> Iterator[Layer]:
     """Every layer that an engine shows, judged against the reference on the very inputs that the layer got.
 
     Args:
@@ -165,13 +214,14 @@ def layer_rows_of(
         seen: values inside the model, as the engine computed them.
         inputs: of the model.
         seed: of the rounding signs.
+        sequences: whether to keep the values of what recurrent layers give of every step.
 
     Returns:
-        Rows in the order of the layers, each with the number of its node; a layer whose inputs the engine does not show is judged together
-        with those before it.
+        The layers in their order; one whose inputs the engine does not show is judged together with those before it.
     """
     known = {Wire(one.name): np.asarray(inputs[one.name]) for one in graph.inputs} | dict(seen)
-    axes, takers, rows = axes_of(graph), graph.takers(), []
+    axes, takers = axes_of(graph), graph.takers()
+    steps = steps_of(graph, axes)
     for place, node in enumerate(graph.nodes):
         for wire in (wire for wire in seen if wire.node == node.name):
             if isinstance(node.operation, (Stub, Constant)) or (axes and wire not in axes):
@@ -179,9 +229,10 @@ def layer_rows_of(
             part = layer_graph(graph, wire, {key: value for key, value in known.items() if key.node != node.name})
             name = _title(part, node, wire, takers)
             given = {f"{GIVEN}{taken}": value for taken, value in known.items()}
-            band = measure(part, given, {name: wire}, REPLICAS // 2, seed, axes).bands[name]
-            rows.append((place, row_of("layer", band, (label, seen[wire]), (REFERENCE, band.reference))))
-    return rows
+            bands = measure(part, given, {name: wire}, REPLICAS // 2, seed, axes, steps=steps).bands
+            band = with_padding(part, given, {name: wire}, bands)[name]
+            row = row_of("layer", band, (label, seen[wire]), (REFERENCE, band.reference))
+            yield Layer(place, row, (band, seen[wire]) if sequences and wire in sequences_of(node) else None)
 
 
 def _title(part: Graph, node: Node, wire: Wire, takers: Mapping[Wire, list[Node]]) -> str:
@@ -213,10 +264,12 @@ def named(result: Result, names: Mapping[str, str]) -> Result:
 
 __all__ = [
     "GraphRunner",
+    "Layer",
     "ReferenceRunner",
     "Running",
     "judge_graph",
     "layer_rows_of",
+    "layers_of",
     "named",
     "with_layers",
 ]

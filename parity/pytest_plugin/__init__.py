@@ -8,12 +8,14 @@
     pytest --parity-report DIR                                 every comparison as a page and as JSON, and an index
     pytest --parity-require keras,torch,onnxruntime,gpu        refuses to start without them, so that nothing is skipped for want of them
 
-A test's comparisons travel with its report, from process to process, so an index under pytest-xdist is the same. Nothing but pytest is
-imported before a test compares something, asks for an engine, or a report is written.
+A test's comparisons travel with its report, from process to process, so an index under pytest-xdist is the same; what a process that dies
+has compared is found on the disk. In GitHub Actions what does not agree becomes an annotation at its test. Nothing but pytest is imported
+before a test compares something, asks for an engine, or a report is written.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -22,13 +24,16 @@ from typing import Any
 import pytest
 
 from parity.errors import Problem
+from parity.pytest_plugin.annotating import Annotating
+from parity.pytest_plugin.journal import Journal
 from parity.pytest_plugin.recording import Parity, Recorder
 from parity.pytest_plugin.reporting import Reporting
 from parity.pytest_plugin.requirements import GPU, PACKAGES, missing, unknown
-from parity.pytest_plugin.session import Session
-from parity.testing import watcher
+from parity.pytest_plugin.session import Comparisons, Session
+from parity.testing import watched_by, watching
 
 _FOLDER = pytest.StashKey[Path]()
+_JOURNAL = pytest.StashKey[Journal]()
 _REQUIRED = pytest.StashKey[tuple[str, ...]]()
 _RECORDER = pytest.StashKey[Recorder]()
 _REFUSED = pytest.StashKey[str]()
@@ -61,20 +66,27 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_REQUIRED] = tuple(asked)
     if hasattr(config, "workerinput"):
         if "parity_report" in config.workerinput:
-            config.stash[_FOLDER] = Path(config.workerinput["parity_report"])
+            folder, token = config.workerinput["parity_report"]
+            config.stash[_FOLDER] = Path(folder)
+            config.stash[_JOURNAL] = Journal(Path(folder), token)
         return
     given = config.getoption("parity_report")
+    gathered = Comparisons()
     if given:
-        config.stash[_FOLDER] = folder = config.invocation_params.dir / Path(given).expanduser()
-        command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
-        config.pluginmanager.register(Reporting(Session(folder, command)), "parity-report")
+        folder = config.invocation_params.dir / Path(given).expanduser()
+        gathered = session = Session(folder, shlex.join(["pytest", *map(str, config.invocation_params.args)]))
+        config.stash[_FOLDER], config.stash[_JOURNAL] = folder, session.journal
+        config.pluginmanager.register(Reporting(session), "parity-report")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        config.pluginmanager.register(Annotating(gathered, config.rootpath, takes=not given), "parity-annotations")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where the report is written."""
     if _FOLDER in node.config.stash:
-        node.workerinput["parity_report"] = str(node.config.stash[_FOLDER])
+        session = node.config.pluginmanager.get_plugin("parity-report").gathered
+        node.workerinput["parity_report"] = (str(session.folder), session.token)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -135,13 +147,11 @@ def _lines(problems: Iterable[Problem]) -> str:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, None, None]:
     """While a test runs, what `parity.assert_parity` compares is recorded for it."""
-    recorder = Recorder(item.nodeid, item.config.stash.get(_FOLDER, None), item.user_properties)
+    stash = item.config.stash
+    recorder = Recorder(item.nodeid, stash.get(_FOLDER, None), item.user_properties, stash.get(_JOURNAL, None))
     item.stash[_RECORDER] = recorder
-    token = watcher.set(recorder)
-    try:
+    with watched_by(recorder):
         yield
-    finally:
-        watcher.reset(token)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -151,10 +161,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(item.stash[_REFUSED], pytrace=False)
 
 
-@pytest.fixture
-def parity(request: pytest.FixtureRequest) -> Parity:
-    """`parity.compare` and `parity.assert_parity`, which record what they compare for the report of the session."""
-    return Parity(request.node.stash[_RECORDER])
+@pytest.fixture(scope="session")
+def parity() -> Parity:
+    """`parity.compare` and `parity.assert_parity`, which record what they compare for the report of the session; for fixtures, too."""
+    return Parity()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, None, None]:
+    """What is compared while a fixture is set up is told by its name, for another test may be the one that is about it."""
+    recorder = watching()
+    if isinstance(recorder, Recorder):
+        with recorder.setting_up(fixturedef.argname):
+            yield
+    else:
+        yield
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -7,19 +7,21 @@ import importlib
 import math
 import re
 import shlex
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parity.testing import accepted, check_undecided, in_words
+from parity.errors import REFUSED, ParityError
+from parity.pytest_plugin.journal import Journal
+from parity.spelling import named_apart
+from parity.testing import accepted, check_undecided, in_words, watching
 
 if TYPE_CHECKING:
     from parity.comparison import Comparison
     from parity.sources import Source
-
-REFUSED = "refused"
-"""The word for a comparison that could not be made, beside agree, disagree and undecided."""
 
 _MOST_LETTERS = 80
 NAMES = re.compile(r".*-[0-9a-f]{8}(-\d+)?\.(html|json)", re.DOTALL)
@@ -43,6 +45,7 @@ class Entry:
         quantity: what that row compares.
         page, record: names of the files in the folder of the report; empty where none are written.
         outcome: of the test: passed, failed, error, skipped, xfailed, xpassed or rerun.
+        fixture: that was set up for the test when this was compared; empty where the test itself did.
     """
 
     test: str
@@ -57,6 +60,7 @@ class Entry:
     page: str = ""
     record: str = ""
     outcome: str = ""
+    fixture: str = ""
 
     @property
     def excess(self) -> float:
@@ -77,21 +81,45 @@ class _Made:
 
 
 class Recorder:
-    """Keeps what one test compares.
+    """Keeps what one test compares, in whichever of its threads.
 
     Args:
         test: the id of the test.
         folder: of the report; None where none is asked for.
         properties: the test's `user_properties`, which get the verdicts and paths.
+        journal: of the session; None where no report is asked for.
     """
 
-    def __init__(self, test: str, folder: Path | None, properties: list[tuple[str, object]]) -> None:
+    def __init__(
+        self,
+        test: str,
+        folder: Path | None = None,
+        properties: list[tuple[str, object]] | None = None,
+        journal: Journal | None = None,
+    ) -> None:
         self._test = test
         self._folder = folder
-        self._properties = properties
+        self._properties = [] if properties is None else properties
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._fixtures: list[str] = []
+        self._over = False
         self._count = 0
         self._made: list[_Made] = []
         self._waiting: list[Entry] = []
+
+    @contextmanager
+    def setting_up(self, fixture: str) -> Iterator[None]:
+        """While this lasts, what is compared is compared by a fixture.
+
+        Args:
+            fixture: its name.
+        """
+        self._fixtures.append(fixture)
+        try:
+            yield
+        finally:
+            self._fixtures.pop()
 
     def compare(self, sources: tuple[Source, ...], options: dict[str, Any]) -> _Made:
         """Compare, and record what comes out, also where it is refused.
@@ -101,14 +129,25 @@ class Recorder:
         """
         __tracebackhide__ = True
         from parity.comparison import compare
-        from parity.errors import ParityError
 
         try:
             comparison = compare(*sources, **options)
         except ParityError as error:
-            self._add(Entry(self._test, 0, REFUSED, str(error.problems[0])))
+            self._add(self._refused(error, sources))
             raise
         return self.record(comparison)
+
+    def _refused(self, error: ParityError, sources: Sequence[Source]) -> Entry:
+        """What could not be compared; its page and record are written where a report is asked for."""
+        names = _names(sources)
+        entry = Entry(self._test, 0, REFUSED, str(error.problems[0]), " and ".join(names))
+        if self._folder is not None:
+            from parity.report import to_json
+            from parity.report.refusal import make_refusal, render_refusal
+
+            refusal = make_refusal(error.problems, names, self._again[0])
+            entry.page, entry.record = _written(render_refusal(refusal), to_json(refusal), self._folder, self._test)
+        return entry
 
     def assert_parity(self, *sources: Source, undecided: str = "fail", **options: Any) -> Comparison:
         """`parity.assert_parity`, recorded.
@@ -119,27 +158,33 @@ class Recorder:
         __tracebackhide__ = True
         check_undecided(undecided)
         made = self.compare(sources, options)
+        comparison = made.comparison
         try:
-            return accepted(made.comparison, undecided, self._again, self._path(made.entry.page))
+            return accepted(comparison, undecided, self._again, self._path(made.entry.page))
         except AssertionError:
             made.said = True
+            made.entry.cause = _cause(comparison)  # which the message has worked out
             raise
 
     def record(self, comparison: Comparison) -> _Made:
         """Record a comparison; write it where a report is asked for."""
         entry = _entry(self._test, comparison)
         if self._folder is not None:
-            diagnosis = comparison.diagnosis
-            entry.cause = "" if diagnosis is None or diagnosis.agrees else diagnosis.cause
-            entry.page, entry.record = _written(comparison, self._folder, self._test)
+            from parity.report import render_record, to_json
+
+            entry.cause = _cause(comparison)
+            record = comparison.record
+            entry.page, entry.record = _written(render_record(record), to_json(record), self._folder, self._test)
         made = _Made(comparison, entry)
-        self._made.append(made)
+        if not self._over:  # else nobody asks for it any more
+            self._made.append(made)
         self._add(entry)
         return made
 
     def taken(self) -> list[dict[str, Any]]:
         """What was recorded since this was last called, as plain values."""
-        entries, self._waiting = self._waiting, []
+        with self._lock:
+            entries, self._waiting = self._waiting, []
         return [asdict(entry) for entry in entries]
 
     def in_words(self) -> str:
@@ -148,12 +193,17 @@ class Recorder:
 
     def forget(self) -> None:
         """Let go of the models and arrays: the test is over."""
+        self._over = True
         self._made.clear()
 
     def _add(self, entry: Entry) -> None:
-        self._count += 1
-        entry.number = self._count
-        self._waiting.append(entry)
+        entry.fixture = self._fixtures[-1] if self._fixtures else ""
+        with self._lock:
+            self._count += 1
+            entry.number = self._count
+            self._waiting.append(entry)
+        if self._journal is not None:
+            self._journal.write(asdict(entry))
         values = {
             "verdict": entry.verdict,
             "sentence": entry.sentence,
@@ -186,18 +236,14 @@ class Recorder:
 class Parity:
     """What the fixture `parity` is: `compare` and `assert_parity`, which record what they compare, and all else of the module `parity`.
 
-    Args:
-        recorder: of the test.
+    It records for the test that runs, or is set up, when it is asked: fixtures of every scope can use it.
 
     Example:
-        >>> parity = Parity(Recorder("test_port.py::test_gru", None, []))
+        >>> parity = Parity()
         >>> import torch
         >>> parity.compare(torch.nn.GRU(3, 5), engines=["torch"]).verdict
         'agree'
     """
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
 
     def compare(self, *sources: Source, **options: Any) -> Comparison:
         """`parity.compare`, recorded.
@@ -209,7 +255,7 @@ class Parity:
             ParityError: as for `parity.compare`; this is recorded, too.
         """
         __tracebackhide__ = True
-        return self._recorder.compare(sources, options).comparison
+        return _current().compare(sources, options).comparison
 
     def assert_parity(self, *sources: Source, undecided: str = "fail", **options: Any) -> Comparison:
         """`parity.assert_parity`, recorded.
@@ -221,7 +267,7 @@ class Parity:
             AssertionError, ParityError: as for `parity.assert_parity`.
         """
         __tracebackhide__ = True
-        return self._recorder.assert_parity(*sources, undecided=undecided, **options)
+        return _current().assert_parity(*sources, undecided=undecided, **options)
 
     def record(self, comparison: Comparison) -> Comparison:
         """Record a comparison that was made elsewhere.
@@ -232,15 +278,35 @@ class Parity:
         Returns:
             The same.
         """
-        return self._recorder.record(comparison).comparison
+        return _current().record(comparison).comparison
 
     def __repr__(self) -> str:
-        return "<parity, which records what this test compares>"
+        return "<parity, which records what tests compare>"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(importlib.import_module("parity"), name)
+
+
+def _current() -> Recorder:
+    """Of the test that runs; where none does, one that nobody asks."""
+    found = watching()
+    return found if isinstance(found, Recorder) else Recorder("")
+
+
+def _cause(comparison: Comparison) -> str:
+    diagnosis = comparison.diagnosis
+    return "" if diagnosis is None or diagnosis.agrees else diagnosis.cause
+
+
+def _names(sources: Sequence[Source]) -> list[str]:
+    """What was to be compared, by the names of files and classes."""
+    names: list[str] = []
+    for source in sources:
+        plain = Path(source).name if isinstance(source, (str, Path)) else type(source).__name__
+        names.append(named_apart(plain, names))
+    return names
 
 
 def _entry(test: str, comparison: Comparison) -> Entry:
@@ -256,24 +322,21 @@ def _entry(test: str, comparison: Comparison) -> Entry:
     return entry
 
 
-def _written(comparison: Comparison, folder: Path, test: str) -> tuple[str, str]:
-    """Write the page and the record under a name that is free, and give both names.
+def _written(page: str, record: str, folder: Path, test: str) -> tuple[str, str]:
+    """Write a page and its record under a name that is free, and give both names.
 
     Raises:
         ParityError: the folder is gone, or the system refuses.
     """
-    from parity.errors import ParityError
-    from parity.report import make_record, render_record, to_json, write_text
+    from parity.report import write_text
 
-    record = make_record(comparison)
-    page, text = render_record(record), to_json(record)
     stem, number = slug(test), 1
     while True:
         name = f"{stem}-{number}" if number > 1 else stem
         number += 1
         target = folder / f"{name}.json"
         try:
-            write_text(target, text)
+            write_text(target, record)
         except ParityError:
             if target.exists():  # an earlier comparison of this test, perhaps in another process
                 continue
@@ -294,4 +357,4 @@ def slug(test: str) -> str:
     return f"{words[-_MOST_LETTERS:].strip('-.')}-{whole}".lstrip("-")
 
 
-__all__ = ["NAMES", "REFUSED", "Entry", "Parity", "Recorder", "slug"]
+__all__ = ["NAMES", "Entry", "Parity", "Recorder", "slug"]

@@ -16,7 +16,7 @@ class Reporting:
     """
 
     def __init__(self, gathered: Session) -> None:
-        self._gathered = gathered
+        self.gathered = gathered
         self._problem = ""
         self._written = False
 
@@ -30,7 +30,7 @@ class Reporting:
         if session.config.option.collectonly:
             return
         try:
-            self._gathered.prepare()
+            self.gathered.prepare()
         except ParityError as error:
             raise pytest.UsageError(f"--parity-report: {error}") from error
 
@@ -39,19 +39,19 @@ class Reporting:
         """Tests are about to run: the report of an earlier session makes room."""
         option = session.config.option
         if not option.collectonly and (not session.testsfailed or option.continue_on_collection_errors):
-            self._gathered.begin()
+            self.gathered.begin()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a test compared."""
-        self._gathered.add(report)
+        self.gathered.add(report)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the index; a session without one is no success."""
-        if not self._gathered.begun:
+        if not self.gathered.begun:
             return
         try:
-            self._gathered.write()
+            self.gathered.write()
             self._written = True
         except ParityError as error:
             self._problem = str(error)
@@ -63,8 +63,8 @@ class Reporting:
             terminalreporter.write_sep("-", "parity report not written", red=True)
             terminalreporter.write_line(self._problem)
         elif self._written:
-            terminalreporter.write_sep("-", f"parity report: {self._gathered.index}")
-            terminalreporter.write_line(self._gathered.words())
+            terminalreporter.write_sep("-", f"parity report: {self.gathered.index}")
+            terminalreporter.write_line(self.gathered.words())
 
 
 __all__ = ["Reporting"]

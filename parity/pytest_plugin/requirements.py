@@ -10,7 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from parity.errors import MissingFrameworkError, Problem
+from parity.errors import MissingFrameworkError, Problem, to_install
 
 GPU = "gpu"
 """What `--parity-require` takes besides the engines."""
@@ -71,7 +71,7 @@ def _not_installed(engine: str) -> Problem | None:
         f"the engine '{engine}' is not installed",
         expected=" and ".join(packages),
         got=f"no module named {' or '.join(map(repr, absent))}",
-        remedy=f"pip install 'keras-torch-parity[{_EXTRAS[engine]}]'",
+        remedy=to_install(_EXTRAS[engine]),
     )
 
 

@@ -4,23 +4,81 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from parity.errors import ParityError
-from parity.pytest_plugin.recording import NAMES, REFUSED, Entry
+from parity.errors import REFUSED, ParityError
+from parity.pytest_plugin.journal import Journal, new_token
+from parity.pytest_plugin.recording import NAMES, Entry
 
-SCHEMA = {"name": "parity.session", "version": 1}
-"""Name and version of the list; the file `index.schema.json` beside this one describes it."""
+SCHEMA = {"name": "parity.session", "version": 2}
+"""Name and version of the list; the file `index.schema.json` beside this one describes it. Version 2 knows the fixture that compared."""
 
 _INDEX, _LIST = "index.html", "index.json"
 _SEVERITY = ("disagree", REFUSED, "undecided", "agree")
-_FAILED = ("failed", "error")
+_PHASES = ("setup", "call", "teardown")
+FAILED = ("failed", "error")
+"""Outcomes of a test that did not go well."""
 
 
-class Session:
+class Comparisons:
     """What all tests of a session compared, whichever process they ran in.
+
+    Attributes:
+        places: by the id of a test, its file and line (from 1; None where nobody knows it).
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[str, tuple[str, int | None]] = {}
+        self._entries: list[Entry] = []
+        self._running: dict[tuple[str, str], list[Entry]] = {}
+        self._outcomes: dict[str, str] = {}
+
+    def add(self, report: Any) -> None:
+        """Take what a test compared in one of its phases, and how that phase ended.
+
+        Args:
+            report: a `pytest.TestReport`, from this process or another; also the one that pytest-xdist makes of a test in which its
+                process ended.
+        """
+        crashed = report.when not in _PHASES
+        key = (report.nodeid, str(getattr(report, "worker_id", "")))
+        running = self._running.setdefault(key, [])
+        new = [Entry(**entry) for entry in getattr(report, "parity_comparisons", ())]
+        self._entries += new
+        running += new
+        outcome = _outcome(report)
+        for (test, worker), entries in self._running.items():
+            if test == report.nodeid and (crashed or worker == key[1]):
+                for entry in entries:
+                    entry.outcome = _later(entry.outcome, outcome, report.when)
+        self._outcomes[report.nodeid] = _later(self._outcomes.get(report.nodeid, ""), outcome, report.when)
+        file, line, _ = getattr(report, "location", ("", None, ""))
+        if file and (line is not None or report.nodeid not in self.places):
+            self.places[report.nodeid] = (file, None if line is None else line + 1)
+        if crashed or report.when == "teardown":
+            del self._running[key]
+
+    def sorted(self) -> list[Entry]:
+        """The comparisons, the worst first; the same order however the tests were spread over processes."""
+        return sorted(
+            self._entries, key=lambda entry: (_SEVERITY.index(entry.verdict), -entry.excess, entry.test, entry.number)
+        )
+
+    def counts(self) -> dict[str, int]:
+        """How many comparisons there are of every verdict that there is, the worst first."""
+        found = Counter(entry.verdict for entry in self._entries)
+        return {verdict: found[verdict] for verdict in _SEVERITY if found[verdict]}
+
+    def words(self) -> str:
+        """How many comparisons there are, in a sentence."""
+        return in_words(self.counts())
+
+
+class Session(Comparisons):
+    """The comparisons of a session, and the folder that its report is written to.
 
     Args:
         folder: where the reports are written.
@@ -28,11 +86,12 @@ class Session:
     """
 
     def __init__(self, folder: Path, command: str = "") -> None:
+        super().__init__()
         self.folder = folder
+        self.token = new_token()
+        self.journal = Journal(folder, self.token)
         self.begun = False
         self._command = command
-        self._entries: list[Entry] = []
-        self._running: dict[tuple[str, str], list[Entry]] = {}
 
     @property
     def index(self) -> Path:
@@ -59,31 +118,22 @@ class Session:
     def begin(self) -> None:
         """Remove what an earlier session left here, and nothing else: a report shows one session."""
         self.begun = True
-        for name in _earlier(self.folder / _LIST) or ():
-            (self.folder / name).unlink(missing_ok=True)
-        for path in (self.index, self.folder / _LIST):
+        names = [*(_earlier(self.folder / _LIST) or ()), *_files(self.journal.of_others())]
+        for path in (*(self.folder / name for name in names), self.index, self.folder / _LIST):
             path.unlink(missing_ok=True)
+        self.journal.remove(own=False)
 
-    def add(self, report: Any) -> None:
-        """Take what a test compared in one of its phases, and how that phase ended.
-
-        Args:
-            report: a `pytest.TestReport`, from this process or another.
-        """
-        key = (report.nodeid, str(getattr(report, "worker_id", "")))
-        running = self._running.setdefault(key, [])
-        new = [Entry(**entry) for entry in getattr(report, "parity_comparisons", ())]
-        self._entries += new
-        running += new
-        outcome = _outcome(report)
-        for entry in running:
-            if entry.outcome not in _FAILED and (report.when == "call" or outcome != "passed" or not entry.outcome):
-                entry.outcome = outcome
-        if report.when == "teardown":
-            del self._running[key]
+    def recover(self) -> None:
+        """Take what no report of a test brought: of a process that died in one, or of a thread that lived longer than its test."""
+        known = {entry.record for entry in self._entries}
+        for plain in self.journal.read():
+            entry = Entry(**plain)
+            if entry.record not in known:
+                entry.outcome = self._outcomes.get(entry.test, "error")
+                self._entries.append(entry)
 
     def write(self) -> Path:
-        """Write the index.
+        """Write the index, of everything that was compared.
 
         Returns:
             Its path.
@@ -93,6 +143,7 @@ class Session:
         """
         from parity.report import write_text
 
+        self.recover()
         entries = self.sorted()
         plain = {
             "schema": SCHEMA,
@@ -102,22 +153,9 @@ class Session:
         }
         text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
         write_text(self.folder / _LIST, text.encode("utf-8", "replace").decode("utf-8") + "\n", overwrite=True)
-        return write_text(self.index, render(entries, self.counts(), self._command), overwrite=True)
-
-    def sorted(self) -> list[Entry]:
-        """The comparisons, the worst first; the same order however the tests were spread over processes."""
-        return sorted(
-            self._entries, key=lambda entry: (_SEVERITY.index(entry.verdict), -entry.excess, entry.test, entry.number)
-        )
-
-    def counts(self) -> dict[str, int]:
-        """How many comparisons there are of every verdict that there is, the worst first."""
-        found = Counter(entry.verdict for entry in self._entries)
-        return {verdict: found[verdict] for verdict in _SEVERITY if found[verdict]}
-
-    def words(self) -> str:
-        """How many comparisons there are, in a sentence."""
-        return in_words(self.counts())
+        write_text(self.index, render(entries, self.counts(), self._command), overwrite=True)
+        self.journal.remove(own=True)
+        return self.index
 
 
 def in_words(counts: dict[str, int]) -> str:
@@ -145,10 +183,10 @@ def render(entries: list[Entry], counts: dict[str, int], command: str) -> str:
         counts: of every verdict.
         command: how the session was started.
     """
-    from parity.report.numbers import aligned, spell
+    from parity.report.numbers import aligned
     from parity.report.templating import environment_with, page_of, style
 
-    environment = environment_with(Path(__file__).parent, aligned=aligned, spell=spell)
+    environment = environment_with(Path(__file__).parent, aligned=aligned)
     view = {
         "css": style("style.css", "mapping.css"),
         "pattern_count": 0,
@@ -157,7 +195,7 @@ def render(entries: list[Entry], counts: dict[str, int], command: str) -> str:
         "worst": next(iter(counts), "empty"),
         "tests": len({entry.test for entry in entries}),
         "command": command,
-        "failed": _FAILED,
+        "failed": FAILED,
     }
     return page_of(environment, _INDEX, view)
 
@@ -170,16 +208,26 @@ def _outcome(report: Any) -> str:
     return str(report.outcome)
 
 
+def _later(outcome: str, now: str, when: str) -> str:
+    """The outcome of a test after one more of its phases: a failure stays, and a phase around the call counts only where it goes wrong."""
+    return now if outcome not in FAILED and (when == "call" or now != "passed" or not outcome) else outcome
+
+
 def _earlier(path: Path) -> list[str] | None:
     """The files that an earlier session wrote beside its list; None where this is no such list."""
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         if plain["schema"]["name"] != SCHEMA["name"]:
             return None
-        names = [str(entry[kind]) for entry in plain["comparisons"] for kind in ("page", "record")]
+        return _files(plain["comparisons"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _files(entries: Iterable[dict[str, Any]]) -> list[str]:
+    """The names that entries give of files beside their list, and nothing that could not be one of these."""
+    names = [str(entry[kind]) for entry in entries for kind in ("page", "record") if kind in entry]
     return [name for name in names if NAMES.fullmatch(name) and Path(name).name == name]
 
 
-__all__ = ["SCHEMA", "Session", "in_words", "render"]
+__all__ = ["FAILED", "SCHEMA", "Comparisons", "Session", "in_words", "render"]

@@ -9,7 +9,8 @@ from typing import Any
 from parity.files.target import plain_errors, unfinished
 from parity.findings import Findings
 from parity.report.page import render, render_snippet
-from parity.report.record import Record, make_record, read_record, to_json
+from parity.report.reading import read_record
+from parity.report.record import Record, make_record, to_json
 
 Measures = Sequence[Mapping[str, Any]]
 

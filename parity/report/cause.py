@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from parity.diagnosis.diagnosis import Evidence, cause_in_words
 from parity.judge import LIMIT
 from parity.report.numbers import spell
 
@@ -24,10 +25,12 @@ def cause_view(cause: Mapping[str, Any] | None) -> Record | None:
         return None
     rows = sorted(cause["evidence"], key=lambda row: (not row["fits"], _number(row["after"])))
     probes = sorted(cause["probes"], key=lambda probe: not probe["differs"])
+    evidence = [] if cause["agrees"] else [{**row, "left": _share(row)} for row in rows]
+    ruled_out = cause["ruled_out"] if not (cause["found"] or cause["several"] or cause["agrees"]) else []
     return {
         **cause,
         "title": "Likely cause" if cause["found"] else "Several causes" if cause["several"] else "No cause found",
-        "evidence": [] if cause["agrees"] else [{**row, "left": _share(row)} for row in rows],
+        "evidence": evidence,
         "telling": "" if cause["agrees"] else _telling(cause, rows),
         "limit": spell(LIMIT),
         "probes": [
@@ -39,8 +42,18 @@ def cause_view(cause: Mapping[str, Any] | None) -> Record | None:
             for probe in probes
         ],
         "differing": sum(probe["differs"] for probe in probes),
-        "ruled_out": cause["ruled_out"] if not (cause["found"] or cause["several"] or cause["agrees"]) else [],
+        "ruled_out": ruled_out,
+        "details": _details(cause, bool(evidence), bool(ruled_out)),
     }
+
+
+def _details(cause: Mapping[str, Any], evidence: bool, ruled_out: bool) -> dict[str, str]:
+    """The parts of the section on the cause: their addresses, and what a link to each says."""
+    tried = {"hypotheses": f"the hypotheses that were tried ({cause['tried']})"} if evidence else {}
+    parts = tried or ({"why": "what was tried"} if ruled_out or (cause["tried"] and not cause["agrees"]) else {})
+    words = {"repair": "how to mend it", "probes": "the probes", "cause-notes": "what else to know"}
+    held = {"repair": cause["repair"], "probes": cause["probes"], "cause-notes": cause["notes"]}
+    return parts | {ident: text for ident, text in words.items() if held[ident]}
 
 
 def _number(value: float | None) -> float:
@@ -68,18 +81,10 @@ def _telling(cause: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
         return ""
     if not cause["found"]:
         return "They explain it equally well." if cause["several"] else "The nearest ones, none of which explains it:"
-    best, others = rows[0], [row for row in rows[1:] if not row["fits"]]
-    before, after = spell(best["before"] if best["before"] is not None else "inf"), _number(best["after"])
-    if _number(best["floors"]) > LIMIT:
-        return f"The largest difference is {before}; beside a run with such rounding it is {spell(after)}."
-    said = (
-        f"With this mistake made in the reference the largest difference falls from {before} to {spell(after)}, "
-        f"{spell(best['floors'], 2)} times the float32 floor, where {spell(LIMIT)} is allowed."
+    numbers = ("before", "after", "floors")
+    return " ".join(
+        cause_in_words([Evidence(**{**row, **{key: _number(row[key]) for key in numbers}}) for row in rows], spell)
     )
-    if others and after > 0:
-        apart = spell(_number(others[0]["after"]) / after, 1)
-        said += f" The next best explanation is {apart} times further away: it {others[0]['hypothesis']} ({others[0]['place']})."
-    return said if rows[1:] else f"{said} No other mistake that was tried brings it nearer."
 
 
 __all__ = ["cause_view"]

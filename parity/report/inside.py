@@ -64,7 +64,10 @@ def _directions(rows: Sequence[Record], limit: float) -> list[dict[str, Any]]:
         {
             "engine": engine,
             "quantity": quantity,
-            "cells": [{**row, "shade": shade(row["times_floor"], limit), "at": _at(row["worst"])} for row in own],
+            "cells": [
+                {**row, "shade": shade(row["times_floor"], limit), "at": _at(row["worst"]), "of_max": _at(row["place"])}
+                for row in own
+            ],
         }
         for (engine, quantity), own in lines
     ]

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from parity.report.numbers import TIMES, number, spell
 from parity.report.plots import axis_ticks, drawing, join, percent, steps_in_words, stretched, time_ticks
 
-_MOST_CELLS = 400
-"""A map of more cells is drawn shade by shade, without a tooltip in each."""
+_MOST_CELLS, _MOST_NUMBERS = 120, 400
+"""A map of more cells is drawn shade by shade, without a tooltip in each; of still more its numbers are not written below it."""
 
 _PADDING = "padding"
 """What a cell of the map holds that a mask leaves out."""
@@ -63,6 +63,15 @@ def map_chart(where: Mapping[str, Any], limit: float, worst: Mapping[str, Any] |
     return drawing(
         f"Where {where['engine']} is off in {where['quantity']}", text, layers, "map", f"--height:{height}px"
     )
+
+
+def can_be_told(where: Mapping[str, Any] | None) -> bool:
+    """Whether a map has so few cells that a table of their numbers can stand below it.
+
+    Args:
+        where: the "map" of the record, if it has one.
+    """
+    return where is not None and sum(map(len, where["times_floor"])) <= _MOST_NUMBERS
 
 
 def pooled_peaks(where: Mapping[str, Any] | None, limit: float) -> list[Mapping[str, Any]]:
@@ -182,4 +191,4 @@ def _cells_in_bulk(cells: Sequence[_Cell]) -> list[Markup]:
     ]
 
 
-__all__ = ["map_chart", "map_legend", "pooled_peaks", "shade"]
+__all__ = ["can_be_told", "map_chart", "map_legend", "pooled_peaks", "shade"]

@@ -28,7 +28,7 @@ def mapping_view(record: Record) -> list[Record]:
     """The tables of a record's mapping, in rows that a template writes.
 
     Args:
-        record: from `parity.report.record.make_record` or `read_record`.
+        record: from `parity.report.make_record` or `read_record`.
     """
     return [_table(table, number) for number, table in enumerate(record["mapping"], 1)]
 

@@ -17,6 +17,8 @@ RULES = {
     "layer": ("Layer by layer", "every layer on the inputs that it got"),
 }
 _NARROW = 3
+MOST_PLACES = 40
+"""Of more differences those between two engines that agree are not told one by one."""
 
 
 @dataclass(frozen=True)
@@ -141,19 +143,57 @@ def limits_of(rows: Sequence[Record], columns: Sequence[Column]) -> dict[bool, s
     return {against: " or ".join(map(spell, sorted(limits))) for against, limits in found.items()}
 
 
-def worst_places(record: Record, columns: Sequence[Column]) -> list[Record]:
+def places_of(rows: Sequence[Record], columns: Sequence[Column]) -> dict[str, Any] | None:
+    """Where each difference of the matrix is largest: what disagrees, or else the worst of each rule, and all the others.
+
+    Args:
+        rows: of the record, those of the matrix.
+        columns: of the matrix.
+
+    Returns:
+        "shown" and "others", each in groups of one rule and pair; the "count" of the others, and how many are "left_out"; whether any
+        is "bad".
+    """
+    bad = [row for row in rows if row["verdict"] == "disagree"]
+    shown = bad or _worst(rows, columns)
+    others = [row for row in rows if not any(row is one for one in shown)]
+    kept = [row for row in others if len(others) <= MOST_PLACES or against_reference(row, columns)]
+    if not rows:
+        return None
+    return {
+        "bad": bool(bad),
+        "shown": _pairs(shown),
+        "others": _pairs(kept),
+        "count": len(kept),
+        "left_out": len(others) - len(kept),
+    }
+
+
+def _worst(rows: Sequence[Record], columns: Sequence[Column]) -> list[Record]:
     """Per rule the row that comes nearest to its limit, or is furthest beyond it."""
     worst: dict[str, Record] = {}
-    for row in record["rows"]:
+    for row in rows:
         if row["note"] or not row["total"] or not against_reference(row, columns):
             continue
         best = worst.get(row["rule"])
         if best is None or number(row["times_floor"]) / row["limit"] > number(best["times_floor"]) / best["limit"]:
             worst[row["rule"]] = row
-    return [{**row, "title": RULES.get(rule, (rule,))[0]} for rule, row in worst.items()]
+    return list(worst.values())
+
+
+def _pairs(rows: Sequence[Record]) -> list[Record]:
+    """Rows of one rule and one pair together, in the order in which they come."""
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for row in rows:
+        groups.setdefault((row["rule"], row["left"], row["right"]), []).append(row)
+    return [
+        {"title": RULES.get(rule, (rule,))[0], "left": left, "right": right, "rows": own}
+        for (rule, left, right), own in groups.items()
+    ]
 
 
 __all__ = [
+    "MOST_PLACES",
     "RULES",
     "Column",
     "Group",
@@ -163,6 +203,6 @@ __all__ = [
     "against_reference",
     "columns_of",
     "limits_of",
+    "places_of",
     "tables_of",
-    "worst_places",
 ]

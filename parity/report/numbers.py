@@ -38,10 +38,27 @@ def aligned(value: Any, digits: int = 3) -> Markup:
     return Markup("{}<i>{}</i>").format(whole, f".{rest}" if rest else "")
 
 
+def exact(value: Any, digits: int = 3) -> str:
+    """A number for a table of nothing but numbers: always with an exponent, so that the points stand one below the other.
+
+    Args:
+        value: a number of the record; None is no number, and words stay what they are.
+        digits: how many significant ones.
+
+    Example:
+        >>> [exact(value) for value in (0.25, 6.5263e-8, 0, None, "inf", "padding")]
+        ['2.50e-1', '6.53e-8', '0', '–', '∞', 'padding']
+    """
+    if value is None or value == "padding":
+        return DASH if value is None else str(value)
+    x = number(value)
+    return scientific(x, digits) if math.isfinite(x) and x else spell(x)
+
+
 def _plain(x: float, digits: int) -> str:
     if abs(x) < 0.01:  # of one digit: zeros behind it would claim more
         return spell(x, digits)
     return f"{x:.{max(0, digits - 1 - math.floor(math.log10(abs(x))))}f}"
 
 
-__all__ = ["DASH", "MINUS", "TIMES", "aligned", "is_finite", "number", "spell"]
+__all__ = ["DASH", "MINUS", "TIMES", "aligned", "exact", "is_finite", "number", "spell"]

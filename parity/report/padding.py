@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.errors import ParityError
 from parity.findings import Findings
+from parity.floor import Band
+from parity.graph.padding import made_by, masks_on
 from parity.in_blocks import BLOCK_SIZE, blocks
 from parity.judge import LIMIT
 from parity.recurrent import Array, Direction
 from parity.reference import Float64, Mask
+from parity.report.record_values import padded_steps, with_steps_second
 from parity.result import LayerRun, State
 
 _MOST_LENGTHS = 256
@@ -27,26 +31,71 @@ def mask_record(findings: Findings) -> dict[str, Any] | None:
         who "made" the mask; and under "engines", for every participant and the reference, what stands at padded steps ("steps": zero,
         repeat, other or not shown, with the "largest" value there), the step after which the final state was taken ("state"), and the
         final state of samples without a valid step ("empty": zero, initial state or other; None where there is no such sample).
+        Of a whole model the steps are those of its recurrent layers' masks, where several are of one size those that all leave valid;
+        "layers" are the outputs in which padded steps stand by themselves, and no engine shows its states.
     """
+    if isinstance(findings.inputs, dict):
+        return _of_whole_model(findings, findings.inputs)
     masks = {name: path.mask for name, path in findings.judgement.floor.trajectories.items() if path.mask is not None}
     if not masks:
         return None
     valid: Mask = np.logical_and.reduce(list(masks.values()))
     if valid.all():
         return None
-    counts = valid.sum(axis=1)
-    right = bool((valid == (np.arange(valid.shape[1]) < counts[:, None])).all())
     made = [name for name in ("lengths", "mask") if findings.asked.get(name) is not None]
     made += ["the model itself"] if findings.sources[0].network.masks_itself else []
+    entries = [entry for label in findings.results for entry in _entries(findings, label, masks)]
+    return {**_sizes([valid]), "made": made, "engines": entries}
+
+
+def _sizes(masks: Sequence[Mask]) -> dict[str, Any]:
+    """How many steps are valid, and of a single mask with padding on the right how long the samples are."""
+    counts, right = masks[0].sum(axis=1), len(masks) == 1
+    right = right and bool((masks[0] == (np.arange(masks[0].shape[1]) < counts[:, None])).all())
     return {
-        "valid": int(valid.sum()),
-        "total": valid.size,
-        "made": made,
+        "valid": sum(int(mask.sum()) for mask in masks),
+        "total": sum(mask.size for mask in masks),
         "lengths": counts.tolist() if right and counts.size <= _MOST_LENGTHS else None,
         "shortest": int(counts.min()) if right else None,
         "longest": int(counts.max()) if right else None,
-        "engines": [entry for label in findings.results for entry in _entries(findings, label, masks)],
     }
+
+
+def _of_whole_model(findings: Findings, inputs: Mapping[str, Array]) -> dict[str, Any] | None:
+    try:
+        graph = findings.sources[0].graph
+    except ParityError:  # layers that nobody knows: so are their masks
+        return None
+    together: dict[tuple[int, ...], Mask] = {}
+    for mask in masks_on(graph, inputs):
+        together[mask.shape] = together.get(mask.shape, mask) & mask
+    if all(mask.all() for mask in together.values()):
+        return None
+    padded = {
+        name: band
+        for name, band in findings.judgement.floor.bands.items()
+        if band.padded is not None and band.padded.any()
+    }
+    shown = {
+        label: {f"output {name}": array for name, array in result.outputs.items()}
+        for label, result in findings.results.items()
+    }
+    entries = [
+        {"engine": label, "layers": [name], **_left(band, arrays[name]), "state": "not shown", "empty": None}
+        for label, arrays in shown.items()
+        for name, band in padded.items()
+        if name in arrays and arrays[name].shape == band.reference.shape
+    ]
+    return {**_sizes(list(together.values())), "made": made_by(graph), "engines": entries}
+
+
+def _left(band: Band, array: Array) -> dict[str, Any]:
+    """What stands at the padded steps of an output, and its largest absolute value."""
+    found = with_steps_second(array, band.quantity.axes)
+    valid = ~padded_steps(with_steps_second(np.asarray(band.padded), band.quantity.axes), found.shape[:2])
+    rows = found.reshape(*valid.shape, -1)
+    held = "zero" if _zero(rows, valid) else "repeat" if _repeats(rows, valid) else "other"
+    return {"steps": held, "largest": float(np.abs(rows[~valid]).max(initial=0.0))}
 
 
 def _entries(findings: Findings, label: str, masks: dict[str, Mask]) -> list[dict[str, Any]]:

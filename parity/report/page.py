@@ -16,10 +16,10 @@ from parity.report.decisions import decisions_view
 from parity.report.distribution import distribution_view
 from parity.report.in_words import breakable, isolated, place_in_words, shape_in_words, turns, value_in_words
 from parity.report.inside import inside_view, weight_legend
-from parity.report.map_chart import map_chart, map_legend, pooled_peaks
+from parity.report.map_chart import can_be_told, map_chart, map_legend, pooled_peaks
 from parity.report.mapping import mapping_view
-from parity.report.matrix import Record, against_reference, columns_of, limits_of, tables_of, worst_places
-from parity.report.numbers import aligned, spell
+from parity.report.matrix import Record, columns_of, limits_of, places_of, tables_of
+from parity.report.numbers import aligned, exact, spell
 from parity.report.packing import TABLES, packed
 from parity.report.plots import STYLES
 from parity.report.sections import (
@@ -35,7 +35,7 @@ from parity.report.sections import (
 )
 from parity.report.strip import strip_view
 from parity.report.templating import environment_with, page_of, style
-from parity.report.time_chart import profile_chart
+from parity.report.time_chart import numbers_of, profile_chart
 from parity.transferring.answer import DIGITS
 
 
@@ -43,7 +43,7 @@ def render(record: Record) -> str:
     """The page of a record.
 
     Args:
-        record: from `parity.report.record.make_record` or `read_record`; everything on the page comes from it.
+        record: from `parity.report.make_record` or `read_record`; everything on the page comes from it.
 
     Returns:
         HTML with its style, drawings and the record itself inside.
@@ -94,6 +94,7 @@ def embed(record: Record) -> Markup:
 def _environment() -> Environment:
     return environment_with(
         aligned=aligned,
+        exact=exact,
         spell=spell,
         breakable=breakable,
         shape=shape_in_words,
@@ -109,9 +110,7 @@ def _render(template: str, record: Record) -> str:
         ]
         labels = [part["label"] for part in (*record["engines"], *record["sources"])] + list(filter(turns, layers))
         labels += [cause[side] for cause in (record["diagnosis"],) if cause for side in ("reference", "suspect")]
-        environment = _environment().overlay()
-        environment.filters = {**environment.filters, "isolated": lambda text: isolated(str(text), labels)}
-        return page_of(environment, template, _view(record))
+        return page_of(_environment(), template, {**_view(record), "labels": labels})
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
         raise FormatError(
             "this record does not hold what a page needs", got=f"{type(error).__name__}: {error}"
@@ -122,7 +121,6 @@ def _view(record: Record) -> dict[str, Any]:
     """What the template shows, beside the record itself."""
     styles = _styles(record)
     columns = columns_of(record["rows"], styles)
-    bad = [row for row in record["rows"] if row["verdict"] == "disagree"]
     sources = [layers_view(source) for source in record["sources"]]
     strip = strip_view(record, sources[0]["layers"])
     others = [row for row in record["rows"] if row["rule"] != "layer"] if strip else record["rows"]
@@ -150,12 +148,12 @@ def _view(record: Record) -> dict[str, Any]:
             for label in styles
             if label not in {**(record["profile"] or {"engines": styles})["engines"], **record["failures"]}
         ],
+        "chart_numbers_of": [] if record["profile"] is None else numbers_of(record["profile"]),
         "map": _map(record),
+        "map_is_small": can_be_told(record["map"]),
         "map_legend": map_legend(record["judging"]["limit"]),
-        "places": worst_places(record, columns),
+        "places": places_of(others, columns),
         "peaks": pooled_peaks(record["map"], record["judging"]["limit"]),
-        "bad": [row for row in bad if against_reference(row, columns)],
-        "bad_pairs": [row for row in bad if not against_reference(row, columns)],
         "gates": [gates_view(record, kind) for kind in record["gates"]],
         "forms": forms_view(record),
         "form_words": FORMS,
@@ -198,7 +196,7 @@ def _map(record: Record) -> Markup | None:
     rows = [
         r
         for r in record["rows"]
-        if (r["rule"], r["left"], r["quantity"]) == ("run", where["engine"], where["quantity"])
+        if r["rule"] != "one step" and (r["left"], r["quantity"]) == (where["engine"], where["quantity"])
     ]
     return map_chart(where, record["judging"]["limit"], rows[0]["worst"] if rows else None)
 

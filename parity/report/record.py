@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from parity.conventions import PADDING
 from parity.custom_files import LOADED
 from parity.diagnosis.written import as_json
-from parity.errors import FormatError, ParityError
+from parity.errors import ParityError
 from parity.explaining import explain_network
 from parity.findings import Findings, describe
 from parity.floor import LOST
@@ -30,7 +29,6 @@ from parity.judge import LIMIT, REFERENCE, Judgement, Row
 from parity.layouts import GATE_MEANINGS, KINDS, LAYOUTS, Kind, Layout, keras_layout
 from parity.network import Bidirectional, Layer, Network, Recurrent, layer_facts
 from parity.recurrent import Array
-from parity.report.packing import TABLES, unpacked
 from parity.report.padding import mask_record
 from parity.report.record_decisions import decisions_record
 from parity.report.record_distribution import distribution_record
@@ -47,7 +45,6 @@ and what changed since an earlier record. The file `record.schema.json` beside t
 
 Record = dict[str, Any]
 
-_FIRST, _SECOND = ({**SCHEMA, "version": version} for version in (1, 2))
 _PACKAGES = ("keras-torch-parity", "numpy", "keras", "tensorflow", "jax", "torch", "onnx", "onnxruntime")
 
 
@@ -89,7 +86,7 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         "gates": _gates(network),
         "conventions": list(_conventions(network, batch, time or 1)),
         "padding": [asdict(padding) for padding in PADDING],
-        "environment": _environment(),
+        "environment": environment_record(),
         "again": _again(findings),
         "notes": [note for note in findings.notes if note not in said],
         "failures": dict(findings.judgement.failures),
@@ -99,75 +96,6 @@ def make_record(findings: Findings, measures: Sequence[Mapping[str, Any]] = ()) 
         record["inside"] = inside
     plain: Record = _plain(record)
     return plain
-
-
-def read_record(path: Path) -> Record:
-    """Read a record that was saved, or copied out of a page.
-
-    Raises:
-        FormatError: not JSON, or not a record of this version.
-    """
-    if not path.is_file():
-        raise ParityError("no such file", str(path), "a record", "nothing there", "check the name and the folder")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise FormatError(
-            "this is no record", str(path), "JSON written by parity compare --json", str(error)
-        ) from error
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if schema not in (SCHEMA, _FIRST, _SECOND):
-        raise FormatError(
-            "this is no record of a version known here", str(path), json.dumps(SCHEMA), json.dumps(schema)
-        )
-    try:
-        record = {**record, **{key: unpacked(record.get(key, [])) for key in TABLES}}
-        record["mapping"] = [{**table, "rows": unpacked(table["rows"])} for table in record.get("mapping", [])]
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(
-            "the record's rows are no table", str(path), got=f"{type(error).__name__}: {error}"
-        ) from error
-    if schema == _FIRST:
-        record = _upgraded(record)
-    record.setdefault("diagnosis", None)
-    record.setdefault("baseline", None)
-    for key in ("architecture", "distribution", "decisions"):
-        record.setdefault(key, [])
-    verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}
-    if record.get("failures"):
-        verdicts.add("undecided")
-    derived = next((verdict for verdict in ("disagree", "undecided") if verdict in verdicts), "agree")
-    # Where nothing but zeros or padding was computed the rows agree, and the verdict is undecided nevertheless.
-    if record.get("verdict") not in (derived, "undecided" if derived == "agree" else derived):
-        got = f"verdict {record.get('verdict')!r}, but rows that {derived}"
-        raise FormatError("the record contradicts itself", str(path), f"verdict {derived!r}", got, "compare again")
-    return dict(record)
-
-
-def _upgraded(record: Record) -> Record:
-    """A record of version 1, which knew no masks, no forms and each recurrent layer by itself, as one of this version."""
-    rows, engines, conventions = (
-        [part for part in parts if isinstance(part, dict)] if isinstance(parts := record.get(key), list) else []
-        for key in ("rows", "engines", "conventions")
-    )
-    layers = [
-        {
-            **{key: value for key, value in returns.items() if key != "name"},
-            "names": [returns.get("name")],
-            "keras": [{"place": f"[{index}]", **value} for index, value in enumerate(returns.get("keras") or ())],
-            **{key: [] for key in ("torch_call", "onnx_call", "rows", "ways")},
-        }
-        for returns in conventions
-    ]
-    return {
-        **record,
-        "rows": [{"padding_error": 0.0, "padding_outside": 0, "padded": 0, **row} for row in rows],
-        "engines": [{**engine, "form": {"kind": "", "composed": [], "notes": []}} for engine in engines],
-        "conventions": layers,
-        "failures": record.get("failures", {}),
-        "mask": None,
-        "padding": [],
-    }
 
 
 def to_json(record: Record) -> str:
@@ -343,7 +271,8 @@ def _showing_all(layer: Recurrent | Bidirectional) -> Recurrent | Bidirectional:
     return replace(layer, forward=ends[0], backward=ends[1], return_state=True)
 
 
-def _environment() -> Record:
+def environment_record() -> Record:
+    """What a comparison runs in: Python, the platform, and the version of every package that matters."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -425,4 +354,4 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
 
 
-__all__ = ["SCHEMA", "Record", "make_record", "read_record", "to_json"]
+__all__ = ["SCHEMA", "Record", "environment_record", "make_record", "to_json"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from parity.findings import Findings
 from parity.floor import Band
 from parity.in_blocks import Block, blocks
+from parity.judge import REFERENCE, Row
 from parity.reference import Float64
-from parity.report.record_values import Shown, shown_by
+from parity.report.record_values import Shown, behind_steps, padded_steps, shown_by, steps_second, with_steps_second
 
 Record = dict[str, Any]
 
@@ -29,7 +30,7 @@ PEAKS = 5
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """The largest errors of one engine's sequence.
+    """The largest errors of what one engine gave.
 
     Args:
         error: absolute, of each bin of steps; NaN where all of it is padding.
@@ -43,7 +44,11 @@ class Pooled:
 
 
 def over_time(findings: Findings) -> tuple[Record | None, Record | None]:
-    """The profile and the map of the last recurrent layer's sequence; None for either where it has nothing to show.
+    """The profile and the map of one quantity; None for either where there is nothing to show.
+
+    Of a chain of layers that is the last recurrent layer's sequence. Of a whole model it is an output with steps of time, the one that
+    is furthest off where any disagrees, else the first; where no output has steps, it is what a recurrent layer gave that was judged on
+    its own inputs: the first one that disagrees, else the last.
 
     In the profile every bin of steps holds the largest value in it; "comparable" is the share of it that lies before the horizon,
     "padded" the share that a mask leaves out, "times_floor" the largest error in floors there, which is what the verdict rests on.
@@ -54,15 +59,87 @@ def over_time(findings: Findings) -> tuple[Record | None, Record | None]:
     Args:
         findings: to be recorded.
     """
-    bands = [band for band in findings.judgement.floor.bands.values() if {"time", "direction"} <= {*band.quantity.axes}]
-    if not bands or isinstance(findings.inputs, dict):
+    bands, found = _of_outputs(findings) if isinstance(findings.inputs, dict) else _of_sequence(findings)
+    if not bands:
         return None, None
-    band = bands[-1]
-    shown = {label: one for label, found in shown_by(findings).items() for one in found if one.band is band}
-    batch, time = band.reference.shape[:2]
+    laid = [_steps_second(band) for band in bands]
+    shown = {label: _shown_steps_second(one) for label, one in found.items()}
+    batch, time = laid[0].reference.shape[:2]
     bins, rows, columns = (_starts(n, most) for n, most in ((time, BINS), (batch, MAP_ROWS), (time, MAP_COLUMNS)))
     pooled = {label: _pooled(one, bins, rows, columns) for label, one in shown.items()}
-    return _profile(band, bins, pooled), _map(band, shown, rows, columns, pooled)
+    where = _map(laid[0], shown, rows, columns, pooled) if "batch" in bands[0].quantity.axes else None
+    return _profile(laid, bins, pooled), where
+
+
+def _of_sequence(findings: Findings) -> tuple[list[Band], dict[str, Shown]]:
+    """Of a chain of layers: the band of the last recurrent layer's sequence, and what the engines that show it gave."""
+    bands = [band for band in findings.judgement.floor.bands.values() if {"time", "direction"} <= {*band.quantity.axes}]
+    return bands[-1:], _shown_in(findings, bands[-1]) if bands else {}
+
+
+def _shown_in(findings: Findings, band: Band) -> dict[str, Shown]:
+    return {label: one for label, found in shown_by(findings).items() for one in found if one.band is band}
+
+
+def _of_outputs(findings: Findings) -> tuple[list[Band], dict[str, Shown]]:
+    """Of a whole model: the band of one output with what the engines gave; of a recurrent layer each engine has a band of its own."""
+    bands = [
+        band for band in findings.judgement.floor.bands.values() if "time" in band.quantity.axes and band.reference.size
+    ]
+    if not bands:
+        return _of_layer(findings)
+    off = {
+        band: max((row.times_floor for row in _rows(findings, band) if row.verdict == "disagree"), default=0.0)
+        for band in bands
+    }
+    band = max(bands, key=lambda one: off[one])
+    return [band], _shown_in(findings, band)
+
+
+def _of_layer(findings: Findings) -> tuple[list[Band], dict[str, Shown]]:
+    """Of a whole model whose outputs have no steps: the recurrent layer to be shown."""
+    kept = findings.judgement.sequences
+    names = list(dict.fromkeys(band.quantity.name for found in kept.values() for band, _ in found))
+    if not names:
+        return [], {}
+    wrong = {row.quantity for row in findings.table if row.rule == "layer" and row.verdict == "disagree"}
+    name = next((name for name in names if name in wrong), names[-1])
+    shown = {
+        label: Shown(band, array)
+        for label, found in kept.items()
+        for band, array in found
+        if band.quantity.name == name and array.shape == band.reference.shape and array.size
+    }
+    first = next(iter(shown.values()), None)
+    alike = {} if first is None else {k: one for k, one in shown.items() if one.array.shape == first.array.shape}
+    return [one.band for one in alike.values()], alike
+
+
+def _rows(findings: Findings, band: Band) -> Iterator[Row]:
+    """The rows of the run that judge a quantity against the reference."""
+    for row in findings.table:
+        if (row.rule, row.quantity, row.right) == ("run", band.quantity.name, REFERENCE):
+            yield row
+
+
+def _steps_second(band: Band) -> Band:
+    """A band with samples and steps as its first two axes; without a batch there is one sample. Nothing is copied."""
+    axes = band.quantity.axes
+    padded, overflowed = (
+        None if flags is None else with_steps_second(flags, axes) for flags in (band.padded, band.overflowed)
+    )
+    return Band(
+        replace(band.quantity, axes=steps_second(axes)),
+        with_steps_second(band.reference, axes),
+        with_steps_second(band.floor, axes),
+        with_steps_second(band.comparable, axes),
+        padded,
+        overflowed,
+    )
+
+
+def _shown_steps_second(one: Shown) -> Shown:
+    return Shown(_steps_second(one.band), with_steps_second(one.array, one.band.quantity.axes))
 
 
 def _starts(length: int, most: int) -> NDArray[np.intp]:
@@ -91,26 +168,30 @@ def _judged(one: Shown) -> Iterator[tuple[Block, Float64, Float64]]:
         padded = _padded(one.band)[block[:2]]
         yield (
             block,
-            np.where(padded, np.nan, error.max(axis=(2, 3))),
-            np.fmax.reduce(np.where(judged, ratio, np.nan), axis=(2, 3)),
+            np.where(padded, np.nan, error.max(axis=behind_steps(error))),
+            np.fmax.reduce(np.where(judged, ratio, np.nan), axis=behind_steps(ratio)),
         )
 
 
 def _padded(band: Band) -> NDArray[np.bool_]:
     """Which steps of a sequence are padding, (batch, time)."""
     steps = band.reference.shape[:2]
-    if band.padded is None:
-        return np.zeros(steps, bool)
-    return np.broadcast_to(np.asarray(band.padded.all(axis=(2, 3)), bool), steps)
+    return np.zeros(steps, bool) if band.padded is None else padded_steps(band.padded, steps)
 
 
-def _profile(band: Band, bins: NDArray[np.intp], pooled: Mapping[str, Pooled]) -> Record:
-    time = band.reference.shape[1]
-    padded, widths = _padded(band), np.diff(bins, append=time)
-    floor = np.where(padded, 0.0, band.floor.max(axis=(2, 3))).max(axis=0)
-    comparable = np.broadcast_to(band.comparable, (*band.reference.shape[:-1], 1)).mean(axis=(0, 2, 3))
+def _profile(bands: Sequence[Band], bins: NDArray[np.intp], pooled: Mapping[str, Pooled]) -> Record:
+    """Of the bands of one quantity: the largest floor of them, and what is comparable in all."""
+    batch, time = bands[0].reference.shape[:2]
+    padded, widths = _padded(bands[0]), np.diff(bins, append=time)
+    floors, shares = [], []
+    for band in bands:
+        largest = np.broadcast_to(band.floor.max(axis=behind_steps(band.floor)), (batch, time))
+        floors.append(np.where(padded, 0.0, largest).max(axis=0))
+        share = band.comparable.mean(axis=behind_steps(band.comparable))
+        shares.append(np.broadcast_to(share, (batch, time)).mean(axis=0))
+    floor, comparable = np.maximum.reduce(floors), np.minimum.reduce(shares)
     return {
-        "quantity": band.quantity.name,
+        "quantity": bands[0].quantity.name,
         "time": time,
         "steps": bins.tolist(),
         "floor": short(np.maximum.reduceat(floor, bins)),

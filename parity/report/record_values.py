@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,4 +62,45 @@ def shown_by(findings: Findings) -> dict[str, list[Shown]]:
     return found
 
 
-__all__ = ["Shown", "shown_by"]
+def steps_second(axes: Sequence[str]) -> tuple[str, ...]:
+    """Names of axes with samples first and steps second.
+
+    Example:
+        >>> steps_second(("time", "batch", "unit")), steps_second(("time", "unit"))
+        (('batch', 'time', 'unit'), ('batch', 'time', 'unit'))
+    """
+    return ("batch", "time", *(name for name in axes if name not in ("batch", "time")))
+
+
+def with_steps_second(array: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
+    """An array with samples and steps as its first two axes; without a batch there is one sample. Nothing is copied.
+
+    Args:
+        array: with a time axis.
+        axes: their names.
+
+    Example:
+        >>> with_steps_second(np.ones((7, 3, 5)), ("time", "batch", "unit")).shape
+        (3, 7, 5)
+    """
+    known = list(axes) if "batch" in axes else ["batch", *axes]
+    whole = array if "batch" in axes else array[None]
+    return whole.transpose([known.index(name) for name in steps_second(axes)])
+
+
+def behind_steps(array: NDArray[Any]) -> tuple[int, ...]:
+    """The axes behind samples and steps."""
+    return tuple(range(2, array.ndim))
+
+
+def padded_steps(padded: NDArray[np.bool_], steps: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which steps are padding, (batch, time).
+
+    Args:
+        padded: flags with samples and steps as their first two axes.
+        steps: how many samples and steps there are.
+    """
+    return np.broadcast_to(np.asarray(padded.all(axis=behind_steps(padded)), bool), steps)
+
+
+__all__ = ["Shown", "behind_steps", "padded_steps", "shown_by", "steps_second", "with_steps_second"]

@@ -131,7 +131,7 @@ def mask_view(record: Record, columns: Sequence[Column]) -> dict[str, Any] | Non
     differences: dict[str, list[str]] = {}
     for row in record["rows"]:
         if row["padded"] and row["padding_outside"] and against_reference(row, columns):
-            found = f"{row['quantity']} by up to {spell(row['padding_error'])}"
+            found = f"{row['quantity']} by up to {spell(row['padding_error'])} in {row['padding_outside']} of {row['padded']}"
             differences.setdefault(row["left"], []).append(found)
     names = {name for entry in mask["engines"] for name in entry["layers"]}
     engines = [
@@ -152,6 +152,7 @@ def mask_view(record: Record, columns: Sequence[Column]) -> dict[str, Any] | Non
         "made": " and ".join({"lengths": "lengths", "mask": "a mask"}.get(name, name) for name in mask["made"]),
         "engines": engines,
         "empty": any(entry["empty"] for entry in engines),
+        "states": any(entry["state"] != "not shown" for entry in mask["engines"]),
         "differing": list(differences),
         "scored": any(row["padded"] for row in record["rows"]),
         "any": any(row["padding_outside"] for row in record["rows"]),

@@ -9,7 +9,7 @@ from typing import Any
 
 from parity.report.map_chart import shade
 from parity.report.matrix import Record
-from parity.report.numbers import MINUS, TIMES, number, spell
+from parity.report.numbers import MINUS, TIMES, number
 
 _SEVERITY = ("agree", "undecided", "disagree")
 
@@ -50,14 +50,6 @@ class Cell:
     def worst(self) -> Record | None:
         """The row of the engine that is furthest off; None where it was not judged."""
         return worst_of(self.rows)
-
-    @property
-    def tip(self) -> str:
-        """What its number stands for; empty where it was not judged."""
-        worst = self.worst
-        return (
-            "" if worst is None else worst["note"] or f"{spell(worst['times_floor'])} {TIMES} floor in {worst['left']}"
-        )
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
+
+from parity.report.in_words import isolated
 
 FOLDER = Path(__file__).parent / "templates"
 """Where the templates are."""
@@ -32,8 +35,14 @@ def environment_with(*folders: Path, **filters: Callable[..., Any]) -> Environme
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"visible": visible, **filters}
+    environment.filters |= {"visible": visible, "isolated": _isolated, **filters}
     return environment
+
+
+@pass_context
+def _isolated(context: Context, text: object) -> Markup:
+    """A text in which every one of the view's `labels` stands for itself."""
+    return isolated(str(text), context["labels"])
 
 
 def visible(text: str) -> str:

@@ -10,9 +10,25 @@ from typing import Any
 from markupsafe import Markup
 
 from parity.report.numbers import TIMES, is_finite, number, spell
-from parity.report.plots import SIDE, STYLES, LogScale, drawing, join, percent, steps_in_words, stretched, time_ticks
+from parity.report.plots import (
+    SIDE,
+    STYLES,
+    End,
+    LogScale,
+    decades,
+    drawing,
+    ends,
+    ends_width,
+    join,
+    percent,
+    steps_in_words,
+    stretched,
+    time_ticks,
+)
 
-_MOST_TIPS, _MOST_POINTS = 40, 24
+_MOST_TIPS, _MOST_ROWS, _MOST_POINTS = 20, 40, 24
+_HEIGHT = 266.0
+"""Of the drawing without its axis, in pixels, as in style.css."""
 
 
 def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None, styles: Mapping[str, int]) -> Markup:
@@ -37,14 +53,16 @@ def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None,
     curves = [_curve(centres, values, scale, styles[label]) for label, values in engines.items()]
     lost = [*_lost(profile), *_padding(profile)]
     rugs = _rugs(profile, limit, styles)
+    labels = _labels(engines, floor, limit, scale, styles)
     layers = [
-        *_decades(scale),
+        *decades(scale),
         stretched(areas),
         *lost,
         *time_ticks(time),
         *([_horizon(horizon, time)] if horizon is not None else []),
         stretched(curves),
         *rugs,
+        ends(labels, _HEIGHT),
         *_tips(profile),
     ]
     title = f"Error over time of {profile['quantity']}"
@@ -53,31 +71,62 @@ def profile_chart(profile: Mapping[str, Any], limit: float, horizon: int | None,
         for label, values in engines.items()
     )
     text = f"Largest absolute error in each of {time} steps, logarithmic, against the float32 floor ({spell(max(floor))} at most): {worst}."
-    return drawing(title, text, layers, "profile", f"--rugs:{len(rugs)}")
+    return drawing(title, text, layers, "profile", f"--rugs:{len(rugs)};--letters:{ends_width(labels)}")
 
 
-def _points(centres: Sequence[float], values: Sequence[float], scale: LogScale) -> list[str]:
+def _labels(
+    engines: Mapping[str, Sequence[float]],
+    floor: Sequence[float],
+    limit: float,
+    scale: LogScale,
+    styles: Mapping[str, int],
+) -> list[End]:
+    """What is said at the right end of every line and of both bands; nothing of a line that has no point."""
+    lines = {label: [value for value in values if is_finite(value)] for label, values in engines.items()}
+    own = [
+        End(scale.at(values[-1]), label, f"line-{styles[label] % STYLES}") for label, values in lines.items() if values
+    ]
+    bands = [(floor[-1], "float32 floor"), (limit * floor[-1], f"limit, {spell(limit)} {TIMES} floor")]
+    return [*own, *(End(scale.at(value), text, "band") for value, text in bands)]
+
+
+Point = tuple[float, float]
+
+
+def _points(centres: Sequence[float], values: Sequence[float], scale: LogScale) -> list[Point]:
     digits = 0 if len(centres) > _MANY else 1
-    return [f"{x * SIDE:.{digits}f} {scale.at(y) * SIDE:.0f}" for x, y in zip(centres, values, strict=True)]
+    return [(round(x * SIDE, digits), round(scale.at(y) * SIDE)) for x, y in zip(centres, values, strict=True)]
 
 
 _MANY = 100
 """Of more steps a thousandth of the width is less than one of them takes."""
 
 
+def _through(points: Sequence[Point]) -> str:
+    """A line through points: the first place, then the way from each to the next, which takes half the letters.
+
+    Example:
+        >>> _through([(0.5, 10), (3, 8), (5, 9)])
+        'M0.5 10l2.5-2 2 1'
+    """
+    steps = [f"{x - a:.4g} {y - b:g}" for (a, b), (x, y) in pairwise(points)]
+    line = f"M{points[0][0]:g} {points[0][1]:g}" + (f"l{' '.join(steps)}" if steps else "")
+    return line.replace(" -", "-")
+
+
 def _area(centres: Sequence[float], values: Sequence[float], scale: LogScale) -> str:
     """Everything below a curve, from edge to edge."""
-    tops = [scale.at(value) * SIDE for value in values]
-    middle = "L".join(_points(centres, values, scale))
-    return f"M0 1000L0 {tops[0]:.0f}L{middle}L1000 {tops[-1]:.0f}L1000 1000z"
+    points = _points(centres, values, scale)
+    return f"{_through([(0, points[0][1]), *points, (SIDE, points[-1][1])])}V1000H0z"
 
 
 def _curve(centres: Sequence[float], values: Sequence[float], scale: LogScale, style: int) -> Markup:
     """A line that breaks where a value is not finite; the values themselves as dots where they are few."""
     points = list(zip(_points(centres, values, scale), map(is_finite, values), strict=True))
     runs = [[point for point, _ in run] for finite, run in groupby(points, key=lambda pair: pair[1]) if finite]
-    line = "".join("M" + "L".join(run) for run in runs)
-    dots = "".join(f"M{point}h0" for run in runs for point in run) if len(points) <= _MOST_POINTS else ""
+    line = "".join(map(_through, runs))
+    few = len(points) <= _MOST_POINTS
+    dots = "".join(f"M{x:g} {y:g}h0" for run in runs for x, y in run) if few else ""
     name = f"line-{style % STYLES}"
     drawn = Markup('<path class="curve {}" d="{}"/>').format(name, line)
     return drawn + Markup('<path class="dots {}" d="{}"/>').format(name, dots) if dots else drawn
@@ -143,11 +192,6 @@ def _spans(edges: Sequence[int], flags: Sequence[bool]) -> list[tuple[int, int]]
     return [(run[0][0], run[-1][1]) for run in marked]
 
 
-def _decades(scale: LogScale) -> list[Markup]:
-    grid = '<line class="grid" x1="0" x2="100%" y1="{0}" y2="{0}"/><text class="tick y" x="-8" y="{0}" dy=".33em">1e{1}</text>'
-    return [Markup(grid).format(percent(scale.at(10.0**exponent)), exponent) for exponent in scale.ticks]
-
-
 def _horizon(horizon: int, time: int) -> Markup:
     share = horizon / time
     side, shift = ("start", 6) if share < 0.5 else ("end", -6)
@@ -158,24 +202,56 @@ def _horizon(horizon: int, time: int) -> Markup:
     return Markup(mark).format(percent(share), shift, side, horizon)
 
 
+def numbers_of(profile: Mapping[str, Any], most: int = _MOST_ROWS) -> list[dict[str, Any]]:
+    """What the drawing shows, in numbers: so many stretches of steps as can be told one by one.
+
+    Args:
+        profile: of the record.
+        most: stretches.
+
+    Returns:
+        For each stretch "steps" in words, its first step and the one after its last under "span", the largest "floor", and under "engines"
+        per label the largest error and the most floors, None where nothing is comparable.
+    """
+    steps, time = profile["steps"], profile["time"]
+    size = -(-len(steps) // most)
+    found = []
+    for first in range(0, len(steps), size):
+        span = (steps[first], steps[first + size] if first + size < len(steps) else time)
+        part = slice(first, first + size)
+        engines = {
+            label: (_most(values[part]), _most(profile["times_floor"][label][part]))
+            for label, values in profile["engines"].items()
+        }
+        found.append(
+            {
+                "steps": steps_in_words(*span),
+                "span": span,
+                "floor": max(map(number, profile["floor"][part])),
+                "engines": engines,
+            }
+        )
+    return found
+
+
+def _most(values: Sequence[Any]) -> float | None:
+    return max((number(value) for value in values if value is not None), default=None)
+
+
 def _tips(profile: Mapping[str, Any]) -> list[Markup]:
     """Invisible strips that tell the numbers below the pointer."""
-    steps, time = profile["steps"], profile["time"]
+    time = profile["time"]
     nothing = "padding" if profile.get("padded") else "NaN"
-    size = -(-len(steps) // _MOST_TIPS)
     strips = []
-    for first in range(0, len(steps), size):
-        left, right = steps[first], steps[first + size] if first + size < len(steps) else time
-        part = slice(first, first + size)
-        lines = [f"{steps_in_words(left, right)}: floor {spell(max(map(number, profile['floor'][part])))}"]
-        for label, values in profile["engines"].items():
-            ratios = [number(ratio) for ratio in profile["times_floor"][label][part] if ratio is not None]
-            largest = max((number(value) for value in values[part] if value is not None), default=None)
-            times = f", {spell(max(ratios))} {TIMES} floor" if ratios else ", not comparable"
+    for stretch in numbers_of(profile, _MOST_TIPS):
+        lines = [f"{stretch['steps']}: floor {spell(stretch['floor'])}"]
+        for label, (largest, ratio) in stretch["engines"].items():
+            times = f", {spell(ratio)} {TIMES} floor" if ratio is not None else ", not comparable"
             lines.append(f"{label}: {spell(largest)}{times}" if largest is not None else f"{label}: {nothing}")
-        strip = '<rect class="tip" x="{}" width="{}" height="100%"><title>{}</title></rect>'
+        left, right = stretch["span"]
+        strip = '<rect x="{}" width="{}"><title>{}</title></rect>'
         strips.append(Markup(strip).format(percent(left / time), percent((right - left) / time), "\n".join(lines)))
-    return strips
+    return [Markup('<g class="tips">{}</g>').format(join(strips))]
 
 
-__all__ = ["profile_chart"]
+__all__ = ["numbers_of", "profile_chart"]

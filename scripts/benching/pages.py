@@ -57,7 +57,7 @@ def pages(rounds: int) -> list[Row]:
 def large_comparison(batch: int = BATCH, steps: int = TIME, units: int = UNITS) -> Any:
     """A comparison of that size out of arrays that are made up: right but for rounding, and one element.
 
-    Running it would take the better part of an hour; what the page is made of is the same.
+    `benching.big` compares such a run in earnest, which takes minutes; what the page is made of is the same.
     """
     from parity.comparison import Comparison
     from parity.floor import Band, Floor, Quantity

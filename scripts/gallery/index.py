@@ -7,11 +7,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
-from typing import Any
 
+from gallery.stories import CHAPTERS
 from gallery.story import Story
-from parity.report import read_record
+from parity.errors import REFUSED
+from parity.report import render_record
+from parity.report.reading import read_any
+from parity.report.record import Record
+from parity.report.refusal import render_refusal
 from parity.report.templating import environment_with, page_of, style
 
 INDEX = "index.html"
@@ -20,9 +25,9 @@ MADE_BY = "scripts/make_reports.py"
 
 FOLDER = Path(__file__).parent
 MATRIX = "matrix.html"
-VERDICTS = ("agree", "disagree", "undecided")
 
 _RECORD = re.compile(r'<script type="application/json" id="record">(.*?)</script>', re.DOTALL)
+_SENTENCE = re.compile(r'<p class="sentence">(.*?)</p>', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -39,20 +44,24 @@ class Entry:
     sentence: str
 
 
-def record_of(page: Path) -> dict[str, Any]:
-    """The record that a report has inside, as `parity.report.make_record` made it.
+def record_of(page: Path) -> Record | None:
+    """The record that a report has inside; None for one that has none, as of a transfer.
 
     Raises:
-        ValueError: a page without one.
         FormatError: a record that is not known here.
     """
     found = _RECORD.search(page.read_text(encoding="utf-8"))
     if found is None:
-        raise ValueError(f"{page.name} is no report of a comparison")
+        return None
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / f"{page.stem}.json"
         copy.write_text(found.group(1), encoding="utf-8")
-        return read_record(copy)
+        return read_any(copy)
+
+
+def drawn_of(record: Record) -> str:
+    """The page of a record, of a comparison or of a refusal."""
+    return render_refusal(record) if record["verdict"] == REFUSED else render_record(record)
 
 
 def entries(folder: Path, stories: Sequence[Story]) -> Iterator[Entry]:
@@ -60,8 +69,13 @@ def entries(folder: Path, stories: Sequence[Story]) -> Iterator[Entry]:
     for story in stories:
         page = folder / story.page
         if page.is_file():
-            record = record_of(page)
+            record = record_of(page) or {"verdict": story.verdict, "sentence": _sentence_of(page)}
             yield Entry(story, record["verdict"], record["sentence"])
+
+
+def _sentence_of(page: Path) -> str:
+    found = _SENTENCE.search(page.read_text(encoding="utf-8"))
+    return unescape(found.group(1)) if found else ""
 
 
 def render(found: Sequence[Entry], matrix: bool) -> str:
@@ -71,11 +85,14 @@ def render(found: Sequence[Entry], matrix: bool) -> str:
         found: its entries, in order.
         matrix: whether the page of scripts/matrix.py stands beside it.
     """
-    chapters = dict.fromkeys(entry.story.chapter for entry in found)
     counts = Counter(entry.verdict for entry in found)
+    chapters = [
+        {"name": name, "about": about, "entries": [entry for entry in found if entry.story.chapter == name]}
+        for name, about in CHAPTERS.items()
+    ]
     view = {
-        "chapters": {name: [entry for entry in found if entry.story.chapter == name] for name in chapters},
-        "counts": {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]},
+        "chapters": [chapter for chapter in chapters if chapter["entries"]],
+        "counts": counts,
         "matrix": MATRIX if matrix else "",
         "made_by": MADE_BY,
         "css": style("style.css") + style("index.css", folder=FOLDER),
@@ -90,4 +107,4 @@ def is_ours(folder: Path) -> bool:
     return index.is_file() and f'data-made-by="{MADE_BY}"' in index.read_text(encoding="utf-8", errors="replace")
 
 
-__all__ = ["INDEX", "MADE_BY", "MATRIX", "Entry", "entries", "is_ours", "record_of", "render"]
+__all__ = ["INDEX", "MADE_BY", "MATRIX", "Entry", "drawn_of", "entries", "is_ours", "record_of", "render"]

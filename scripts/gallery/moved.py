@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
+import parity
 from gallery.old_file import write_old_model
-from gallery.story import Story, built, filled, keras, torch_filled
+from gallery.story import TRANSFERRED, Story, built, filled, keras, torch_filled
 from parity.comparison import Comparison, compare
+from parity.frameworks import KERAS_BACKENDS
+from parity.transferring.answer import Transfer
 
 CHAPTER = "Moving"
 OLD_FILE = "old-model.h5"
 LENGTHS = [17, 9, 4, 1]
+WORDS, WIDTH, UNITS, TAGS = 60, 12, 16, 5
 
 
 def keras_to_torch() -> Comparison:
@@ -46,6 +51,40 @@ def old_file() -> Comparison:
     """A model from a file as Keras 1 wrote it."""
     write_old_model(OLD_FILE)
     return compare(OLD_FILE, batch=4)
+
+
+def backends() -> Comparison:
+    """A layer in Keras on all of its backends, each in a process of its own, and in the others."""
+    layer = keras.layers.LSTM(8, return_sequences=True, return_state=True, name="lstm")
+    return compare(built(layer, 4, seed=17), engines=[*KERAS_BACKENDS, "torch", "onnxruntime"])
+
+
+def language_model() -> keras.Model:
+    """What says the next word."""
+    layers = [
+        keras.Input((None,), dtype="int32", name="tokens"),
+        keras.layers.Embedding(WORDS, WIDTH, name="words"),
+        keras.layers.LSTM(UNITS, return_sequences=True, name="lower"),
+        keras.layers.GRU(UNITS, name="upper"),
+        keras.layers.Dense(WORDS, activation="softmax", name="next_word"),
+    ]
+    return filled(keras.Sequential(layers, name="language"), seed=16)
+
+
+class Tagger(nn.Module):
+    """A model that begins as the language model does and ends with tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(WORDS, WIDTH)
+        self.lower = nn.LSTM(WIDTH, UNITS, batch_first=True)
+        self.upper = nn.GRU(UNITS, UNITS, batch_first=True)
+        self.tag = nn.Linear(UNITS, TAGS)
+
+
+def into_another() -> Transfer:
+    """What the two models share; the rest is named, or it would be an error."""
+    return parity.transfer(language_model(), Tagger(), names={"next_word": None, "tag": None})
 
 
 STORIES = (
@@ -89,6 +128,27 @@ STORIES = (
         "fault: padded steps are scored by themselves, and only the valid ones count.",
         padded,
         (("padding", "what stands at padded steps"), ("where", "the map of batch and time")),
+    ),
+    Story(
+        "transfer",
+        CHAPTER,
+        "Into a model that is there already",
+        TRANSFERRED,
+        "A tagger in torch starts from a language model of Keras. The page shows which tensor became which, by what "
+        "transform and with what hash; the old last layer, which goes nowhere, and the new one, which keeps its values, "
+        "are listed beside them.",
+        into_another,
+        (("tensors", "every tensor"), ("layers", "how the layers were matched")),
+    ),
+    Story(
+        "backends",
+        CHAPTER,
+        "Keras on TensorFlow, torch and JAX",
+        "agree",
+        "The same LSTM in Keras on each of its backends, in torch and in ONNX Runtime: five engines, each beside the "
+        "float64 reference and beside every other. They differ in their last bits and agree in all that counts.",
+        backends,
+        (("matrix", "five engines and ten pairs"), ("returned", "what each returned")),
     ),
     Story(
         "old-file",

@@ -1,18 +1,23 @@
-"""What a story of the gallery is, and how its models get their weights: from a seed, none of them zero, nothing trained."""
+"""What a story of the gallery is, what it makes, and how its models get their weights: from a seed, none of them zero, nothing trained."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from parity.comparison import Comparison
+from parity.errors import REFUSED
 from parity.frameworks import quiet_import
-from parity.judge import Verdict
+from parity.report import make_record, render_record
+from parity.report.mapping import transfer_page
+from parity.report.record import Record
+from parity.report.refusal import render_refusal
+from parity.transferring.answer import Transfer
 
 with quiet_import():
     import keras
@@ -24,6 +29,12 @@ GAIN = 0.8
 
 BIAS = 0.3
 
+TRANSFERRED = "transferred"
+"""Stands where a comparison has its verdict: a transfer says which tensor became which, and compares nothing."""
+
+Made: TypeAlias = Comparison | Transfer | Record
+"""What a story makes; a record is that of a refusal."""
+
 
 @dataclass(frozen=True)
 class Story:
@@ -33,9 +44,9 @@ class Story:
         name: of the page, without its suffix.
         chapter: of the index, under which it stands.
         title: in a line.
-        verdict: that the report has to give.
+        verdict: that the report has to give; `TRANSFERRED` of a transfer.
         text: two or three sentences: what was done, and what is to be seen.
-        make: makes the comparison, in a folder where the files that it writes are to stay.
+        make: makes what is drawn, in a folder where the files that it writes are to stay.
         parts: what to look at first: the ids of sections of the page, with words.
         files: what `make` writes beside the page.
     """
@@ -43,9 +54,9 @@ class Story:
     name: str
     chapter: str
     title: str
-    verdict: Verdict
+    verdict: str
     text: str
-    make: Callable[[], Comparison]
+    make: Callable[[], Made]
     parts: tuple[tuple[str, str], ...]
     files: tuple[str, ...] = ()
 
@@ -53,6 +64,20 @@ class Story:
     def page(self) -> str:
         """The name of its file."""
         return f"{self.name}.html"
+
+
+def drawn(made: Made) -> tuple[str, str]:
+    """What a story made as its verdict and its page.
+
+    Example:
+        >>> drawn(Transfer(()))[0]
+        'transferred'
+    """
+    if isinstance(made, Comparison):
+        return made.verdict, render_record(make_record(made))
+    if isinstance(made, Transfer):
+        return TRANSFERRED, transfer_page(made)
+    return REFUSED, render_refusal(made)
 
 
 def array(random: np.random.Generator, shape: tuple[int, ...], size: float | None = None) -> Float32:
@@ -67,7 +92,7 @@ def array(random: np.random.Generator, shape: tuple[int, ...], size: float | Non
 
 
 def filled(model: Any, seed: int) -> Any:
-    """A built Keras layer or model with weights from a seed; a scale or a variance around one.
+    """A built Keras layer or model with weights from a seed; a scale or a variance from one upwards.
 
     Args:
         model: what gets them, in place.
@@ -80,7 +105,8 @@ def filled(model: Any, seed: int) -> Any:
     for weight in model.weights:
         positive = weight.name in ("gamma", "moving_variance")
         values = array(random, tuple(weight.shape))
-        weight.assign(np.exp(values) if positive else values)
+        # No exp: its last bits depend on the processor, and the weights and their hashes are to be the same everywhere.
+        weight.assign(1 + np.abs(values) if positive else values)
     return model
 
 
@@ -108,4 +134,15 @@ def torch_filled(module: torch.nn.Module, seed: int, gain: float = GAIN) -> Any:
     return module
 
 
-__all__ = ["Float32", "Story", "array", "built", "filled", "keras", "torch_filled"]
+__all__ = [
+    "TRANSFERRED",
+    "Float32",
+    "Made",
+    "Story",
+    "array",
+    "built",
+    "drawn",
+    "filled",
+    "keras",
+    "torch_filled",
+]

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from parity.conventions import onnx_returns, to_canonical
-from parity.errors import MissingFrameworkError, ParityError, UnsupportedError
+from parity.errors import MissingFrameworkError, ParityError, UnsupportedError, to_install
 from parity.frameworks import Settings
 from parity.frameworks.onnx.instrumenting import Instrumented, instrument, probed
 from parity.frameworks.onnx.own import is_built_from, is_described, opset_of
@@ -88,7 +88,7 @@ def onnxruntime() -> Any:
             "the engine 'onnxruntime' is not installed",
             expected="onnxruntime",
             got=str(error),
-            remedy="pip install 'keras-torch-parity[onnx]'",
+            remedy=to_install("onnx"),
         ) from error
 
 
