@@ -16,6 +16,7 @@ from parity.baseline_differences import (
     other_settings,
     other_sources,
     other_versions,
+    unknown_inputs,
     unknown_weights,
 )
 from parity.errors import FormatError
@@ -96,7 +97,7 @@ class Since:
         settings: of the run and of every engine.
         sources: what is known to differ in them: their weights, their layers.
         engines: that are new or gone.
-        failures: of engines, with what they said.
+        failures: of engines, with what they said; one that failed then and fails now in other words is not worse.
 
     Example:
         >>> import torch
@@ -127,7 +128,9 @@ class Since:
         """Whether anything got worse: a verdict, an error, an engine that fails now. Never where the models or inputs are other ones."""
         verdict = _RANKS[self.now] > _RANKS[self.then]
         return self.alike and (
-            verdict or any(row.change == "worse" for row in self.rows) or any(failure.now for failure in self.failures)
+            verdict
+            or any(row.change == "worse" for row in self.rows)
+            or any(failure.now and not failure.then for failure in self.failures)
         )
 
     @property
@@ -220,7 +223,7 @@ def _since(earlier: Record, record: Record) -> Since:
         not reasons,
         reasons,
         not reasons and not sources,
-        tuple(unknown_weights(earlier["sources"], record["sources"])),
+        (*unknown_weights(earlier["sources"], record["sources"]), *unknown_inputs(earlier, record)),
         _verdict(earlier),
         _verdict(record),
         tuple(rows),
@@ -339,7 +342,7 @@ def _sentence(found: Since) -> str:
         return f"Not comparable with the baseline ({found.then} then, {found.now} now): {'; '.join(found.reasons)}{besides}."
     counts = {kind: sum(row.change == kind for row in found.rows) for kind in _KINDS}
     said = [f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count]
-    said += [f"{one.name} {'fails now' if one.now else 'no longer fails'}" for one in found.failures]
+    said += [f"{one.name} {_failing(one)}" for one in found.failures]
     said += [f"engine {one.name} {one.now or one.then}" for one in found.engines]
     moved = [*map(str, found.versions), *map(str, found.settings)]
     named = [*moved[:_MOST_NAMED], *([f"{len(moved) - _MOST_NAMED} more"] if moved[_MOST_NAMED:] else [])]
@@ -353,6 +356,16 @@ def _sentence(found: Since) -> str:
     if not said and found.then == found.now:
         return f"Since the baseline{after} nothing changed: {verdict}, {compared} compared."
     return f"Since the baseline{after}: {verdict}; " + "; ".join([*said, f"{compared} compared"]) + "."
+
+
+def _failing(one: Moved) -> str:
+    """What became of an engine's failure.
+
+    Example:
+        >>> [_failing(Moved("torch", *texts)) for texts in (("", "no memory"), ("no memory", ""), ("no memory", "SIGSEGV"))]
+        ['fails now', 'no longer fails', 'fails as before, in other words']
+    """
+    return ("fails as before, in other words" if one.then else "fails now") if one.now else "no longer fails"
 
 
 def _source_in_words(one: Moved) -> str:

@@ -59,11 +59,32 @@ def other_inputs(earlier: Record, record: Record) -> Iterator[str]:
         None if mask is None else (mask["valid"], mask["total"], mask["lengths"])
         for mask in (earlier["mask"], record["mask"])
     ]
-    if masks[0] != masks[1]:
+    if masks[0] != masks[1] or _others(then, now, "mask_sha256"):
         valid = ["no padding" if mask is None else f"{mask[0]} of {mask[1]} steps valid" for mask in masks]
         yield f"other padding: {valid[0]} then, {valid[1]} now" + (", at other places" if valid[0] == valid[1] else "")
     if then.get("initial_state") != now.get("initial_state"):
         yield f"other initial states: {then.get('initial_state')} then, {now.get('initial_state')} now"
+    elif _others(then, now, "initial_state_sha256"):
+        states = [f"SHA-256 {side['initial_state_sha256'][:12]}..." for side in (then, now)]
+        yield f"other initial states: {states[0]} then, {states[1]} now"
+
+
+def unknown_inputs(earlier: Record, record: Record) -> Iterator[str]:
+    """What a record, as one of an older version, does not say of the inputs: whether it is the same is not known."""
+    then, now = earlier["inputs"], record["inputs"]
+    given = {
+        "initial_state_sha256": ("initial states it had", now.get("initial_state") == "given"),
+        "mask_sha256": ("steps were valid", None not in (earlier["mask"], record["mask"])),
+    }
+    for name, (what, there) in given.items():
+        if there and (name in then) != (name in now):
+            who = "the baseline" if name in now else "this record"
+            yield f"{who} does not say which {what}, so whether they are the same is not known"
+
+
+def _others(then: Record, now: Record, name: str) -> bool:
+    """Whether both records say what something is, and say other things."""
+    return None not in (then.get(name), now.get(name)) and then[name] != now[name]
 
 
 def other_sources(then: list[Record], now: list[Record]) -> Iterator[Moved]:
@@ -154,5 +175,6 @@ __all__ = [
     "other_settings",
     "other_sources",
     "other_versions",
+    "unknown_inputs",
     "unknown_weights",
 ]

@@ -341,7 +341,10 @@ def mask_values(*networks: Network) -> list[float]:
     """What marks a step to leave out, in the networks whose first layer makes a mask of it: random inputs would hardly ever have it.
 
     Example:
-        >>> mask_values(Network("masked", (Masking("masking", 3, -1.0),)))
+        >>> import torch
+        >>> from dataclasses import replace
+        >>> lstm = open_source(torch.nn.LSTM(3, 4)).network
+        >>> mask_values(replace(lstm, layers=(Masking("masking", 3, -1.0), *lstm.layers)))
         [-1.0]
     """
     firsts = [network.layers[0] for network in networks]

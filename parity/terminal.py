@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parity.errors import Problem
 from parity.files import weights_alone
 from parity.files.description import is_one_module
 from parity.forms import Target, form_in, of_the_source
@@ -41,9 +43,54 @@ def plain(text: str) -> str:
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+_COMMANDS_OF_ACTIONS = re.compile(r"^([^\S\n]*):(?=:)|#(?=#\[)", re.MULTILINE)
+"""What GitHub Actions takes for a command: "::" where a line begins, behind spaces too, and the older "##[" anywhere in it."""
+
+
+def harmless(text: str) -> str:
+    r"""A text in which what a terminal takes for commands is written out, and in GitHub Actions what a runner does; lines stay lines.
+
+    Example:
+        >>> print(harmless("a\x1b[31mb"))
+        a\x1b[31mb
+    """
+    shown = _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    if "GITHUB_ACTIONS" not in os.environ:
+        return shown
+    return _COMMANDS_OF_ACTIONS.sub(lambda found: r"\x23" if found[1] is None else rf"{found[1]}\x3a", shown)
+
+
+def complaint(problems: Sequence[Problem]) -> str:
+    r"""Problems for standard error: a line that begins inside a fact, as a name from a file can make one, stands below that fact.
+
+    Example:
+        >>> print(complaint([Problem("no such layer", "a\n  remedy: b")]))
+        parity: no such layer
+          where:    a
+                      remedy: b
+    """
+    told = [
+        str(
+            Problem(
+                *(
+                    text.replace("\n", "\n" + " " * 12)
+                    for text in (one.what, one.where, one.expected, one.got, one.remedy)
+                )
+            )
+        )
+        for one in problems
+    ]
+    return harmless("parity: " + "\n".join(told))
+
+
 def say(text: str) -> None:
-    """One line, as it is."""
-    sys.stdout.write(f"{text}\n")
+    """One line or more, `harmless`."""
+    sys.stdout.write(f"{harmless(text)}\n")
+
+
+def command(line: str) -> None:
+    """A workflow command of GitHub Actions, as it is."""
+    sys.stdout.write(f"{line}\n")
 
 
 @contextmanager
@@ -63,8 +110,8 @@ def progress() -> Iterator[Callable[[str], None] | None]:
 
 
 def show_json(value: object) -> None:
-    """Plain JSON, in ASCII: names from a file may hold what a terminal takes for commands."""
-    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Plain JSON, in ASCII: names from a file may hold what a terminal takes for commands, and "##[", which GitHub Actions does."""
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False).replace("##[", r"#\u0023[") + "\n")
 
 
 _TARGETS: dict[str, Target] = {

@@ -128,6 +128,41 @@ def test_other_padding_is_not_comparable() -> None:
     assert found.reasons == ("other padding: 13 of 18 steps valid then, 13 of 18 steps valid now, at other places",)
 
 
+def with_states(seed: int, **options: Any) -> Record:
+    h = np.random.default_rng(seed).uniform(-1, 1, (1, 1, 2, 5)).astype(np.float32)
+    return make_record(compare(gru(), engines=["torch"], batch=2, time=6, initial_state=h, **options))
+
+
+def holes(*steps: int) -> np.ndarray[Any, Any]:
+    mask = np.ones((2, 6), bool)
+    mask[:, list(steps)] = False
+    return mask
+
+
+def test_other_states_and_masks_at_other_places_are_not_comparable() -> None:
+    first = with_states(1, mask=holes(2))
+    again, states, mask = with_states(1, mask=holes(2)), with_states(2, mask=holes(2)), with_states(1, mask=holes(4))
+    assert since(first, again).alike
+    assert since(first, states).reasons[0].startswith("other initial states: SHA-256 ")
+    valid = "10 of 12 steps valid"
+    assert since(first, mask).reasons == (f"other padding: {valid} then, {valid} now, at other places",)
+    assert not any(found.alike or found.worse for found in (since(first, states), since(first, mask)))
+
+
+def test_states_and_masks_that_a_record_does_not_say_are_not_known() -> None:
+    now = with_states(1, mask=holes(2))
+    old = copy.deepcopy(now)
+    for name in ("initial_state_sha256", "mask_sha256"):
+        del old["inputs"][name]
+    for one, other, who in ((old, now, "the baseline"), (now, old, "this record")):
+        found = since(one, other)
+        assert found.comparable
+        assert found.notes == tuple(
+            f"{who} does not say which {what}, so whether they are the same is not known"
+            for what in ("initial states it had", "steps were valid")
+        )
+
+
 def test_another_model_is_not_comparable(record: Record) -> None:
     other = make_record(compare(torch.nn.LSTM(3, 5, num_layers=2), engines=["torch"], batch=2, time=7))
     found = since(record, other)
@@ -254,6 +289,15 @@ def test_an_engine_that_fails_now_is_worse(record: Record) -> None:
     assert "torch fails now" in found.sentence
     assert "torch no longer fails" in since(broken, record).sentence
     assert not since(broken, record).worse
+
+
+def test_an_engine_that_fails_as_before_in_other_words_is_not_worse(record: Record) -> None:
+    one = copy.deepcopy(record)
+    one["rows"] = [row for row in one["rows"] if "torch" not in (row["left"], row["right"])]
+    one |= {"verdict": "undecided", "failures": {"torch": "no memory at 1"}}
+    found = since(one, {**one, "failures": {"torch": "no memory at 2"}})
+    assert (found.worse, found.rows) == (False, ())
+    assert "torch fails as before, in other words" in found.sentence
 
 
 def test_engines_are_matched_where_a_file_has_another_name() -> None:

@@ -19,6 +19,7 @@ from parity.cli import app
 from parity.diagnosis import diagnose
 from parity.diagnosis.recording import NO_REPAIR, is_recording
 from parity.errors import ParityError
+from parity.spelling import spell_ascii
 
 FEATURES, UNITS, OUT = 6, 5, 2
 
@@ -170,7 +171,8 @@ def test_what_is_printed_of_a_cause() -> None:
     (fitting,) = [line for line in lines if line.startswith("=> ")]
     assert fitting.endswith("floors): the cause above")
     best = json.loads(Path("found.json").read_text(encoding="utf-8"))["evidence"][0]
-    assert f"{best['before']:.2g} -> {best['after']:.2g} ({best['floors']:.2g} floors)" in fitting
+    before, after, floors = (spell_ascii(best[name], 2) for name in ("before", "after", "floors"))
+    assert f"{before} -> {after} ({floors} floors)" in fitting
     assert any(line.startswith("random inputs: 4 samples x 17 steps, seed 0 | ") for line in lines)
     assert "floor: the difference that float32 rounding alone makes here; up to 2 floors agree" in lines
     assert "\n\n\n" not in done.stdout

@@ -215,6 +215,8 @@ def records() -> dict[str, Record]:
     found["hostile layer"] = renamed(found["disagreeing"], LABELS)
     for layer in (layer for source in found["hostile layer"]["sources"] for layer in source["layers"]):
         layer["name"] = HOSTILE["norm"]
+    for engine in found["hostile layer"]["engines"]:
+        engine["returned"] = [{**one, "name": HOSTILE["first"] + "n" * 300} for one in engine["returned"]]
     found["hostile model"] = renamed(found["whole"], HOSTILE)
     earlier = copy.deepcopy(found["agreeing"])
     earlier["environment"]["packages"]["torch"] = "2.4.0"
@@ -322,14 +324,39 @@ def test_on_paper_nothing_is_missing(show: Callable[..., Shown], case: str) -> N
     """Printed on A4 by someone whose screen is dark: within the page, unfolded, dark on white."""
     page = show(case, scheme="dark").page
     page.emulate_media(media="print", color_scheme="dark")
-    landscape = page.evaluate("getComputedStyle(document.body).page !== 'auto'")
-    page.set_viewport_size({"width": A4_LANDSCAPE if landscape else A4, "height": 1000})
+    page.set_viewport_size({"width": A4, "height": 1000})
     assert checked(page, LOOKS) == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     if case != "grid":  # its reasons and configurations would fill a book
         folded = "all => all.filter(one => !one.checkVisibility()).map(one => one.textContent)"
         assert page.eval_on_selector_all("details > :not(summary), .layer-body", folded) == []
     assert page.pdf(format="A4", prefer_css_page_size=True).startswith(b"%PDF")
+
+
+def six() -> Record:
+    """Of three layers in two engines each: 6 against the reference, and 15 pairs."""
+    layers = [torch.nn.GRU(3, 5) for _ in range(3)]
+    found = compare(*layers, engines=ENGINES, batch=2, time=6)
+    vars(found)["diagnosis"] = None
+    return make_record(found)
+
+
+@pytest.mark.parametrize("engines", ["of the gallery", "six"])
+def test_on_paper_no_pair_of_engines_is_lost(browser: Browser, tmp_path: Path, engines: str) -> None:
+    """Both ways round: every pair stands there once for each rule, and within the page."""
+    record = six() if engines == "six" else record_of(REPORTS / "backends.html", tmp_path)
+    (tmp_path / "r.html").write_text(render_record(record), encoding="utf-8")
+    shown = open_page(browser, tmp_path / "r.html")
+    shown.page.emulate_media(media="print")
+    pairs = {(row["rule"], row["left"], row["right"]) for row in record["rows"]}
+    assert len(pairs) > 15
+    for width in (A4, A4_LANDSCAPE):
+        shown.page.set_viewport_size({"width": width, "height": 1000})
+        assert checked(shown.page, LOOKS) == []
+        assert shown.page.locator(".matrix .who:visible").count() == len(pairs)
+        errors = shown.page.locator(".exact:visible thead tr:last-child th:text-is('error')")
+        assert errors.count() == len(record["profile"]["engines"])
+    shown.context.close()
 
 
 @pytest.mark.parametrize("case", ["hostile layer", "hostile model"])
@@ -356,6 +383,13 @@ def test_the_strip_of_forty_layers_is_small(show: Callable[..., Shown], files: d
     assert page.locator(".strip .begin b").all_inner_texts() == ["layers.20"]
 
 
+def record_of(page: Path, folder: Path) -> Record:
+    """The record that a page holds."""
+    text = page.read_text(encoding="utf-8").partition('id="record">')[2].partition("</script>")[0]
+    (folder / "r.json").write_text(text, encoding="utf-8")
+    return read_record(folder / "r.json")
+
+
 STORIES = sorted(path for path in REPORTS.glob("*.html") if path.stem not in ("index", "matrix"))
 
 
@@ -364,9 +398,7 @@ def test_the_first_screen_holds_the_verdict_the_matrix_and_the_chart(
     browser: Browser, tmp_path: Path, story: Path
 ) -> None:
     """As it is drawn today, with a baseline too where something disagrees."""
-    text = story.read_text(encoding="utf-8").partition('id="record">')[2].partition("</script>")[0]
-    (tmp_path / "r.json").write_text(text, encoding="utf-8")
-    record = read_record(tmp_path / "r.json")
+    record = record_of(story, tmp_path)
     if record["verdict"] == "disagree":
         record = {**record, "baseline": since(record, record).as_json()}
     (tmp_path / "r.html").write_text(render_record(record), encoding="utf-8")

@@ -583,10 +583,64 @@ def test_comparisons_of_fixtures_and_threads_are_collected(pytester: pytest.Pyte
     found = sorted(
         (str(one["test"]).partition("::test_")[2], str(one["fixture"])) for one in listed(pytester.path / "out")
     )
-    fixtures = [("fixtures", name) for name in ("", "by_the_fixture", "by_the_module", "inner")]
+    fixtures = [("fixtures", name) for name in ("by_the_fixture", "by_the_module", "inner", "inner")]
     assert found == [*fixtures, ("late", ""), ("threads", ""), ("threads", "")]
     assert {one["outcome"] for one in listed(pytester.path / "out")} == {"passed"}
     assert "by the fixture <bdi>by_the_module</bdi>" in (pytester.path / "out" / "index.html").read_text()
+
+
+OUTLIVING = """
+import threading
+
+go, done = threading.Event(), threading.Event()
+
+@pytest.fixture(scope="session")
+def port(parity):
+    yield
+    parity.compare(gru(), swapped(), engines=["torch"])
+
+@pytest.fixture
+def own(parity):
+    yield
+    parity.compare(gru(8), engines=["torch"])
+
+def test_begins(parity, port, own):
+    def work():
+        go.wait()
+        parity.compare(gru(), swapped(), engines=["torch"])
+        done.set()
+    threading.Thread(target=work).start()
+
+def test_innocent():
+    go.set()
+    done.wait()
+
+def test_last():
+    pass
+"""
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("report", [True, False])
+def test_what_no_test_compared_is_held_against_none(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, report: bool
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run(pytester, OUTLIVING, *(["--parity-report=out"] if report else []))
+    result.assert_outcomes(passed=3)
+    said = [line for line in result.outlines if line.startswith("::")]
+    thread = "in a thread that began in test_port.py::test_begins"
+    teardown = "in the teardown of the fixture port"
+    assert sorted(line.partition(" ")[0] for line in said) == ["::error", "::notice"]
+    assert not [line for line in said if "file=" in line or "test_innocent" in line or "test_last" in line]
+    if report:
+        entries = listed(pytester.path / "out")
+        found = {(str(one["test"]), one["fixture"], one["outside"], one["outcome"]) for one in entries}
+        own = ("test_port.py::test_begins", "own", "", "passed")
+        assert found == {("", "", thread, ""), ("", "port", teardown, "passed"), own}
+        text = (pytester.path / "out" / "index.html").read_text()
+        assert all(f"<bdi>outside of tests, {words}</bdi>" in text for words in (thread, teardown))
+        assert not [*(pytester.path / "out").glob("*innocent*"), *(pytester.path / "out").glob("*last*")]
 
 
 ANNOTATED = """

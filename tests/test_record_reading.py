@@ -98,6 +98,23 @@ def test_what_is_wrong_is_told_with_its_place_and_all_at_once(record: Record, tm
     assert all(problem.remedy for problem in told.values())
 
 
+def test_rows_that_were_made_to_agree_are_found_by_their_numbers(record: Record, tmp_path: Path) -> None:
+    changed = {**copy.deepcopy(record), "verdict": "agree", "diagnosis": None}
+    for row in changed["rows"]:
+        row["verdict"] = "agree"
+    with pytest.raises(FormatError, match=r"contradicts itself[\s\S]*outside the limit"):
+        read_record(saved(changed, tmp_path / "r.json"))
+    with pytest.raises(FormatError, match=r"contradicts itself[\s\S]*undecided"):
+        read_record(saved({**changed, "rows": []}, tmp_path / "r.json"))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_version_without_rows_is_refused(record: Record, version: int, tmp_path: Path) -> None:
+    old = {**record, "schema": {**record["schema"], "version": version}, "rows": None}
+    with pytest.raises(FormatError, match="rows are no table|contradicts itself"):
+        read_record(saved(old, tmp_path / "r.json"))
+
+
 def test_many_faults_are_not_a_flood(record: Record, tmp_path: Path) -> None:
     changed = copy.deepcopy(record)
     for row in changed["rows"]:

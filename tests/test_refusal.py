@@ -14,6 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from playwright.sync_api import Browser
 
+from parity import terminal
 from parity.cli import main
 from parity.diagnosis.diagnosis import Diagnosis, Evidence
 from parity.errors import FormatError, Problem
@@ -128,6 +129,40 @@ def test_what_cannot_be_written_is_said_beside_what_is_wrong(
     said = capsys.readouterr().err
     assert "the recurrent layers differ" in said
     assert "No space left on device" in said
+    assert {path.name for path in folder.iterdir()} == {"five.npz", "seven.npz"}
+
+
+def test_one_file_that_cannot_be_written_loses_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Path.write_text
+
+    def no_pages(path: Path, *arguments: Any, **options: Any) -> int:
+        if ".html." in path.name:
+            raise OSError(28, "No space left on device")
+        return whole(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", no_pages)
+    assert ended("compare", "five.npz", "--engines", "torch", "--time", "4", *FILES) == 2
+    said = capsys.readouterr()
+    assert "record: r.json\ntests: r.xml\n" in said.out
+    assert said.err.startswith("parity: the file cannot be written\n  where:    r.html\n")
+    assert read_record(folder / "r.json")["verdict"] == "agree"
+    assert (folder / "r.xml").exists()
+
+
+@pytest.mark.parametrize("command", ["compare", "diagnose"])
+def test_what_cannot_be_written_is_said_before_anything_is_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    asked = [command, "five.npz", "seven.npz", "--json"]
+    assert ended(*asked, f"{'n' * 300}.json") == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"parity: the file cannot be written\n  where:    {'n' * 300}.json\n")
+    assert "the recurrent layers differ" not in said
+    monkeypatch.setattr("os.access", lambda where, _: Path(where) != Path.cwd())
+    assert ended(*asked, "r.json") == 2
+    assert f"got:      {folder} is read-only\n" in capsys.readouterr().err
     assert {path.name for path in folder.iterdir()} == {"five.npz", "seven.npz"}
 
 
@@ -250,6 +285,46 @@ def test_a_refused_command_in_actions(
         text = (folder / "summary.md").read_text(encoding="utf-8")
         assert text.startswith("### ⛔ refused\n\n**no such file**\n- where: missing.onnx\n")
         assert "```\nparity compare five.npz missing.onnx --json r.json\n```" in text
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("there", [False, True])
+def test_names_are_no_commands_in_what_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], there: bool
+) -> None:
+    if there:
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    hostile = "a\n::error title=owned::x\n  ::error::y\n##[error]z\r\x1b[31mred"
+    for words in ((hostile + ".npz",), ("five.npz", "--device", hostile), ("--" + hostile.replace("=", " "),)):
+        assert ended("compare", *words, "--time", "4") == 2
+        said = capsys.readouterr()
+        assert "red" in said.err
+        assert not {"\x1b", "\r"} & set(said.err + said.out)
+        assert [
+            line for line in said.out.splitlines() if not line.startswith("::error title=parity%3A refused::")
+        ] == []
+        if there:
+            assert "##[" not in said.err
+            assert not any(line.strip().startswith("::") for line in said.err.splitlines())
+
+
+@pytest.mark.usefixtures("folder")
+def test_names_are_no_commands_in_what_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    hostile = "a\n ::error::x##[error]y\x1b[31m"
+    terminal.say(hostile)
+    terminal.show_json({"name": hostile})
+    said = capsys.readouterr().out
+    assert said.startswith("a\n \\x3a:error::x\\x23#[error]y\\x1b[31m\n")
+    assert "##[" not in said
+    assert json.loads(said[said.index("{") :]) == {"name": hostile}
+    assert ended("inspect", "five.npz") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"::{lines[0].removeprefix('::stop-commands::')}::"
+    assert len(lines) > 3
 
 
 def test_a_diagnosis_in_actions(

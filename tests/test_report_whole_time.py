@@ -18,17 +18,19 @@ from playwright.sync_api import Browser
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+import parity
 from parity.comparison import Comparison, compare
 from parity.comparison_table import error_lines
 from parity.graph import Builder
 from parity.graph.graph import Graph, Wire
-from parity.graph.judging import Running
-from parity.graph.padding import made_by, masks_on
+from parity.graph.judging import Running, judge_graph
+from parity.graph.padding import made_by, shared_mask
 from parity.graph.steps import steps_of
 from parity.judge import LIMIT
 from parity.network import Dense, Recurrent
 from parity.recurrent import Array, RecurrentSpec, Weights
 from parity.report import Record, render_record
+from parity.sources import open_source
 from parity.sparkline import marks_for
 from tests.browsing import LOOKS, checked, inaccessible, launched, open_page
 from tests.tagger import Tagger
@@ -38,6 +40,8 @@ SLIP = (1, 4, 2)
 """The element that is wrong: sample, step, unit."""
 
 VALID = np.array([9, 3, 6, 1])
+SHORT = np.array([6, 3, 6, 1])
+"""So that everything behind the sixth step is padding of the packed layer."""
 STEPS = np.random.default_rng(1).standard_normal((4, 9, 4)).astype(np.float32)
 
 
@@ -61,9 +65,11 @@ class Packed(nn.Module):
         repeated: whether padded steps hold the last output again, and not zero.
         slip: added to the element at `SLIP`.
         mixed: whether a convolution carries what stands at padded steps into valid ones.
+        beside: whether a layer without lengths stands beside the packed one: "dense", or "gru", or "lost", which is one that loses its
+            inputs after six steps.
     """
 
-    def __init__(self, repeated: bool = False, slip: float = 0.0, mixed: bool = False) -> None:
+    def __init__(self, repeated: bool = False, slip: float = 0.0, mixed: bool = False, beside: str = "") -> None:
         super().__init__()
         torch.manual_seed(0)
         self.first = nn.Linear(4, 6)
@@ -71,7 +77,8 @@ class Packed(nn.Module):
         self.out = nn.Linear(10, 3)
         self.around = nn.Linear(6, 3)
         self.conv = nn.Conv1d(10, 10, 3, padding=1)
-        self.repeated, self.slip, self.mixed = repeated, slip, mixed
+        self.gru = nn.GRU(6, 3, batch_first=True)
+        self.repeated, self.slip, self.mixed, self.beside = repeated, slip, mixed, beside
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         hidden = self.first(x)
@@ -82,7 +89,14 @@ class Packed(nn.Module):
             sequence = sequence.gather(1, steps[..., None].expand(-1, -1, sequence.shape[2]))
         if self.mixed:
             sequence = self.conv(sequence.transpose(1, 2)).transpose(1, 2)
-        scores: Tensor = self.out(sequence) + self.around(hidden)
+        scores: Tensor = self.out(sequence)
+        if self.beside == "dense":
+            scores = scores + self.around(hidden)
+        elif self.beside == "gru":
+            scores = torch.cat([scores, self.gru(hidden)[0]], 2)
+        elif self.beside == "lost":
+            begun = (torch.arange(x.shape[1]) < 6)[:, None]
+            scores = torch.cat([scores, self.gru(hidden * begun)[0]], 2)
         if self.slip:
             scores[0, 4, 2] += self.slip
         return scores
@@ -123,6 +137,8 @@ def comparisons() -> dict[str, Comparison]:
         "repeated": compare(Packed(), Packed(repeated=True), inputs=lengths, layers=False),
         "repeated and wrong": quiet(compare(Packed(), Packed(repeated=True, slip=0.01), inputs=lengths, layers=False)),
         "mixed": quiet(compare(Packed(mixed=True), Packed(True, mixed=True), inputs=lengths, layers=False)),
+        "beside": quiet(compare(Packed(beside="dense"), Packed(True, beside="dense"), inputs=lengths, layers=False)),
+        "lost": quiet(compare(Packed(beside="gru"), Packed(beside="lost"), inputs=[STEPS, SHORT], layers=False)),
         "masked": compare(masked(), engines=["keras", "torch", "onnxruntime"]),
     }
 
@@ -307,6 +323,61 @@ def test_what_valid_steps_make_of_padding_is_judged(records: dict[str, Record]) 
     assert set(last_valid) <= set(cells(record["map"]))
 
 
+@pytest.mark.parametrize("name", ["beside", "lost"])
+def test_what_reaches_padded_steps_beside_the_masked_layer_is_judged(name: str, records: dict[str, Record]) -> None:
+    record = records[name]
+    assert record["verdict"] == "disagree"
+    assert {row["padded"] for row in record["rows"]} == {0}
+    assert (record["mask"] is None) == (name == "lost")  # a recurrent layer without a mask has no padding
+
+
+def test_an_output_without_a_valid_step_is_judged() -> None:
+    """Keras's model and a port whose only fault is at masked steps, which are all that there is."""
+    keras.utils.set_random_seed(1)
+    x, y = keras.Input((None, 4), name="x"), keras.Input((None, 4), name="y")
+    first = keras.layers.LSTM(3, return_sequences=True, name="first")(keras.layers.Masking()(x))
+    second = keras.layers.GRU(2, return_sequences=True, name="second")(y)
+    model = keras.Model([x, y], [first, second])
+    port = parity.to_torch(model)
+
+    class Port(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.port = port
+
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            first, second = self.port(x, y)
+            return first + 3, second
+
+    inputs = {"x": np.zeros((2, 5, 4), np.float32), "y": STEPS[:2, :5]}
+    compared = quiet(compare(model, Port(), inputs=inputs, layers=False))
+    assert compared.verdict == "disagree"
+    assert {row.quantity for row in compared.table if row.verdict == "disagree"} == {"output first"}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_layer_that_goes_backwards_gives_its_padded_steps_first(together: bool) -> None:
+    """Beside one that goes forwards on the same mask no step is padding of both, so all are judged."""
+    keras.utils.set_random_seed(1)
+    x = keras.Input((None, 4), name="x")
+    steps = keras.layers.Masking()(x)
+    values = [keras.layers.LSTM(3, return_sequences=True, go_backwards=True, name="back")(steps)]
+    values += [keras.layers.LSTM(3, return_sequences=True, name="on")(steps)] if together else []
+    model = keras.Model(
+        x, keras.layers.Dense(2, name="y")(keras.layers.Concatenate()(values) if together else values[0])
+    )
+    given = STEPS[:3].copy()
+    given[0, 3:] = given[1, 6:] = 0
+    opened = open_source(model, partial=True)
+    floor = judge_graph(opened.graph, {}, {"x": given}).floor
+    padded = floor.bands["output y"].padded
+    if together:
+        assert padded is None
+    else:
+        assert padded is not None
+        assert padded[..., 0].tolist() == (np.arange(9) < np.array([[6], [3], [0]])).tolist()
+
+
 def test_a_mask_of_the_model_itself(comparisons: dict[str, Comparison], records: dict[str, Record]) -> None:
     record, inputs = records["masked"], comparisons["masked"].inputs
     assert isinstance(inputs, dict)
@@ -318,7 +389,9 @@ def test_a_mask_of_the_model_itself(comparisons: dict[str, Comparison], records:
     assert steps == {"other"}  # what the dense layer makes of zeros: its bias
     assert {name for entry in record["mask"]["engines"] for name in entry["layers"]} == {"output scores"}
     graph = comparisons["masked"].sources[0].graph
-    assert [mask.tolist() for mask in masks_on(graph, inputs)] == [valid.tolist()]
+    shared = shared_mask(graph, inputs)
+    assert shared is not None
+    assert shared.tolist() == valid.tolist()
     assert made_by(graph) == ["the model itself"]
 
 

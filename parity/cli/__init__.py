@@ -63,12 +63,14 @@ def _told(arguments: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except ParityError as error:
-        sys.stderr.write(f"parity: {error}\n")
+        from parity import terminal
+
+        sys.stderr.write(f"{terminal.complaint(error.problems)}\n")
         if "GITHUB_ACTIONS" in os.environ:
-            from parity import github, terminal
+            from parity import github
 
             for line in github.refusal_in_actions(error.problems, shlex.join(["parity", *arguments])):
-                terminal.say(line)
+                terminal.command(line)
         raise SystemExit(BAD_INPUT) from None
 
 

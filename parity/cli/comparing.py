@@ -34,6 +34,7 @@ from parity.cli.options import (
     run_custom,
 )
 from parity.cli.refusing import refusals_written
+from parity.cli.writing import written
 from parity.errors import REFUSED, ParityError
 
 if TYPE_CHECKING:
@@ -168,10 +169,10 @@ def _show(compared: Comparison, record: Record) -> None:
     """The verdict and the table; in GitHub Actions annotations and the summary, too."""
     from parity import comparison_table, github, terminal
 
-    with github.commands_stopped(terminal.say):
+    with github.commands_stopped(terminal.command):
         comparison_table.show_comparison(compared, record)
     for line in github.show_in_actions(record):
-        terminal.say(line)
+        terminal.command(line)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -204,15 +205,18 @@ def _check_targets(targets: Mapping[str, Path | None], overwrite: bool) -> None:
 
 
 def _write(record: Record, targets: Mapping[str, Path | None], overwrite: bool) -> None:
-    """The files that were asked for, each of the same record."""
-    from parity import terminal
+    """The files that were asked for, each of the same record.
+
+    Raises:
+        ParityError: what could not be written, after all others are.
+    """
     from parity.junit import junit
-    from parity.report import render_record, to_json, write_text
+    from parity.report import render_record, to_json
 
     texts = {"report": render_record, "record": to_json, "tests": junit}
-    for what, target in targets.items():
-        if target is not None:
-            terminal.say(f"{what}: {write_text(target, texts[what](record), overwrite)}")
+    given = {what: target for what, target in targets.items() if target is not None}
+    if problems := written(record, given, texts, overwrite):
+        raise ParityError(problems)
 
 
 def report(

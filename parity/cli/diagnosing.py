@@ -150,10 +150,10 @@ def _show(found: Diagnosis, ran: str) -> None:
     from parity import github, terminal
     from parity.diagnosis import showing
 
-    with github.commands_stopped(terminal.say):
+    with github.commands_stopped(terminal.command):
         showing.show(found, ran)
     for line in github.diagnosis_in_actions(found):
-        terminal.say(line)
+        terminal.command(line)
 
 
 def _diagnosed(sides: tuple[Opened, Any], inputs: Path | None, options: Mapping[str, Any]) -> Diagnosis:

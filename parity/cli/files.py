@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,12 +38,26 @@ def inspect(
 ) -> None:
     """Show what a model file holds: layers in order, the recurrent ones in full."""
     from parity import inspection, terminal
-    from parity.inspection import tables
     from parity.sources import open_source
 
     run_custom(context, custom)
     opened = open_source(file, partial=True, config=config)
-    terminal.show_json(inspection.description(opened)) if json else tables.show(opened)
+    if json:
+        terminal.show_json(inspection.description(opened))
+        return
+    from parity.inspection import tables
+
+    with _as_words():
+        tables.show(opened)
+
+
+def _as_words() -> AbstractContextManager[None]:
+    """In GitHub Actions, nothing that is shown inside is taken for a workflow command."""
+    if "GITHUB_ACTIONS" not in os.environ:
+        return nullcontext()
+    from parity import github, terminal
+
+    return github.commands_stopped(terminal.command)
 
 
 def convert(

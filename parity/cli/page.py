@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -46,8 +47,27 @@ def examples(text: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
+@contextmanager
+def _harmless_errors() -> Iterator[None]:
+    """What click says of words that it does not take is said in words that no terminal or runner takes for commands."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if isinstance(message, str):
+            from parity.terminal import harmless  # with NumPy, which help needs not
+
+            vars(error)["message"] = harmless(message)
+        raise
+
+
 class PageCommand(TyperCommand):
     """A command whose help is a page."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words; `ctx` is click's."""
+        with _harmless_errors():
+            return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the line that says what may be given."""
@@ -60,6 +80,16 @@ class PageCommand(TyperCommand):
 
 class PageGroup(TyperGroup):
     """The command as a whole, whose help is the first page."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words; `ctx` is click's."""
+        with _harmless_errors():
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is named; `ctx` is click's."""
+        with _harmless_errors():
+            return super().resolve_command(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the line that says what may be given."""

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from parity.cli.options import given_on_the_line
+from parity.cli.writing import written
 from parity.errors import ParityError, Problem
 
 _WRITTEN = ("report", "json", "junit", "overwrite")
@@ -35,34 +36,29 @@ def refusals_written(
     try:
         yield
     except ParityError as error:
-        problems = [*_written(error, context, sources, targets)]
-        if problems:
+        if problems := _written(error, context, sources, targets):
             raise ParityError([*error.problems, *problems]) from error
         raise
 
 
 def _written(
     error: ParityError, context: typer.Context, sources: Sequence[Path], targets: Mapping[str, Path | None]
-) -> Iterator[Problem]:
+) -> list[Problem]:
     """Write the refusal to every target, say where it stands, and give what could not be written."""
     given = {what: target for what, target in targets.items() if target is not None}
     if not given:
-        return
+        return []
     from parity import terminal
     from parity.junit import junit
-    from parity.report import to_json, write_text
+    from parity.report import to_json
     from parity.report.refusal import make_refusal, render_refusal
 
     refusal = make_refusal(error.problems, [source.name for source in sources], command_again(context))
     texts: dict[str, Callable[[Any], str]] = {"report": render_refusal, "record": to_json, "tests": junit}
-    for what, target in given.items():
-        if target.exists():
-            terminal.say(f"{what}: {target} is of an earlier run, and kept")
-            continue
-        try:
-            terminal.say(f"{what}: {write_text(target, texts[what](refusal))}")
-        except ParityError as other:
-            yield from other.problems
+    kept = {what: target for what, target in given.items() if target.exists()}
+    for what, target in kept.items():
+        terminal.say(f"{what}: {target} is of an earlier run, and kept")
+    return written(refusal, {what: target for what, target in given.items() if what not in kept}, texts)
 
 
 def command_again(context: typer.Context) -> str:

@@ -23,16 +23,42 @@ def check_target(path: Path, overwrite: bool) -> None:
     """Refuse a target that cannot be written, before any work is done for it.
 
     Raises:
-        ParityError: a folder, a file that exists and may not be replaced, or a folder that does not exist.
+        ParityError: a folder, a file that exists and may not be replaced, a folder that does not exist or may not be written to, or a
+            name that the system does not take.
     """
+    there = _is_there(path)
     if path.is_dir():
         raise ParityError("a folder, not a file", str(path), "a file name", "a folder", "give a file name in it")
     if not path.parent.is_dir():
         raise ParityError(
             "no such folder", str(path), "a folder that exists", str(path.parent), "make the folder first"
         )
-    if not overwrite and os.path.lexists(path):
+    if not overwrite and there:
         raise _occupied(path)
+    _check_writable(path)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything of this name.
+
+    Raises:
+        ParityError: the system does not take the name, or does not say.
+    """
+    with plain_errors(path, "written"):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a target in a folder that may not be written to, as far as the system tells before it is tried."""
+    folder = path.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        got = f"{folder} is read-only"
+        remedy = "check its permissions, or name another folder"
+        raise ParityError("the file cannot be written", str(path), "a folder that may be written to", got, remedy)
 
 
 @contextmanager
@@ -50,7 +76,7 @@ def unfinished(path: Path, overwrite: bool) -> Iterator[Path]:
         'whole'
     """
     check_target(path, overwrite)
-    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.part")
     try:
         yield part
         _put(part, path, overwrite)
@@ -116,7 +142,7 @@ def unfinished_folder(path: Path, overwrite: bool) -> Iterator[Path]:
         ['a.txt']
     """
     check_target_folder(path, overwrite)
-    part = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}.part")
+    part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.part")
     part.mkdir()
     try:
         yield part
@@ -135,11 +161,12 @@ def check_target_folder(path: Path, overwrite: bool) -> None:
     Raises:
         ParityError: see `unfinished_folder`.
     """
+    there = _is_there(path)
     if not path.absolute().parent.is_dir():
         raise ParityError(
             "no such folder", str(path), "a folder that exists", str(path.parent), "make the folder first"
         )
-    if os.path.lexists(path) and not path.is_dir():
+    if there and not path.is_dir():
         raise ParityError("a file, not a folder", str(path), "a folder", "a file", "give the name of a new folder")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         remedy = (
@@ -148,6 +175,7 @@ def check_target_folder(path: Path, overwrite: bool) -> None:
         raise ParityError(
             "the folder is there already", str(path), "a new or empty folder", "a folder with files", remedy
         )
+    _check_writable(path)
 
 
 def _put(part: Path, path: Path, overwrite: bool) -> None:

@@ -196,7 +196,7 @@ def pad_at_end(array: Array, value: float, below: int, random: np.random.Generat
         >>> tokens = np.array([[1, 0, 2], [2, 2, 1], [1, 1, 1]])
         >>> pad_at_end(tokens, 0, 3, np.random.default_rng(0))
         >>> (tokens == 0).sum(axis=1).tolist()
-        [0, 1, 2]
+        [0, 2, 1]
     """
     batch, time = array.shape[:2]
     if array.dtype.kind == "i":

@@ -34,20 +34,6 @@ def masks_of(graph: Graph) -> tuple[Wire, ...]:
     return tuple(dict.fromkeys(wire for node in graph.nodes if (wire := _mask(node)) is not None))
 
 
-def masks_on(graph: Graph, inputs: Mapping[str, Array]) -> list[Mask]:
-    """These masks on given inputs, (batch, time) each, True where a step is valid.
-
-    Args:
-        graph: of the model.
-        inputs: by name.
-    """
-    wires = masks_of(graph)
-    if not wires:
-        return []
-    part = replace(graph, outputs={str(number): wire for number, wire in enumerate(wires)}).without_unused()
-    return [np.asarray(mask, bool) for mask in part.run(inputs).values()]
-
-
 def made_by(graph: Graph) -> list[str]:
     """Who makes the masks: "lengths" or a "mask" that are inputs, or "the model itself" out of other inputs.
 
@@ -76,8 +62,9 @@ def with_padding(
 ) -> dict[str, Band]:
     """Bands that know which steps show a convention alone: what a recurrent layer's sequence holds where its mask leaves steps out.
 
-    The reference runs once more with other numbers there. What then changes at masked steps and nowhere else rests on that convention.
-    Where a model carries it into valid steps, as a convolution does, it is part of what the model computes, and nothing is set apart.
+    Set apart is only what nothing else can reach: every way from the inputs to the value leads through the sequences of recurrent layers
+    that take one and the same mask, and the reference, run once more with other numbers at their masked steps, changes there and nowhere
+    else. A value that an input reaches on another way, or a layer without that mask, is judged in full, as is one that has no valid step.
 
     Args:
         graph: what was run.
@@ -85,10 +72,35 @@ def with_padding(
         wires: the values by the names of the bands.
         bands: of the same run.
     """
-    if not masks_of(graph):
+    resting = {name: rests for name, wire in wires.items() if (rests := _resting_on(graph, wire))}
+    if not resting:
         return dict(bands)
     found, left_out = _disturbed(graph, inputs)
-    return {name: _apart(band, found[wires[name]], left_out) for name, band in bands.items()}
+    shared = {name: _one([left_out[wire] for wire in rests]) for name, rests in resting.items()}
+    return {
+        name: band if (padded := shared.get(name)) is None else _apart(band, found[wires[name]], padded)
+        for name, band in bands.items()
+    }
+
+
+def shared_mask(graph: Graph, inputs: Mapping[str, Array]) -> Mask | None:
+    """The one mask that every recurrent layer takes, (batch, time), True where a step is valid; None where they do not share one.
+
+    Args:
+        graph: of the model.
+        inputs: by name.
+    """
+    recurrent = [node for node in graph.nodes if isinstance(node.operation, (Bidirectional, Recurrent))]
+    if not recurrent or any(_mask(node) is None for node in recurrent):
+        return None
+    wires = masks_of(graph)
+    part = replace(graph, outputs={str(number): wire for number, wire in enumerate(wires)}).without_unused()
+    return _one([np.asarray(mask, bool) for mask in part.run(inputs).values()])
+
+
+def _one(masks: Sequence[Mask]) -> Mask | None:
+    """The mask that all of these are."""
+    return masks[0] if all(np.array_equal(masks[0], other) for other in masks[1:]) else None
 
 
 def _mask(node: Node) -> Wire | None:
@@ -96,11 +108,32 @@ def _mask(node: Node) -> Wire | None:
     return node.inputs[1] if takes else None
 
 
-def _disturbed(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[Wire, Array], list[Mask]]:
-    """Every value with other numbers at the masked steps of each recurrent layer's sequence; and which steps those are."""
+def _resting_on(graph: Graph, value: Wire) -> set[Wire]:
+    """The sequences of masked recurrent layers that a value is made of; none where anything else reaches it."""
+    nodes = {node.name: node for node in graph.nodes}
+    found: set[Wire] = set()
+    waiting, seen = [value], {value}
+    while waiting:
+        wire = waiting.pop()
+        node = nodes.get(wire.node)
+        if node is None:
+            return set()
+        taken = [] if isinstance(node.operation, Range) else [one for one in node.inputs if one is not None]
+        if isinstance(node.operation, (Bidirectional, Recurrent)):
+            if _mask(node) is None or wire not in sequences_of(node):
+                return set()
+            found.add(wire)
+            continue
+        waiting += [one for one in taken if one not in seen]
+        seen.update(taken)
+    return found
+
+
+def _disturbed(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[Wire, Array], dict[Wire, Mask]]:
+    """Every value with other numbers at the masked steps of each recurrent layer's sequence; and of each sequence which steps those are."""
     random = np.random.default_rng(_SEED)
     found: dict[Wire, Array] = {}
-    left_out: list[Mask] = []
+    left_out: dict[Wire, Mask] = {}
     for one in graph.inputs:
         array = np.asarray(inputs[one.name])
         found[Wire(one.name)] = array.astype(np.float64) if array.dtype.kind == "f" else array
@@ -113,7 +146,7 @@ def _disturbed(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[Wire, Ar
             padded = ~np.logical_and.reduce([_turned(np.asarray(found[mask], bool), turn) for turn in reversed_])
             noise = random.uniform(1.0, 2.0, found[wire].shape)
             found[wire] = np.where(padded[..., None], found[wire] + noise, found[wire])
-            left_out.append(padded)
+            left_out[wire] = padded
     return found, left_out
 
 
@@ -131,8 +164,8 @@ def _turned(mask: Mask, turn: bool) -> Mask:
     return mask[:, ::-1] if turn else mask
 
 
-def _apart(band: Band, disturbed: Array, left_out: Sequence[Mask]) -> Band:
-    """A band with the steps set apart that a disturbance at masked steps has changed, if it has changed no others."""
+def _apart(band: Band, disturbed: Array, padded: Mask) -> Band:
+    """A band with the padded steps set apart that a disturbance at them has changed, if it has changed no others and left any."""
     axes, steps = band.quantity.axes, ("batch", "time")
     if not set(steps) <= set(axes) or disturbed.dtype.kind != "f":
         return band
@@ -141,8 +174,7 @@ def _apart(band: Band, disturbed: Array, left_out: Sequence[Mask]) -> Band:
         off = np.abs(disturbed - band.reference) > band.floor
     changed = off.any(axis=tuple(axis for axis in range(off.ndim) if axis not in (batch, time)))
     changed = changed if batch < time else changed.T
-    fitting = [padded for padded in left_out if padded.shape == changed.shape]
-    if not changed.any() or not fitting or (changed & ~np.logical_or.reduce(fitting)).any():
+    if changed.shape != padded.shape or not changed.any() or changed.all() or (changed & ~padded).any():
         return band
     ordered = changed if batch < time else changed.T
     shape = [length if axis in (batch, time) else 1 for axis, length in enumerate(off.shape)]
@@ -154,4 +186,4 @@ def _like(band: Band, shape: Sequence[int]) -> list[int]:
     return [max(own, length) for own, length in zip(band.floor.shape, shape, strict=True)]
 
 
-__all__ = ["made_by", "masks_of", "masks_on", "with_padding"]
+__all__ = ["made_by", "masks_of", "shared_mask", "with_padding"]

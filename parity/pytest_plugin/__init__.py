@@ -169,13 +169,25 @@ def parity() -> Parity:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, None, None]:
-    """What is compared while a fixture is set up is told by its name, for another test may be the one that is about it."""
+    """What is compared while a fixture is set up or torn down is told by its name, for another test may be the one that is about it."""
+    name, shared = fixturedef.argname, fixturedef.scope != "function"
+
+    def begin() -> None:
+        if isinstance(now := watching(), Recorder):
+            now.begin_teardown(name, shared)
+
+    def end() -> None:
+        if isinstance(now := watching(), Recorder):
+            now.end_teardown(name)
+
+    fixturedef.addfinalizer(end)  # the last added is the first to run, so the fixture's own stand between these two
     recorder = watching()
     if isinstance(recorder, Recorder):
-        with recorder.setting_up(fixturedef.argname):
+        with recorder.setting_up(name):
             yield
     else:
         yield
+    fixturedef.addfinalizer(begin)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -59,13 +59,15 @@ def _annotation(entry: Entry, place: tuple[str, int | None] | None, root: Path, 
     """Of a comparison; one that its test expected is but a notice."""
     from parity.github import annotation
 
-    failed = entry.outcome in FAILED
+    failed = entry.outcome in FAILED or not entry.outcome
     lines = [entry.sentence, *([f"Diagnosis: {entry.cause}"] if entry.cause else [])]
-    lines += [] if failed else [f"The test: {entry.outcome}."]
-    file, line = place or (entry.test.partition("::")[0], None)
+    lines += [] if failed else [f"The {'test' if entry.test else 'teardown'}: {entry.outcome}."]
     level = _LEVELS[entry.verdict] if failed else "notice"
-    where = _in_repository(root / file, environ.get("GITHUB_WORKSPACE"))
-    return annotation(level, f"parity: {entry.verdict}: {entry.test}", "\n".join(lines), where, line)
+    title, text = f"parity: {entry.verdict}: {entry.where}", "\n".join(lines)
+    if not entry.test:
+        return annotation(level, title, text)
+    file, line = place or (entry.test.partition("::")[0], None)
+    return annotation(level, title, text, _in_repository(root / file, environ.get("GITHUB_WORKSPACE")), line)
 
 
 def _in_repository(path: Path, workspace: str | None) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from parity.errors import REFUSED, ParityError
 from parity.pytest_plugin.journal import Journal
@@ -27,14 +28,18 @@ _MOST_LETTERS = 80
 NAMES = re.compile(r".*-[0-9a-f]{8}(-\d+)?\.(html|json)", re.DOTALL)
 """What the files of a comparison are called."""
 
+_OUTSIDE = "outside of tests, "
+_BEGUN: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
+"""By a thread that was there when a test began or ended, the id of the test in which it began; "" for none of them."""
+
 
 @dataclass
 class Entry:
     """One comparison, as plain values that can go from process to process.
 
     Args:
-        test: the id of the test.
-        number: from 1, of the comparisons in this test.
+        test: the id of the test; empty where no test can be held to it.
+        number: from 1, of the comparisons in this test, or while it ran.
         verdict: agree, disagree, undecided or refused.
         sentence: the verdict in a sentence, or what is wrong where it was refused.
         title: what was compared.
@@ -44,8 +49,10 @@ class Entry:
         limit: how many floors are allowed there.
         quantity: what that row compares.
         page, record: names of the files in the folder of the report; empty where none are written.
-        outcome: of the test: passed, failed, error, skipped, xfailed, xpassed or rerun.
-        fixture: that was set up for the test when this was compared; empty where the test itself did.
+        outcome: of the test: passed, failed, error, skipped, xfailed, xpassed or rerun. Of the teardown where a fixture compared outside
+            of tests; empty where a thread did.
+        fixture: that was set up or torn down when this was compared; empty where the test itself did.
+        outside: where no test can be held to it, what compared instead, in words.
     """
 
     test: str
@@ -61,6 +68,12 @@ class Entry:
     record: str = ""
     outcome: str = ""
     fixture: str = ""
+    outside: str = ""
+
+    @property
+    def where(self) -> str:
+        """The id of the test, or what compared outside of tests."""
+        return self.test or _OUTSIDE + self.outside
 
     @property
     def excess(self) -> float:
@@ -102,11 +115,14 @@ class Recorder:
         self._properties = [] if properties is None else properties
         self._journal = journal
         self._lock = threading.Lock()
+        self._thread = threading.current_thread()
         self._fixtures: list[str] = []
+        self._shared: list[str] = []
         self._over = False
         self._count = 0
         self._made: list[_Made] = []
         self._waiting: list[Entry] = []
+        _note_threads("")
 
     @contextmanager
     def setting_up(self, fixture: str) -> Iterator[None]:
@@ -120,6 +136,24 @@ class Recorder:
             yield
         finally:
             self._fixtures.pop()
+
+    def begin_teardown(self, fixture: str, shared: bool) -> None:
+        """From now on, what is compared is compared by the teardown of a fixture.
+
+        Args:
+            fixture: its name.
+            shared: whether it served more than one test: none of them can be held to what it compares then.
+        """
+        self._fixtures.append(fixture)
+        if shared:
+            self._shared.append(fixture)
+
+    def end_teardown(self, fixture: str) -> None:
+        """The teardown of a fixture is over."""
+        if self._fixtures and self._fixtures[-1] == fixture:
+            self._fixtures.pop()
+        if self._shared and self._shared[-1] == fixture:
+            self._shared.pop()
 
     def compare(self, sources: tuple[Source, ...], options: dict[str, Any]) -> _Made:
         """Compare, and record what comes out, also where it is refused.
@@ -145,8 +179,8 @@ class Recorder:
             from parity.report import to_json
             from parity.report.refusal import make_refusal, render_refusal
 
-            refusal = make_refusal(error.problems, names, self._again[0])
-            entry.page, entry.record = _written(render_refusal(refusal), to_json(refusal), self._folder, self._test)
+            refusal = make_refusal(error.problems, names, " ".join(self._again))
+            entry.page, entry.record = _written(render_refusal(refusal), to_json(refusal), self._folder, self._where)
         return entry
 
     def assert_parity(self, *sources: Source, undecided: str = "fail", **options: Any) -> Comparison:
@@ -174,9 +208,9 @@ class Recorder:
 
             entry.cause = _cause(comparison)
             record = comparison.record
-            entry.page, entry.record = _written(render_record(record), to_json(record), self._folder, self._test)
+            entry.page, entry.record = _written(render_record(record), to_json(record), self._folder, self._where)
         made = _Made(comparison, entry)
-        if not self._over:  # else nobody asks for it any more
+        if not self._over and not self._outside:  # else nobody asks for it any more, or not this test
             self._made.append(made)
         self._add(entry)
         return made
@@ -195,15 +229,36 @@ class Recorder:
         """Let go of the models and arrays: the test is over."""
         self._over = True
         self._made.clear()
+        _note_threads(self._test)
+
+    @property
+    def _outside(self) -> str:
+        """What compares here and now, where it is not this test; empty where it is."""
+        thread = threading.current_thread()
+        begun = _BEGUN.get(thread)
+        if thread is not self._thread and begun is not None and begun != self._test:
+            return f"in a thread that began in {begun}" if begun else "in a thread that began before the test"
+        return f"in the teardown of the fixture {self._shared[-1]}" if self._shared else ""
+
+    @property
+    def _where(self) -> str:
+        """The id of the test, or what compares outside of tests."""
+        return _OUTSIDE + self._outside if self._outside else self._test
 
     def _add(self, entry: Entry) -> None:
-        entry.fixture = self._fixtures[-1] if self._fixtures else ""
+        entry.outside = self._outside
+        if entry.outside:
+            entry.test = ""
+        if not entry.outside or (self._shared and threading.current_thread() is self._thread):
+            entry.fixture = self._fixtures[-1] if self._fixtures else ""
         with self._lock:
             self._count += 1
             entry.number = self._count
             self._waiting.append(entry)
         if self._journal is not None:
             self._journal.write(asdict(entry))
+        if entry.outside:
+            return
         values = {
             "verdict": entry.verdict,
             "sentence": entry.sentence,
@@ -219,7 +274,7 @@ class Recorder:
 
     @property
     def _again(self) -> list[str]:
-        return [f"pytest {shlex.quote(self._test)}"]
+        return [] if self._outside else [f"pytest {shlex.quote(self._test)}"]
 
     def _told(self) -> Iterator[str]:
         for made in self._made:
@@ -293,6 +348,12 @@ def _current() -> Recorder:
     """Of the test that runs; where none does, one that nobody asks."""
     found = watching()
     return found if isinstance(found, Recorder) else Recorder("")
+
+
+def _note_threads(test: str) -> None:
+    """All threads that there are and that no test is known to have begun, began in this one."""
+    for thread in threading.enumerate():
+        _BEGUN.setdefault(thread, test)
 
 
 def _cause(comparison: Comparison) -> str:

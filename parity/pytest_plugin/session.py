@@ -14,7 +14,8 @@ from parity.pytest_plugin.journal import Journal, new_token
 from parity.pytest_plugin.recording import NAMES, Entry
 
 SCHEMA = {"name": "parity.session", "version": 2}
-"""Name and version of the list; the file `index.schema.json` beside this one describes it. Version 2 knows the fixture that compared."""
+"""Name and version of the list; the file `index.schema.json` beside this one describes it. Version 2 knows the fixture that
+compared, and what compared outside of tests."""
 
 _INDEX, _LIST = "index.html", "index.json"
 _SEVERITY = ("disagree", REFUSED, "undecided", "agree")
@@ -46,10 +47,14 @@ class Comparisons:
         crashed = report.when not in _PHASES
         key = (report.nodeid, str(getattr(report, "worker_id", "")))
         running = self._running.setdefault(key, [])
+        outcome = _outcome(report)
         new = [Entry(**entry) for entry in getattr(report, "parity_comparisons", ())]
         self._entries += new
-        running += new
-        outcome = _outcome(report)
+        for entry in new:
+            if entry.test:
+                running.append(entry)
+            else:
+                entry.outcome = outcome if entry.fixture else ""
         for (test, worker), entries in self._running.items():
             if test == report.nodeid and (crashed or worker == key[1]):
                 for entry in entries:
@@ -129,7 +134,7 @@ class Session(Comparisons):
         for plain in self.journal.read():
             entry = Entry(**plain)
             if entry.record not in known:
-                entry.outcome = self._outcomes.get(entry.test, "error")
+                entry.outcome = self._outcomes.get(entry.test, "error") if entry.test else ""
                 self._entries.append(entry)
 
     def write(self) -> Path:
@@ -193,7 +198,7 @@ def render(entries: list[Entry], counts: dict[str, int], command: str) -> str:
         "entries": entries,
         "words": in_words(counts),
         "worst": next(iter(counts), "empty"),
-        "tests": len({entry.test for entry in entries}),
+        "tests": len({entry.test for entry in entries} - {""}),
         "command": command,
         "failed": FAILED,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from parity.errors import ParityError
 from parity.findings import Findings
 from parity.floor import Band
-from parity.graph.padding import made_by, masks_on
+from parity.graph.padding import made_by, shared_mask
 from parity.in_blocks import BLOCK_SIZE, blocks
 from parity.judge import LIMIT
 from parity.recurrent import Array, Direction
@@ -31,7 +31,7 @@ def mask_record(findings: Findings) -> dict[str, Any] | None:
         who "made" the mask; and under "engines", for every participant and the reference, what stands at padded steps ("steps": zero,
         repeat, other or not shown, with the "largest" value there), the step after which the final state was taken ("state"), and the
         final state of samples without a valid step ("empty": zero, initial state or other; None where there is no such sample).
-        Of a whole model the steps are those of its recurrent layers' masks, where several are of one size those that all leave valid;
+        Of a whole model the steps are those of the mask that all its recurrent layers share, None where they do not share one;
         "layers" are the outputs in which padded steps stand by themselves, and no engine shows its states.
     """
     if isinstance(findings.inputs, dict):
@@ -45,16 +45,16 @@ def mask_record(findings: Findings) -> dict[str, Any] | None:
     made = [name for name in ("lengths", "mask") if findings.asked.get(name) is not None]
     made += ["the model itself"] if findings.sources[0].network.masks_itself else []
     entries = [entry for label in findings.results for entry in _entries(findings, label, masks)]
-    return {**_sizes([valid]), "made": made, "engines": entries}
+    return {**_sizes(valid), "made": made, "engines": entries}
 
 
-def _sizes(masks: Sequence[Mask]) -> dict[str, Any]:
-    """How many steps are valid, and of a single mask with padding on the right how long the samples are."""
-    counts, right = masks[0].sum(axis=1), len(masks) == 1
-    right = right and bool((masks[0] == (np.arange(masks[0].shape[1]) < counts[:, None])).all())
+def _sizes(valid: Mask) -> dict[str, Any]:
+    """How many steps are valid, and where padding stands on the right how long the samples are."""
+    counts = valid.sum(axis=1)
+    right = bool((valid == (np.arange(valid.shape[1]) < counts[:, None])).all())
     return {
-        "valid": sum(int(mask.sum()) for mask in masks),
-        "total": sum(mask.size for mask in masks),
+        "valid": int(valid.sum()),
+        "total": valid.size,
         "lengths": counts.tolist() if right and counts.size <= _MOST_LENGTHS else None,
         "shortest": int(counts.min()) if right else None,
         "longest": int(counts.max()) if right else None,
@@ -66,10 +66,8 @@ def _of_whole_model(findings: Findings, inputs: Mapping[str, Array]) -> dict[str
         graph = findings.sources[0].graph
     except ParityError:  # layers that nobody knows: so are their masks
         return None
-    together: dict[tuple[int, ...], Mask] = {}
-    for mask in masks_on(graph, inputs):
-        together[mask.shape] = together.get(mask.shape, mask) & mask
-    if all(mask.all() for mask in together.values()):
+    mask = shared_mask(graph, inputs)
+    if mask is None or mask.all():
         return None
     padded = {
         name: band
@@ -86,7 +84,7 @@ def _of_whole_model(findings: Findings, inputs: Mapping[str, Array]) -> dict[str
         for name, band in padded.items()
         if name in arrays and arrays[name].shape == band.reference.shape
     ]
-    return {**_sizes(list(together.values())), "made": made_by(graph), "engines": entries}
+    return {**_sizes(mask), "made": made_by(graph), "engines": entries}
 
 
 def _left(band: Band, array: Array) -> dict[str, Any]:

@@ -141,14 +141,27 @@ def _shortened(value: Any) -> str:
 
 
 def _check_verdict(record: Record, path: Path) -> None:
-    verdicts = {row.get("verdict") for row in record.get("rows", []) if isinstance(row, dict)}
-    if record.get("failures"):
+    """Whether the verdict is what the rows say, and each row what its numbers say.
+
+    Raises:
+        FormatError: it is not, or there are no rows.
+    """
+    rows = record.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise FormatError("the record's rows are no table", str(path), "a list of rows", _shortened(rows), _ANEW)
+    wrong = [row for row in rows if row.get("outside") and row.get("verdict") != "disagree"]
+    if wrong:
+        row = wrong[0]
+        got = f"{row.get('outside')} values outside the limit in {row.get('quantity')}, called {row.get('verdict')!r}"
+        raise FormatError("the record contradicts itself", str(path), "'disagree'", got, _ANEW)
+    verdicts = {row.get("verdict") for row in rows}
+    if record.get("failures") or not any(row.get("rule") == "run" for row in rows):
         verdicts.add("undecided")
     derived = next((verdict for verdict in ("disagree", "undecided") if verdict in verdicts), "agree")
     # Where nothing but zeros or padding was computed the rows agree, and the verdict is undecided nevertheless.
     if record.get("verdict") not in (derived, "undecided" if derived == "agree" else derived):
         got = f"verdict {record.get('verdict')!r}, but rows that {derived}"
-        raise FormatError("the record contradicts itself", str(path), f"verdict {derived!r}", got, "compare again")
+        raise FormatError("the record contradicts itself", str(path), f"verdict {derived!r}", got, _ANEW)
 
 
 def _upgraded(record: Record) -> Record:

@@ -172,7 +172,26 @@ def _inputs(findings: Findings) -> Record:
         return {**sizes, "sha256": digest, **findings.asked}
     batch, time, *features = findings.inputs.shape
     digest = _digest([findings.inputs])
-    return {"batch": batch, "time": time, "features": features, "sha256": digest, **findings.asked}
+    return {
+        "batch": batch,
+        "time": time,
+        "features": features,
+        "sha256": digest,
+        **findings.asked,
+        **_digests(findings),
+    }
+
+
+def _digests(findings: Findings) -> Record:
+    """Of the initial states and of the mask, where they are not zeros and not all valid: two runs may have had other ones."""
+    found = {}
+    if findings.states is not None and findings.asked["initial_state"] == "given":
+        named = [name for name in findings.sources[0].network.specs if name in findings.states]
+        states = [array for name in named for array in findings.states[name].arrays()]
+        found["initial_state_sha256"] = _digest(states)
+    if findings.mask is not None and not findings.mask.all():
+        found["mask_sha256"] = _digest([np.asarray(findings.mask, bool)])
+    return found
 
 
 def _digest(arrays: Iterable[Array]) -> str:
