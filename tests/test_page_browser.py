@@ -390,14 +390,14 @@ def record_of(page: Path, folder: Path) -> Record:
     return read_record(folder / "r.json")
 
 
-STORIES = sorted(path for path in REPORTS.glob("*.html") if path.stem not in ("index", "matrix"))
+STORIES = sorted(path for path in REPORTS.glob("*.html") if '"parity.comparison"' in path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda path: path.stem)
 def test_the_first_screen_holds_the_verdict_the_matrix_and_the_chart(
     browser: Browser, tmp_path: Path, story: Path
 ) -> None:
-    """As it is drawn today, with a baseline too where something disagrees."""
+    """As it is drawn today, with a baseline too where something disagrees; with more than three pairs of engines the matrix fills it alone."""
     record = record_of(story, tmp_path)
     if record["verdict"] == "disagree":
         record = {**record, "baseline": since(record, record).as_json()}
@@ -414,7 +414,7 @@ def test_the_first_screen_holds_the_verdict_the_matrix_and_the_chart(
     assert {"sentence", "ran", "matrix"} <= names
     assert ({"cause", "since"} <= names) == (record["verdict"] == "disagree")
     assert chart is not None
-    assert chart["y"] + chart["height"] / 2 <= FIRST_SCREEN
+    assert chart["y"] + chart["height"] / 2 <= FIRST_SCREEN or len(record["engines"]) > 4
 
 
 def test_an_edge_behind_which_a_table_goes_on_is_shaded(browser: Browser, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_rows_that_were_made_to_agree_are_found_by_their_numbers(record: Record,
 @pytest.mark.parametrize("version", [1, 2])
 def test_an_older_version_without_rows_is_refused(record: Record, version: int, tmp_path: Path) -> None:
     old = {**record, "schema": {**record["schema"], "version": version}, "rows": None}
-    with pytest.raises(FormatError, match="rows are no table|contradicts itself"):
+    with pytest.raises(FormatError, match=r"rows are no table|contradicts itself"):
         read_record(saved(old, tmp_path / "r.json"))
 
 
