@@ -397,7 +397,7 @@ STORIES = sorted(path for path in REPORTS.glob("*.html") if '"parity.comparison"
 def test_the_first_screen_holds_the_verdict_the_matrix_and_the_chart(
     browser: Browser, tmp_path: Path, story: Path
 ) -> None:
-    """As it is drawn today, with a baseline too where something disagrees; the matrix of more than three pairs of engines fills it alone."""
+    """As it is drawn today, with a baseline where something disagrees; a matrix of more than three pairs of engines fills it alone."""
     record = record_of(story, tmp_path)
     if record["verdict"] == "disagree":
         record = {**record, "baseline": since(record, record).as_json()}
