@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
 from parity.diagnosis.diagnosis import Diagnosis
 from parity.diagnosis.of_comparison import diagnosis_of
-from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError, to_install
+from parity.errors import MissingFrameworkError, ParityError, Problem, ShapeError, UnsupportedError, each, to_install
 from parity.failed import loaded_or_failed
 from parity.files.npz_file import read_inputs
 from parity.findings import Findings
@@ -172,8 +172,7 @@ def compare(
         raise ParityError("nothing to compare", expected="at least one source")
     say = progress or (lambda _: None)
     example = None if isinstance(inputs, (str, Path)) else inputs
-    reference = open_source(sources[0], partial=True, inputs=example)
-    opened = (reference, *(open_port(source, reference, example) for source in sources[1:]))
+    opened = _opened(sources, example)
     if any(_is_graph(source) for source in opened) or (layers and not all(source.network.bare for source in opened)):
         _check_no_bare(opened)
         more = {"initial_state": initial_state, "lengths": lengths, "mask": mask}
@@ -214,6 +213,17 @@ def compare(
         apart = [weights_apart(first, other.network, other.label) for other in opened[1:]]
         compared = replace(compared, notes=(*(sentence for sentence in apart if sentence), *compared.notes))
     return replace(compared, notes=(*compared.notes, *compared.padding))
+
+
+def _opened(sources: Sequence[Source], example: Any) -> tuple[Opened, ...]:
+    """The sources, the first of which is the reference of the others.
+
+    Raises:
+        ParityError: what is wrong with any of the others, all at once.
+    """
+    reference = open_source(sources[0], partial=True, inputs=example)
+    others = each([partial(open_port, source, reference, example) for source in sources[1:]])
+    return (reference, *others)
 
 
 def _unread(opened: tuple[Opened, ...]) -> Iterator[str]:

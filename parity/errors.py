@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Made = TypeVar("Made")
 
 REGISTER = (
     "parity.register says what it computes; on the command line, in a file of yours that is run: --custom FILE.py"
@@ -75,6 +78,33 @@ class EngineError(ParityError):
 
 class MissingFrameworkError(ParityError):
     """A framework or device that is needed and not there: says the pip extra or driver to install."""
+
+
+def each(makes: Sequence[Callable[[], Made]]) -> list[Made]:
+    """What each of these gives; where some are refused, the problems of all at once.
+
+    Args:
+        makes: called in their order, each of them also where one before it is refused.
+
+    Raises:
+        ParityError: as the error of the first that is refused.
+
+    Example:
+        >>> each([lambda: 1, lambda: 2])
+        [1, 2]
+    """
+    made: list[Made] = []
+    refused: list[ParityError] = []
+    for make in makes:
+        try:
+            made.append(make())
+        except ParityError as error:
+            refused.append(error)
+    if len(refused) > 1:
+        raise type(refused[0])([problem for error in refused for problem in error.problems]) from refused[0]
+    if refused:
+        raise refused[0]
+    return made
 
 
 def to_install(extra: str) -> str:

@@ -96,20 +96,31 @@ def test_the_page_is_drawn_again_from_the_record(folder: Path) -> None:
         read_record(folder / "r.json")  # which is no comparison, such as a baseline has to be
 
 
-@pytest.mark.parametrize("more", [[], ["--overwrite"]])
-def test_nothing_that_exists_is_lost_to_a_refusal(
-    folder: Path, more: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_that_exists_is_lost_to_a_refusal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "r.json").write_text("earlier")
-    assert ended("compare", "five.npz", "seven.npz", *FILES, *more) == 2
+    assert ended("compare", "five.npz", "seven.npz", *FILES) == 2
     assert (folder / "r.json").read_text() == "earlier"
-    there = {path.name for path in folder.iterdir()}
-    if more:
-        assert "record: r.json is of an earlier run, and kept" in capsys.readouterr().out
-        assert there == {"five.npz", "seven.npz", "r.json", "r.html", "r.xml"}
-    else:
-        assert there == {"five.npz", "seven.npz", "r.json"}
-        assert "the file is there already" in capsys.readouterr().err
+    assert {path.name for path in folder.iterdir()} == {"five.npz", "seven.npz", "r.json"}
+    assert "the file is there already" in capsys.readouterr().err
+
+
+def test_every_file_that_is_missing_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("compare", "nope.keras", "five.npz", "neither.onnx") == 2
+    told = capsys.readouterr().err
+    assert all(f"where:    {name}" in told for name in ("nope.keras", "neither.onnx"))
+
+
+def test_with_overwrite_no_answer_of_an_earlier_run_stays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A CI server would publish it as this run's; the baseline alone is kept, for the runs to come."""
+    for name in ("r.json", "r.html", "r.xml"):
+        (folder / name).write_text("earlier")
+    assert ended("compare", "five.npz", "seven.npz", *FILES, "--overwrite") == 2
+    assert json.loads((folder / "r.json").read_text())["verdict"] == "refused"
+    assert all("earlier" not in (folder / name).read_text() for name in ("r.html", "r.xml"))
+    (folder / "r.json").write_text("earlier")
+    assert ended("compare", "five.npz", "seven.npz", *FILES, "--overwrite", "--baseline", "r.json") == 2
+    assert (folder / "r.json").read_text() == "earlier"
+    assert "record: r.json is the baseline, and kept" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrong", [["--report", "no/r.html"], ["--report", "r.txt"], ["--unknown"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from parity.cli.page import PageGroup
 from parity.cli.pages import WHOLE
-from parity.errors import ParityError
+from parity.errors import ParityError, each
 
 EXIT_CODES = {"agree": 0, "disagree": 1, "undecided": 3}
 BAD_INPUT = 2
@@ -168,14 +169,16 @@ def chosen(sources: Sequence[Path], layers: Sequence[str], config: Path | None) 
     from parity.sources import layer_named, open_source
 
     configs = [config, *[None] * (len(sources) - 1)]
+    opening = [
+        partial(open_source, source, partial=True, config=own) for source, own in zip(sources, configs, strict=True)
+    ]
     if not layers:
-        return [open_source(source, partial=True, config=own) for source, own in zip(sources, configs, strict=True)]
+        return each(opening)
     if len(layers) not in (1, len(sources)):
         expected = f"once for all files, or {len(sources)} times"
         raise ParityError("a layer for each file, or one name for all", "--layer", expected, ", ".join(layers))
     names = layers if len(layers) == len(sources) else list(layers) * len(sources)
-    opened = [open_source(source, partial=True, config=own) for source, own in zip(sources, configs, strict=True)]
-    return [layer_named(one, name) for one, name in zip(opened, names, strict=True)]
+    return each([partial(layer_named, one, name) for one, name in zip(each(opening), names, strict=True)])
 
 
 def integers(text: str | None) -> list[int] | None:

@@ -23,7 +23,7 @@ _WRITTEN = ("report", "json", "junit", "overwrite")
 def refusals_written(
     context: typer.Context, sources: Sequence[Path], targets: Mapping[str, Path | None]
 ) -> Iterator[None]:
-    """Where what is inside is refused, write why to the targets; what exists there is kept, also with --overwrite.
+    """Where what is inside is refused, write why to the targets: with --overwrite over the answers of earlier runs, but for the baseline.
 
     Args:
         context: of the command.
@@ -55,10 +55,16 @@ def _written(
 
     refusal = make_refusal(error.problems, [source.name for source in sources], command_again(context))
     texts: dict[str, Callable[[Any], str]] = {"report": render_refusal, "record": to_json, "tests": junit}
-    kept = {what: target for what, target in given.items() if target.exists()}
+    baseline = context.params.get("baseline")
+    kept = {what: target for what, target in given.items() if baseline is not None and _same(target, baseline)}
     for what, target in kept.items():
-        terminal.say(f"{what}: {target} is of an earlier run, and kept")
-    return written(refusal, {what: target for what, target in given.items() if what not in kept}, texts)
+        terminal.say(f"{what}: {target} is the baseline, and kept")
+    fresh = {what: target for what, target in given.items() if what not in kept}
+    return written(refusal, fresh, texts, context.params["overwrite"])
+
+
+def _same(target: Path, other: Path) -> bool:
+    return target.exists() and other.exists() and target.samefile(other)
 
 
 def command_again(context: typer.Context) -> str:
