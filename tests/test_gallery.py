@@ -251,7 +251,7 @@ def test_every_backend_of_keras_stands_beside_the_others() -> None:
     engines = {engine["engine"]: engine["settings"] for engine in told("backends")["engines"]}
     backends = {name: engines[name]["backend"].split()[0] for name in KERAS_BACKENDS}
     assert backends == KERAS_BACKENDS
-    assert engines.keys() >= {"torch", "onnxruntime"}
+    assert "torch" in engines
 
 
 def test_a_transfer_tells_what_is_left() -> None:
