@@ -254,6 +254,12 @@ def test_every_backend_of_keras_stands_beside_the_others() -> None:
     assert "torch" in engines
 
 
+def test_the_layers_of_a_whole_model_are_no_stack() -> None:
+    returned = told("whole-model")["conventions"]
+    assert [layer["names"] for layer in returned] == [["encoder"], ["decoder"]]
+    assert all(value["shape"][1:2] in (["time"], [8]) for layer in returned for value in layer["keras"])
+
+
 def test_a_transfer_tells_what_is_left() -> None:
     page = (REPORTS / "transfer.html").read_text(encoding="utf-8")
     assert "<h1" in page

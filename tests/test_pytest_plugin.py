@@ -393,6 +393,14 @@ def test_a_file_that_cannot_be_collected_hides_no_comparisons(pytester: pytest.P
     assert "1 agree" in (pytester.path / "compared" / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_refusal_is_told_at_the_line_of_the_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_port(parity):\n    parity.assert_parity('nope.keras')\n")
+    told = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    told.assert_outcomes(failed=1)
+    told.stdout.fnmatch_lines(["*no such file*", "*nope.keras*", "test_*.py:2: ParityError"])
+    assert "sources.py" not in told.stdout.str()
+
+
 @pytest.mark.parametrize(("name", "text"), [("index.html", "mine"), ("index.json", '{"schema": {"name": "x"}}')])
 def test_a_folder_of_something_else_is_refused(pytester: pytest.Pytester, name: str, text: str) -> None:
     (pytester.path / "site").mkdir()

@@ -129,6 +129,7 @@ Exit codes:
   0  nothing to explain: they agree
   1  they differ; the cause, or what was ruled out, is printed
   2  bad input, or they cannot be laid beside each other
+  3  of a state dict: nobody can tell of some of its tensors
 """
 
 EXPLAIN = """\

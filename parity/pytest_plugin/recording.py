@@ -168,7 +168,7 @@ class Recorder:
             comparison = compare(*sources, **options)
         except ParityError as error:
             self._add(self._refused(error, sources))
-            raise
+            raise error.with_traceback(None)  # noqa: B904 -- the same error, told at the test's own line
         return self.record(comparison)
 
     def _refused(self, error: ParityError, sources: Sequence[Source]) -> Entry:

@@ -258,12 +258,19 @@ def _layouts(network: Network, kind: Kind) -> list[Layout]:
 
 
 def _conventions(network: Network, batch: int, time: int) -> Iterator[Record]:
-    """How the values of every recurrent layer, or of a bare stack as a whole, correspond: of the Keras layer that shows all of them."""
+    """How the values of every recurrent layer, or of a bare stack as a whole, correspond: of the Keras layer that shows all of them.
+
+    The layers of a whole model are no stack, and each has a number of steps of its own.
+    """
     shown = [_showing_all(layer) for layer in network.layers if isinstance(layer, (Recurrent, Bidirectional))]
     origin, outputs = network.origin, network.outputs
     names = [layer.name for layer in shown]
     try:
-        explained = list(explain_network(Network(network.name, tuple(shown), outputs, origin), batch, time))
+        if network.graph is None:
+            explained = list(explain_network(Network(network.name, tuple(shown), outputs, origin), batch, time))
+        else:
+            alone = [Network(network.name, (layer,), outputs, origin) for layer in shown]
+            explained = [returns for one in alone for returns in explain_network(one, batch)]
     except ParityError as error:
         # A network built by hand may hold what no framework has: it can be compared, not explained.
         yield {"names": names, "layer": network.name, "notes": [problem.what for problem in error.problems], **_NOTHING}
