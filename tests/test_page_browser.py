@@ -324,39 +324,14 @@ def test_on_paper_nothing_is_missing(show: Callable[..., Shown], case: str) -> N
     """Printed on A4 by someone whose screen is dark: within the page, unfolded, dark on white."""
     page = show(case, scheme="dark").page
     page.emulate_media(media="print", color_scheme="dark")
-    page.set_viewport_size({"width": A4, "height": 1000})
+    landscape = page.evaluate("getComputedStyle(document.body).page !== 'auto'")
+    page.set_viewport_size({"width": A4_LANDSCAPE if landscape else A4, "height": 1000})
     assert checked(page, LOOKS) == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     if case != "grid":  # its reasons and configurations would fill a book
         folded = "all => all.filter(one => !one.checkVisibility()).map(one => one.textContent)"
         assert page.eval_on_selector_all("details > :not(summary), .layer-body", folded) == []
     assert page.pdf(format="A4", prefer_css_page_size=True).startswith(b"%PDF")
-
-
-def six() -> Record:
-    """Of three layers in two engines each: 6 against the reference, and 15 pairs."""
-    layers = [torch.nn.GRU(3, 5) for _ in range(3)]
-    found = compare(*layers, engines=ENGINES, batch=2, time=6)
-    vars(found)["diagnosis"] = None
-    return make_record(found)
-
-
-@pytest.mark.parametrize("engines", ["of the gallery", "six"])
-def test_on_paper_no_pair_of_engines_is_lost(browser: Browser, tmp_path: Path, engines: str) -> None:
-    """Both ways round: every pair stands there once for each rule, and within the page."""
-    record = six() if engines == "six" else record_of(REPORTS / "backends.html", tmp_path)
-    (tmp_path / "r.html").write_text(render_record(record), encoding="utf-8")
-    shown = open_page(browser, tmp_path / "r.html")
-    shown.page.emulate_media(media="print")
-    pairs = {(row["rule"], row["left"], row["right"]) for row in record["rows"]}
-    assert len(pairs) > 12
-    for width in (A4, A4_LANDSCAPE):
-        shown.page.set_viewport_size({"width": width, "height": 1000})
-        assert checked(shown.page, LOOKS) == []
-        assert shown.page.locator(".matrix .who:visible").count() == len(pairs)
-        errors = shown.page.locator(".exact:visible thead tr:last-child th:text-is('error')")
-        assert errors.count() == len(record["profile"]["engines"])
-    shown.context.close()
 
 
 @pytest.mark.parametrize("case", ["hostile layer", "hostile model"])

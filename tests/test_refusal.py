@@ -104,7 +104,8 @@ def test_nothing_that_exists_is_lost_to_a_refusal(folder: Path, capsys: pytest.C
     assert "the file is there already" in capsys.readouterr().err
 
 
-def test_every_file_that_is_missing_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("folder")
+def test_every_file_that_is_missing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended("compare", "nope.keras", "five.npz", "neither.onnx") == 2
     told = capsys.readouterr().err
     assert all(f"where:    {name}" in told for name in ("nope.keras", "neither.onnx"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from parity.report.numbers import number, spell
@@ -17,7 +17,6 @@ RULES = {
     "layer": ("Layer by layer", "every layer on the inputs that it got"),
 }
 _NARROW = 3
-"""So many pairs stand side by side beside a chart, or on a sheet of A4."""
 MOST_PLACES = 40
 """Of more differences those between two engines that agree are not told one by one."""
 
@@ -72,19 +71,6 @@ class Table:
 
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
-
-    @property
-    def blocks(self) -> tuple[Table, ...]:
-        """The same table as several, none of them wider than a sheet of paper; a narrow one is its own only block."""
-        return tuple(self._between(first, first + _NARROW) for first in range(0, len(self.columns), _NARROW))
-
-    def _between(self, first: int, last: int) -> Table:
-        """Some of the columns."""
-        groups = [
-            replace(group, lines=tuple(replace(line, cells=line.cells[first:last]) for line in group.lines))
-            for group in self.groups
-        ]
-        return Table(self.columns[first:last], tuple(groups))
 
 
 def columns_of(rows: Sequence[Record], styles: Mapping[str, int]) -> list[Column]:
